@@ -1,0 +1,1 @@
+"""Checks: experiments with forward passes, scores of descriptions, rating studies and the web app."""

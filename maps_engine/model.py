@@ -1,0 +1,116 @@
+"""What the engine needs of a model: about forty lines of Protocol, so that numbers never know file formats.
+
+Letters follow the paper: L layers, H query heads, K value heads (K < H with grouped-query attention),
+d model width, d_h head width, V rows of the embedding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Sizes of a model; `vocab_size` counts embedding rows, padding included."""
+
+    n_layers: int
+    n_heads: int
+    n_value_heads: int
+    d_model: int
+    d_head: int
+    vocab_size: int
+
+    def value_head_of(self, head: int) -> int:
+        """The value head that query head `head` reads with: h // (H/K)."""
+        return head // (self.n_heads // self.n_value_heads)
+
+
+@dataclass(frozen=True)
+class AttentionWeights:
+    """W_V, W_O of all heads of one layer, in the convention `row vector @ matrix`."""
+
+    value: Tensor  # (K, d, d_h)
+    output: Tensor  # (H, d_h, d)
+    value_bias: Tensor | None = None  # (K, d_h)
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A normalisation; `gain` already holds the 1 of (1 + w) norms. Callable on (n, d)."""
+
+    kind: Literal["rms", "layer"]
+    gain: Tensor | None
+    bias: Tensor | None
+    eps: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.kind == "layer":
+            return torch.nn.functional.layer_norm(x, x.shape[-1:], self.gain, self.bias, self.eps)
+        y = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps)
+        y = y if self.gain is None else y * self.gain
+        return y if self.bias is None else y + self.bias
+
+
+class ModelWeights(Protocol):
+    """Weights of one model, read lazily; every tensor comes back on `device` in `dtype`."""
+
+    @property
+    def shape(self) -> ModelShape: ...
+    @property
+    def family(self) -> str: ...
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    def embedding(self, ids: Tensor | slice) -> Tensor:
+        """(n, d): the vectors that enter block 0 for bare tokens, scale and embedding norm applied."""
+
+    def unembedding(self, ids: Tensor | slice) -> Tensor:
+        """(n, d): rows of U transposed, one per token."""
+
+    def attention(self, layer: int) -> AttentionWeights: ...
+    def attention_norm(self, layer: int) -> Norm | None:
+        """The norm before the attention of `layer`; None where the block has none (OLMo 2)."""
+
+    def post_attention_norm(self, layer: int) -> Norm | None:
+        """The norm on the attention's output before the residual (Gemma 2/3, OLMo 2); else None."""
+
+    def final_norm(self) -> Norm | None: ...
+    def first_mlp(self, x: Tensor) -> Tensor:
+        """MLP_0(norm2_0(x)) without residual or post-norm; x is (n, d). Raises UnsupportedModel for mixtures."""
+
+    def first_block(self, x: Tensor) -> Tensor:
+        """Block 0's output on one-token sequences (attention weight 1), residuals and post-norms included."""
+
+
+class Vocabulary(Protocol):
+    """Token ids, their texts and kinds. Never compare texts: compare ids."""
+
+    def __len__(self) -> int:
+        """Number of ids that have a text; embedding rows beyond it are unused padding."""
+
+    def text(self, token_id: int) -> str:
+        """Decoded text with its real leading space; bytes that are no UTF-8 come as <0xE4> marks."""
+
+    def kind(self, token_id: int) -> Literal["normal", "special", "byte", "unused"]: ...
+    def encode(self, text: str) -> list[int]:
+        """Ids of `text` as it stands, without special tokens."""
+
+    def single_id(self, word: str, *, leading_space: bool = True) -> int | None:
+        """The one token that spells `word` (with a leading space), or None when it takes several."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An opened model: weights, vocabulary, and where they came from."""
+
+    name: str  # as the user gave it: alias, hub id, folder or file
+    fingerprint: str  # content hash of the files that were opened
+    location: str  # human-readable place, without secrets
+    weights: ModelWeights
+    vocabulary: Vocabulary

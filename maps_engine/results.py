@@ -1,0 +1,72 @@
+"""Results of the engine: frozen dataclasses, nothing else passes between rooms.
+
+Scores are raw entries of M (no unit); salience is ||x W_V W_O|| / ||x|| (METHOD, question b).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredToken:
+    """One entry of a row of M: target token and its score."""
+
+    token: str
+    token_id: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class MappingRow:
+    """One salient token and the `targets` it is mapped to, strongest first."""
+
+    token: str
+    token_id: int
+    salience: float
+    targets: tuple[ScoredToken, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """All that decides the numbers of a mapping, besides the checkpoint and the head."""
+
+    source: str  # "embedding" | "first-mlp" | "first-block"
+    fold_norms: bool = False
+    fold_biases: bool = False
+    first_mlp_in_layer_0: bool = False
+    include_special: bool = True
+    precision: str = "float32"  # arithmetic of the scan; lists are always ranked in float32
+    top: int = 30
+    targets: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class HeadMapping:
+    """What a head does to its most salient tokens."""
+
+    model: str
+    fingerprint: str
+    layer: int
+    head: int
+    settings: EngineSettings
+    rows: tuple[MappingRow, ...]
+    suppressed_rows: tuple[MappingRow, ...]  # same sources, the most negative entries of their rows
+    held_out_rows: tuple[MappingRow, ...] = ()  # salience ranks after `rows`; a test, never shown to a describer
+
+    @property
+    def source(self) -> str:
+        return self.settings.source
+
+    def to_json(self) -> dict[str, Any]:
+        """`model, layer, head, source, rows, suppressed_rows` as plain JSON values."""
+        whole = asdict(self)
+        return {
+            "model": self.model,
+            "layer": self.layer,
+            "head": self.head,
+            "source": self.source,
+            "rows": list(whole["rows"]),
+            "suppressed_rows": list(whole["suppressed_rows"]),
+        }
