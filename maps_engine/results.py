@@ -37,7 +37,6 @@ class EngineSettings:
     fold_biases: bool = False
     first_mlp_in_layer_0: bool = False
     include_special: bool = True
-    precision: str = "float32"  # arithmetic of the scan; lists are always ranked in float32
     top: int = 30
     targets: int = 5
 

@@ -1,0 +1,181 @@
+"""The engine's front door: open a model once, then ask for mappings and relation scores of its heads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from maps_engine.errors import OutOfRange, UserMistake
+from maps_engine.folding import Folding
+from maps_engine.model import Checkpoint, ModelShape
+from maps_engine.ov_circuit import OVCircuit, UnembeddingTable, open_circuit
+from maps_engine.relations import PairScores, PairSet, score_pairs
+from maps_engine.results import EngineSettings, HeadMapping, MappingRow, ScoredToken
+from maps_engine.salience import salient_tokens, top_targets
+from maps_engine.sources import SourceTable, check_source_name
+
+HELD_OUT = 30
+
+
+@dataclass
+class MapsEngine:
+    """All heads of one checkpoint under one set of settings."""
+
+    checkpoint: Checkpoint
+    settings: EngineSettings
+
+    def __post_init__(self) -> None:
+        check_source_name(self.settings.source)
+        if self.settings.top < 1 or self.settings.targets < 1:
+            raise UserMistake(
+                "nothing to list",
+                got=f"top {self.settings.top}, targets {self.settings.targets}",
+                expected="both at least 1",
+            )
+
+    @property
+    def shape(self) -> ModelShape:
+        return self.checkpoint.weights.shape
+
+    def with_settings(self, settings: EngineSettings) -> MapsEngine:
+        """The same checkpoint under other settings."""
+        return MapsEngine(self.checkpoint, settings)
+
+    def circuit(self, layer: int) -> OVCircuit:
+        """The OV circuit of `layer`; reads this layer's tensors."""
+        self.check_head(layer, 0)
+        return open_circuit(
+            self.checkpoint.weights,
+            layer,
+            table=self.sources,
+            unembedding=self.unembedding,
+            folding=self.folding,
+        )
+
+    @cached_property
+    def folding(self) -> Folding:
+        """Biases are added to what a norm leaves, so folding them folds norms too."""
+        biases = self.settings.fold_biases
+        return Folding(norms=self.settings.fold_norms or biases, biases=biases)
+
+    @cached_property
+    def sources(self) -> SourceTable:
+        return SourceTable(
+            self.checkpoint.weights,
+            self.settings.source,
+            first_mlp_in_layer_0=self.settings.first_mlp_in_layer_0,
+            standardise=self.folding.norms,
+        )
+
+    @cached_property
+    def unembedding(self) -> UnembeddingTable:
+        return UnembeddingTable(self.checkpoint.weights, self.folding)
+
+    @cached_property
+    def allowed(self) -> Tensor | None:
+        """(V,) of bool, or None when every token may be listed."""
+        if self.settings.include_special:
+            return None
+        kind = self.checkpoint.vocabulary.kind
+        flags = [kind(i) == "normal" for i in range(self.shape.vocab_size)]
+        return torch.tensor(flags, device=self.checkpoint.weights.device)
+
+    def check_head(self, layer: int, head: int) -> None:
+        """Raise OutOfRange unless the model has this layer and head (both count from 0)."""
+        for what, value, size in (("layer", layer, self.shape.n_layers), ("head", head, self.shape.n_heads)):
+            if not 0 <= value < size:
+                raise OutOfRange(
+                    f"{self.checkpoint.name} has no {what} {value}",
+                    expected=f"0 to {size - 1}",
+                )
+
+    def map_head(self, layer: int, head: int, *, held_out: int = HELD_OUT) -> HeadMapping:
+        """Salient tokens and mappings of one head; vocabulary streamed, one layer's tensors in memory."""
+        self.check_head(layer, head)
+        circuit = self.circuit(layer)
+        sigma, ids = salient_tokens(circuit, top=self.settings.top + held_out, allowed=self.allowed, head=head)
+        written = circuit.written(head, ids[0])
+        lists = top_targets(written, self.unembedding, targets=self.settings.targets, allowed=self.allowed)
+        return self._mapping(layer, head, sigma[0], ids[0], lists)
+
+    def map_heads(
+        self,
+        layers: Iterable[int] | None = None,
+        *,
+        held_out: int = HELD_OUT,
+        progress: Callable[[int], None] | None = None,
+    ) -> Iterator[HeadMapping]:
+        """Mappings of all heads, layer by layer; X and U are computed once and held."""
+        self.unembedding.hold()
+        for layer in range(self.shape.n_layers) if layers is None else layers:
+            self.check_head(layer, 0)
+            self.sources.hold(layer)
+            yield from self._map_layer(layer, held_out)
+            if progress is not None:
+                progress(layer)
+
+    def _map_layer(self, layer: int, held_out: int) -> list[HeadMapping]:
+        circuit = self.circuit(layer)
+        sigma, ids = salient_tokens(circuit, top=self.settings.top + held_out, allowed=self.allowed)
+        n = ids.shape[1]
+        written = torch.cat([circuit.written(h, ids[h]) for h in range(len(ids))])
+        lists = top_targets(written, self.unembedding, targets=self.settings.targets, allowed=self.allowed)
+        mappings = []
+        for h in range(len(ids)):
+            own = slice(h * n, (h + 1) * n)
+            part = tuple((values[own], found[own]) for values, found in lists)
+            mappings.append(self._mapping(layer, h, sigma[h], ids[h], (part[0], part[1])))
+        return mappings
+
+    def score_pairs(
+        self,
+        pair_sets: Sequence[PairSet],
+        *,
+        layers: Iterable[int] | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[PairScores]:
+        """phi and suppression of every head for every set of token-id pairs; see `relations`."""
+        self.unembedding.hold()
+        chosen = range(self.shape.n_layers) if layers is None else list(layers)
+        return score_pairs((self.circuit(i) for i in chosen), pair_sets, progress=progress)
+
+    def _mapping(
+        self,
+        layer: int,
+        head: int,
+        sigma: Tensor,
+        ids: Tensor,
+        lists: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]],
+    ) -> HeadMapping:
+        promoted, suppressed = (self._rows(sigma, ids, *one) for one in lists)
+        top = self.settings.top
+        return HeadMapping(
+            model=self.checkpoint.name,
+            fingerprint=self.checkpoint.fingerprint,
+            layer=layer,
+            head=head,
+            settings=replace(self.settings),
+            rows=promoted[:top],
+            suppressed_rows=suppressed[:top],
+            held_out_rows=promoted[top:],
+        )
+
+    def _rows(self, sigma: Tensor, ids: Tensor, scores: Tensor, found: Tensor) -> tuple[MappingRow, ...]:
+        text = self.checkpoint.vocabulary.text
+        rows = []
+        for source, salience, values, targets in zip(
+            ids.tolist(), sigma.tolist(), scores.tolist(), found.tolist(), strict=True
+        ):
+            if salience < 0:  # fewer tokens may be listed than were asked for
+                continue
+            scored = tuple(
+                ScoredToken(token=text(t), token_id=t, score=v)
+                for t, v in zip(targets, values, strict=True)
+                if abs(v) != float("inf")
+            )
+            rows.append(MappingRow(token=text(source), token_id=source, salience=salience, targets=scored))
+        return tuple(rows)
