@@ -1,0 +1,165 @@
+"""MiniLM sentence vectors: six BERT blocks and a mean over tokens, unit length.
+
+Written out here with torch and tokenizers: importing transformers' BertModel alone takes longer (3.7 s) than all
+vectors of one head. Equal to transformers' own to 1e-6 (tests/agent/test_embedder.py). Fixed texts (labelled
+word lists, known operations) are embedded once and kept on disk under the hash of texts and embedder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from maps_engine.errors import BrokenCheckpoint, CacheUnusable
+
+Vectors = NDArray[np.float32]
+BATCH = 256
+
+
+class Embedder(Protocol):
+    """Texts to unit vectors. `name` identifies the vectors: other name, other space."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def width(self) -> int: ...
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """(n, width), unit length, in the order of `texts`."""
+
+
+class MiniLM:
+    """all-MiniLM-L6-v2 from a folder with model.safetensors, tokenizer.json and config.json."""
+
+    def __init__(self, folder: Path, *, device: str = "cpu") -> None:
+        from safetensors.torch import load_file
+        from tokenizers import Tokenizer
+
+        try:
+            config: dict[str, Any] = json.loads((folder / "config.json").read_text("utf-8"))
+            self._weights: dict[str, Tensor] = load_file(folder / "model.safetensors", device=device)
+            self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        except Exception as error:  # noqa: BLE001 - safetensors and tokenizers raise bare exceptions of their own
+            raise BrokenCheckpoint(
+                f"the embedding model in {folder} cannot be read",
+                got=error,
+                next_step="Remove the folder; it is fetched again.",
+            ) from error
+        self._tokenizer.enable_truncation(256)
+        self._tokenizer.no_padding()
+        self._device = torch.device(device)
+        self._layers: int = config["num_hidden_layers"]
+        self._heads: int = config["num_attention_heads"]
+        self._eps: float = config["layer_norm_eps"]
+        self.width: int = config["hidden_size"]
+        self.name = "all-MiniLM-L6-v2/mean"
+
+    @torch.inference_mode()
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """(n, width) float32 unit vectors; texts of like length share a batch."""
+        encoded = [e.ids for e in self._tokenizer.encode_batch([_speakable(t) for t in texts])]
+        out = np.zeros((len(texts), self.width), dtype=np.float32)
+        order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))
+        for start in range(0, len(order), BATCH):
+            chosen = order[start : start + BATCH]
+            out[chosen] = self._forward([encoded[i] for i in chosen]).cpu().numpy()
+        return out
+
+    def _forward(self, batch: list[list[int]]) -> Tensor:
+        length = max(len(ids) for ids in batch)
+        ids = torch.tensor([row + [0] * (length - len(row)) for row in batch], device=self._device)
+        used = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in batch]).to(self._device)
+        w = self._weights
+        x = (
+            functional.embedding(ids, w["embeddings.word_embeddings.weight"])
+            + w["embeddings.position_embeddings.weight"][:length]
+            + w["embeddings.token_type_embeddings.weight"][0]
+        )
+        x = self._norm(x, "embeddings.LayerNorm")
+        mask = used[:, None, None, :].bool()
+        for layer in range(self._layers):
+            x = self._block(x, mask, f"encoder.layer.{layer}.")
+        share = used[..., None].to(x.dtype)
+        return functional.normalize((x * share).sum(1) / share.sum(1), dim=-1)
+
+    def _block(self, x: Tensor, mask: Tensor, at: str) -> Tensor:
+        n, length, width = x.shape
+        split = (n, length, self._heads, width // self._heads)
+        q, k, v = (
+            self._linear(x, f"{at}attention.self.{part}").view(split).transpose(1, 2)
+            for part in ("query", "key", "value")
+        )
+        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        mixed = mixed.transpose(1, 2).reshape(n, length, width)
+        x = self._norm(self._linear(mixed, f"{at}attention.output.dense") + x, f"{at}attention.output.LayerNorm")
+        inner = functional.gelu(self._linear(x, f"{at}intermediate.dense"))
+        return self._norm(self._linear(inner, f"{at}output.dense") + x, f"{at}output.LayerNorm")
+
+    def _linear(self, x: Tensor, name: str) -> Tensor:
+        return functional.linear(x, self._weights[f"{name}.weight"], self._weights[f"{name}.bias"])
+
+    def _norm(self, x: Tensor, name: str) -> Tensor:
+        weight, bias = self._weights[f"{name}.weight"], self._weights[f"{name}.bias"]
+        return functional.layer_norm(x, x.shape[-1:], weight, bias, self._eps)
+
+
+def embed_fixed(embedder: Embedder, texts: Sequence[str], cache_folder: Path | None) -> Vectors:
+    """Vectors of texts that do not change between runs, kept on disk; None switches the cache off."""
+    if cache_folder is None:
+        return embedder.embed(texts)
+    path = cache_folder / "embeddings" / f"{_content_hash(embedder.name, texts)}.npz"
+    kept = _read(path, (len(texts), embedder.width))
+    if kept is not None:
+        return kept
+    vectors = embedder.embed(texts)
+    _write(path, vectors)
+    return vectors
+
+
+def _content_hash(name: str, texts: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps([name, *texts], ensure_ascii=True).encode()).hexdigest()[:32]
+
+
+def _read(path: Path, shape: tuple[int, int]) -> Vectors | None:
+    """The stored vectors, or None where the file is absent, half-written or of another shape."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            vectors: Vectors = stored["vectors"]
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return None
+    right = vectors.shape == shape and vectors.dtype == np.float32
+    return vectors if right and math.isfinite(float(vectors.sum())) else None
+
+
+def _write(path: Path, vectors: Vectors) -> None:
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+            temporary = file.name
+            np.savez(file, vectors=vectors)
+        Path(temporary).replace(path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise CacheUnusable(
+            "cannot write the cache of embeddings",
+            got=f"{path.parent}: {error.strerror}",
+            next_step="Set HEADSCRIBE_CACHE to a writable folder, or use --no-cache.",
+        ) from error
+
+
+def _speakable(text: str) -> str:
+    """NUL and lone surrogates make the tokenizer fail or vanish: shown as spaces; an empty text stays one."""
+    return "".join(" " if c == "\0" or "\ud800" <= c <= "\udfff" else c for c in text)

@@ -1,0 +1,167 @@
+"""Tables of the records: models, runs, heads with their mappings, descriptions, tests, relation scores, search terms.
+
+Times are seconds since 1970 (UTC). Free text from models goes through `storable`, since PostgreSQL refuses NUL
+bytes; raw replies are kept exactly, as JSON strings.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, Float, ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+STATUSES = ("ok", "unclear", "failed")
+
+
+def storable(text: str) -> str:
+    """`text` without what a text column cannot hold: NUL shows as U+2400, lone surrogates as U+FFFD."""
+    return text.replace("\x00", "␀").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+class Base(DeclarativeBase):
+    """Base of the record tables."""
+
+    type_annotation_map = {dict[str, Any]: JSON, list[Any]: JSON, float: Float(53)}  # noqa: RUF012
+
+
+class ModelRecord(Base):
+    """A checkpoint, by the content hash of its files."""
+
+    __tablename__ = "models"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    slug: Mapped[str] = mapped_column(String(200), unique=True)
+    name: Mapped[str] = mapped_column(Text)
+    fingerprint: Mapped[str] = mapped_column(String(128), unique=True)
+    location: Mapped[str] = mapped_column(Text, default="")
+    n_layers: Mapped[int]
+    n_heads: Mapped[int]
+    n_value_heads: Mapped[int]
+    d_model: Mapped[int]
+    d_head: Mapped[int]
+    vocab_size: Mapped[int]
+    created: Mapped[float]
+    runs: Mapped[list[RunRecord]] = relationship(back_populates="model", cascade="all, delete-orphan")
+
+
+class RunRecord(Base):
+    """One pass over heads with one identity (see `run_store.RunIdentity`)."""
+
+    __tablename__ = "runs"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    identity: Mapped[str] = mapped_column(String(64), unique=True)
+    model_id: Mapped[int] = mapped_column(ForeignKey("models.id", ondelete="CASCADE"))
+    settings: Mapped[dict[str, Any]]  # engine settings, prompt hash, describer and its settings
+    describer: Mapped[str] = mapped_column(String(200))
+    prompt_hash: Mapped[str] = mapped_column(String(64))
+    state: Mapped[str] = mapped_column(String(16))  # running | stopped | finished
+    started: Mapped[float]
+    finished: Mapped[float | None]
+    model: Mapped[ModelRecord] = relationship(back_populates="runs")
+
+
+class HeadRecord(Base):
+    """One head of one run: its claim, and its mapping once computed."""
+
+    __tablename__ = "heads"
+    __table_args__ = (
+        UniqueConstraint("run_id", "layer", "head"),
+        Index("ix_heads_claim", "run_id", "state", "claim_expires"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
+    layer: Mapped[int]
+    head: Mapped[int]
+    state: Mapped[str] = mapped_column(String(16), default="waiting")  # waiting | claimed | done
+    claimed_by: Mapped[str | None] = mapped_column(String(200))
+    claim_expires: Mapped[float | None]
+    rows: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True), deferred=True)
+    suppressed_rows: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True), deferred=True)
+    held_out_rows: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True), deferred=True)
+    max_salience: Mapped[float | None]
+    n_terms: Mapped[int] = mapped_column(default=0)  # distinct search terms, for similarity
+    description: Mapped[DescriptionRecord | None] = relationship(
+        back_populates="head", cascade="all, delete-orphan", passive_deletes=True
+    )
+
+
+class DescriptionRecord(Base):
+    """What a describer said of a head: `ok`, `unclear` or `failed`; a failure holds a reason and never a text."""
+
+    __tablename__ = "descriptions"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    head_id: Mapped[int] = mapped_column(ForeignKey("heads.id", ondelete="CASCADE"), unique=True)
+    status: Mapped[str] = mapped_column(String(16))
+    name: Mapped[str | None] = mapped_column(Text)  # short name of the operation
+    category: Mapped[str | None] = mapped_column(String(100))
+    input_strings: Mapped[str | None] = mapped_column(Text)  # one sentence on the strings it reads
+    function: Mapped[str | None] = mapped_column(Text)  # one sentence on what it maps them to
+    reasoning: Mapped[str | None] = mapped_column(Text)
+    reason: Mapped[str | None] = mapped_column(Text)  # why unclear or failed
+    raw_reply: Mapped[Any | None] = mapped_column(JSON(none_as_null=True))
+    details: Mapped[dict[str, Any]] = mapped_column(
+        default=dict
+    )  # tokens, cost, seconds, retrieved operations…
+    search_text: Mapped[str] = mapped_column(Text, default="")  # casefolded, for search
+    created: Mapped[float]
+    head: Mapped[HeadRecord] = relationship(back_populates="description")
+    tests: Mapped[list[TestRecord]] = relationship(
+        back_populates="description", cascade="all, delete-orphan", passive_deletes=True
+    )
+
+
+class TestRecord(Base):
+    """How a description did in one test on rows that its describer never saw."""
+
+    __test__ = False  # not a pytest class
+    __tablename__ = "tests"
+    __table_args__ = (UniqueConstraint("description_id", "kind"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    description_id: Mapped[int] = mapped_column(ForeignKey("descriptions.id", ondelete="CASCADE"))
+    kind: Mapped[str] = mapped_column(String(60))
+    score: Mapped[float]
+    percentile: Mapped[float | None]  # against the same test on other heads
+    n: Mapped[int]
+    details: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    description: Mapped[DescriptionRecord] = relationship(back_populates="tests")
+
+
+class RelationScoreRecord(Base):
+    """phi_R of one head, and the same on -M (METHOD, question a); settings_hash says with which numbers."""
+
+    __tablename__ = "relation_scores"
+    __table_args__ = (
+        UniqueConstraint("model_id", "settings_hash", "relation", "layer", "head"),
+        Index("ix_relation_scores_head", "model_id", "layer", "head"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    model_id: Mapped[int] = mapped_column(ForeignKey("models.id", ondelete="CASCADE"))
+    settings_hash: Mapped[str] = mapped_column(String(64))
+    relation: Mapped[str] = mapped_column(String(100))
+    category: Mapped[str] = mapped_column(String(100))
+    layer: Mapped[int]
+    head: Mapped[int]
+    score: Mapped[float]
+    suppression: Mapped[float]
+    k: Mapped[int]
+    n_pairs: Mapped[int]
+
+
+class SearchTermRecord(Base):
+    """Which head reads (`source`), promotes (`target`) or suppresses a token, by its folded text."""
+
+    __tablename__ = "search_terms"
+    __table_args__ = (Index("ix_search_terms_lookup", "run_id", "term", "side", "head_id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
+    head_id: Mapped[int] = mapped_column(ForeignKey("heads.id", ondelete="CASCADE"), index=True)
+    side: Mapped[str] = mapped_column(String(12))
+    term: Mapped[str] = mapped_column(String(120))
+    best_rank: Mapped[int]

@@ -1,0 +1,155 @@
+"""Results of the agent: frozen dataclasses, the only things that pass between its steps.
+
+A description is `ok`, `unclear` or `failed`; a failure keeps its reason and the raw reply and is never a text
+that pretends to be a description.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from maps_engine.results import HeadMapping, MappingRow
+
+Status = Literal["ok", "unclear", "failed"]
+Verdict = Literal["supported", "weak", "contradicted", "not testable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One counted statement: it holds for `k` of `n` rows (or tokens), where chance alone gives `expected`."""
+
+    kind: str  # "pairs" | "form" | "constant-targets" | "input-field" | "target-field" | "input-form" | …
+    label: str
+    k: int
+    n: int
+    expected: float = 0.0  # of the n, under the null named in `agent.describers.calibration`
+    strength: float = 0.0  # log-likelihood ratio against that null, in nats
+
+    def __str__(self) -> str:
+        return f"{self.label} ({self.k} of {self.n})"
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """One known operation and how alike it is to the head's mapping (cosine, -1 … 1)."""
+
+    operation: str
+    similarity: float
+    description: str = ""
+    examples: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a describer may see of a head. Held-out rows are not part of it."""
+
+    model: str
+    layer: int
+    head: int
+    source: str
+    rows: tuple[MappingRow, ...]
+    suppressed_rows: tuple[MappingRow, ...] = ()
+    retrieved: tuple[Retrieved, ...] = ()
+
+    @classmethod
+    def of(cls, mapping: HeadMapping, retrieved: tuple[Retrieved, ...] = ()) -> Evidence:
+        """The part of `mapping` that a describer may see."""
+        return cls(
+            model=mapping.model,
+            layer=mapping.layer,
+            head=mapping.head,
+            source=mapping.source,
+            rows=mapping.rows,
+            suppressed_rows=mapping.suppressed_rows,
+            retrieved=retrieved,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class HeadDescription:
+    """What a head does, in words. `operation` is the short label; `reason` says why it is unclear or failed."""
+
+    status: Status
+    describer: str
+    input_strings: str = ""
+    observed_pattern: str = ""
+    operation: str = ""
+    confidence: float = 0.0  # 0 … 1
+    reasoning: str = ""
+    claims: tuple[Claim, ...] = ()
+    reason: str = ""
+    raw_reply: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; claims as `{kind, label, k, n, expected, strength}`."""
+        return asdict(self) | {"claims": [asdict(claim) for claim in self.claims]}
+
+
+@dataclass(frozen=True, slots=True)
+class PairTest:
+    """Relation score of pairs generated from the description, on this head and on all heads of the model."""
+
+    n_pairs: int
+    k: int
+    score: float  # phi of this head, 0 … 1
+    percentile: float  # share of the other heads with a smaller phi, ties half, 0 … 100
+    others_mean: float
+    others_max: float
+    n_others: int
+
+
+@dataclass(frozen=True, slots=True)
+class RowTest:
+    """Rows that satisfy the claimed operation: those shown to the describer and those held out."""
+
+    shown_k: int
+    shown_n: int
+    held_out_k: int
+    held_out_n: int
+
+
+@dataclass(frozen=True, slots=True)
+class TestResult:
+    """How well a description predicts the head on tokens that the describer did not see."""
+
+    __test__ = False  # not a pytest class
+
+    verdict: Verdict
+    operation: str
+    reason: str = ""
+    pairs: PairTest | None = None
+    rows: RowTest | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; absent parts are null."""
+        return {
+            "verdict": self.verdict,
+            "operation": self.operation,
+            "reason": self.reason,
+            "pairs": asdict(self.pairs) if self.pairs else None,
+            "rows": asdict(self.rows) if self.rows else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class HeadReport:
+    """One head from mapping to tested description."""
+
+    mapping: HeadMapping
+    retrieved: tuple[Retrieved, ...]
+    description: HeadDescription
+    test: TestResult
+    provenance: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """The keys that others rely on: `model, layer, head, source, rows, suppressed_rows, retrieved, …`."""
+        return self.mapping.to_json() | {
+            "retrieved": [
+                {"operation": r.operation, "similarity": round(r.similarity, 4)} for r in self.retrieved
+            ],
+            "description": self.description.to_json(),
+            "test": self.test.to_json(),
+            "provenance": self.provenance,
+        }
