@@ -107,7 +107,7 @@ def _layer_shares(circuit: OVCircuit, entries: _Entries, n_sets: int) -> Tensor:
         scan = _HeadScan(circuit, head, a[:, head // circuit.heads.group], entries)
         for side, inside in enumerate(scan.run()):
             hit = torch.zeros(len(entries.pair_set), device=a.device)
-            hit.index_reduce_(0, entries.pair, inside.float(), "amax")
+            hit[entries.pair[inside]] = 1.0
             shares[side, :, head] = torch.bincount(entries.pair_set, weights=hit, minlength=n_sets) / sizes
     return shares
 
