@@ -1,8 +1,8 @@
 """Opens the database of records: a SQLite file by default, PostgreSQL by URL.
 
-Why the SQLite settings are what they are: the driver's own transaction handling opens no transaction before the
-first write, so "read, then insert" races silently; a deferred transaction that turns into a write ignores the busy
-timeout. So the driver is told to leave transactions alone, and every write transaction starts with BEGIN IMMEDIATE.
+Why SQLite is set up as it is: the driver's own handling opens no transaction before the first write, so "read,
+then insert" races silently; a deferred transaction that turns into a write ignores the busy timeout. So the
+driver is told to leave transactions alone, and every write transaction starts with BEGIN IMMEDIATE.
 """
 
 from __future__ import annotations
@@ -89,9 +89,7 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DatabaseUnusable(
-            "cannot make the folder of the database", got=f"{folder} ({error.strerror})"
-        ) from error
+        raise DatabaseUnusable("cannot make the folder of the database", got=f"{folder} ({error.strerror})") from error
 
 
 def _on_sqlite_connect(connection: sqlite3.Connection, _record: Any) -> None:
@@ -125,9 +123,7 @@ def _turn_of(engine: Engine) -> Iterator[None]:
     with _writers_guard:
         lock = _writers.setdefault(str(engine.url), threading.Lock())
     if not lock.acquire(timeout=BUSY_SECONDS * 4):
-        raise DatabaseUnusable(
-            "the database stayed busy", got=f"{BUSY_SECONDS * 4:.0f} s", next_step="Try again."
-        )
+        raise DatabaseUnusable("the database stayed busy", got=f"{BUSY_SECONDS * 4:.0f} s", next_step="Try again.")
     try:
         yield
     finally:
@@ -143,7 +139,7 @@ def reading(engine: Engine) -> Iterator[Session]:
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Session]:
-    """A session whose transaction holds the write lock from its start (BEGIN IMMEDIATE); commits at the end."""
+    """A session that holds the write lock from its start (BEGIN IMMEDIATE) and commits at the end."""
     with _turn_of(engine), _plain_errors(engine):
         session = Session(engine.execution_options(write=True), expire_on_commit=False)
         with session, session.begin():
@@ -161,7 +157,7 @@ def _plain_errors(engine: Engine) -> Iterator[None]:
         raise DatabaseUnusable(
             f"the database cannot be used ({str(error.orig).splitlines()[0]})",
             got=place,
-            next_step="Nothing that was confirmed is lost; run the same command again when it can be reached.",
+            next_step="What was confirmed is kept; run the command again when it can be reached.",
         ) from error
 
 
@@ -177,9 +173,7 @@ def open_database(url: str | URL | None = None) -> Engine:
     return engine
 
 
-def upgrade_database(
-    engine: Engine, *, scripts: Path = MIGRATIONS, version_table: str = "records_version"
-) -> None:
+def upgrade_database(engine: Engine, *, scripts: Path = MIGRATIONS, version_table: str = "records_version") -> None:
     """Run the missing Alembic migrations of `scripts`; safe when several processes start together.
 
     Other packages keep tables of their own in the same database with their own folder and version table.

@@ -2,10 +2,13 @@
 
 UserMistake
 ├── UnknownDescriber       no such describer
-└── OtherEmbedder          the store of known operations was built with another embedder
+├── OtherEmbedder          the store of known operations was built with another embedder
+├── BadDatabaseUrl         neither a file name nor a SQLite or PostgreSQL address
+└── UnknownRun             no run of that number, or no such head in it
 Failure
 ├── StoreUnusable          the store cannot be opened, read or written
-└── StoreBusy              another process owns the store's folder
+├── StoreBusy              another process owns the store's folder
+└── DatabaseUnusable       locked, lost, full, unreadable, or its driver is missing
 """
 
 from __future__ import annotations
@@ -27,3 +30,15 @@ class StoreUnusable(Failure):
 
 class StoreBusy(Failure):
     """Another process owns the folder of the store."""
+
+
+class BadDatabaseUrl(UserMistake):
+    """Neither a file name nor a SQLite or PostgreSQL address."""
+
+
+class UnknownRun(UserMistake):
+    """No run of that number in the database, or no such head in the run."""
+
+
+class DatabaseUnusable(Failure):
+    """The database is locked, lost, full or unreadable, or its driver is missing."""

@@ -1,7 +1,7 @@
-"""Tables of the records: models, runs, heads with their mappings, descriptions, tests, relation scores, search terms.
+"""Tables of the records: models, runs, heads with mappings, descriptions, tests, relation scores, search terms.
 
-Times are seconds since 1970 (UTC). Free text from models goes through `storable`, since PostgreSQL refuses NUL
-bytes; raw replies are kept exactly, as JSON strings.
+Times are seconds since 1970 (UTC). Free text from models goes through `storable`, since PostgreSQL refuses
+NUL bytes; raw replies are kept exactly, as JSON strings.
 """
 
 from __future__ import annotations
@@ -89,46 +89,48 @@ class HeadRecord(Base):
 
 
 class DescriptionRecord(Base):
-    """What a describer said of a head: `ok`, `unclear` or `failed`; a failure holds a reason and never a text."""
+    """What a describer said of a head: `ok`, `unclear` or `failed`; a failure is a reason, never a text."""
 
     __tablename__ = "descriptions"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     head_id: Mapped[int] = mapped_column(ForeignKey("heads.id", ondelete="CASCADE"), unique=True)
     status: Mapped[str] = mapped_column(String(16))
-    name: Mapped[str | None] = mapped_column(Text)  # short name of the operation
+    operation: Mapped[str] = mapped_column(Text, default="")  # short label
     category: Mapped[str | None] = mapped_column(String(100))
-    input_strings: Mapped[str | None] = mapped_column(Text)  # one sentence on the strings it reads
-    function: Mapped[str | None] = mapped_column(Text)  # one sentence on what it maps them to
-    reasoning: Mapped[str | None] = mapped_column(Text)
-    reason: Mapped[str | None] = mapped_column(Text)  # why unclear or failed
+    input_strings: Mapped[str] = mapped_column(Text, default="")  # one sentence on what it reads
+    observed_pattern: Mapped[str] = mapped_column(Text, default="")  # one sentence on what it maps that to
+    confidence: Mapped[float] = mapped_column(default=0.0)
+    reasoning: Mapped[str] = mapped_column(Text, default="")
+    reason: Mapped[str] = mapped_column(Text, default="")  # why unclear or failed
     raw_reply: Mapped[Any | None] = mapped_column(JSON(none_as_null=True))
-    details: Mapped[dict[str, Any]] = mapped_column(
-        default=dict
-    )  # tokens, cost, seconds, retrieved operations…
+    claims: Mapped[list[Any]] = mapped_column(default=list)
+    retrieved: Mapped[list[Any]] = mapped_column(default=list)  # known operations with their similarity
+    provenance: Mapped[dict[str, Any]] = mapped_column(default=dict)
     search_text: Mapped[str] = mapped_column(Text, default="")  # casefolded, for search
     created: Mapped[float]
     head: Mapped[HeadRecord] = relationship(back_populates="description")
-    tests: Mapped[list[TestRecord]] = relationship(
+    test: Mapped[TestRecord | None] = relationship(
         back_populates="description", cascade="all, delete-orphan", passive_deletes=True
     )
 
 
 class TestRecord(Base):
-    """How a description did in one test on rows that its describer never saw."""
+    """How a description did on tokens that its describer never saw (`agent.results.TestResult`)."""
 
     __test__ = False  # not a pytest class
     __tablename__ = "tests"
-    __table_args__ = (UniqueConstraint("description_id", "kind"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    description_id: Mapped[int] = mapped_column(ForeignKey("descriptions.id", ondelete="CASCADE"))
-    kind: Mapped[str] = mapped_column(String(60))
-    score: Mapped[float]
-    percentile: Mapped[float | None]  # against the same test on other heads
-    n: Mapped[int]
+    description_id: Mapped[int] = mapped_column(ForeignKey("descriptions.id", ondelete="CASCADE"), unique=True)
+    verdict: Mapped[str] = mapped_column(String(40))
+    score: Mapped[float | None]  # phi of the head on the generated pairs
+    percentile: Mapped[float | None]  # 0 … 100, among the other heads of the model
+    n: Mapped[int | None]  # pairs
+    held_out_k: Mapped[int | None]
+    held_out_n: Mapped[int | None]
     details: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    description: Mapped[DescriptionRecord] = relationship(back_populates="tests")
+    description: Mapped[DescriptionRecord] = relationship(back_populates="test")
 
 
 class RelationScoreRecord(Base):

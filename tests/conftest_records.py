@@ -1,0 +1,60 @@
+"""Fixtures for tests that need a database: empty ones on both systems, and a believable one."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from agent.database import open_database
+from tests.believable import Believable, fill_database
+from tests.postgres import postgres_server, postgres_url
+
+__all__ = ["any_engine", "believable", "postgres_server", "postgres_url", "small_template", "sqlite_engine"]
+
+
+@pytest.fixture
+def sqlite_engine(tmp_path: Path) -> Iterator[Engine]:
+    """An empty SQLite database in a file."""
+    engine = open_database(str(tmp_path / "records.sqlite"))
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def any_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    """An empty database, once on SQLite and once on PostgreSQL."""
+    if request.param == "sqlite":
+        url = str(tmp_path / "records.sqlite")
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pgserver's own folder warnings
+            url = request.getfixturevalue("postgres_url")
+    engine = open_database(url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def small_template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Believable]:
+    """A filled database file of 8 layers x 6 heads, written once per session."""
+    path = tmp_path_factory.mktemp("template") / "records.sqlite"
+    engine = open_database(str(path))
+    facts = fill_database(engine, n_layers=8, n_heads=6)
+    engine.dispose()
+    return path, facts
+
+
+@pytest.fixture
+def believable(small_template: tuple[Path, Believable], tmp_path: Path) -> Iterator[tuple[Engine, Believable]]:
+    """An own copy of the small believable database."""
+    path, facts = small_template
+    copy = tmp_path / "believable.sqlite"
+    shutil.copy(path, copy)
+    engine = open_database(str(copy))
+    yield engine, facts
+    engine.dispose()
