@@ -1,0 +1,123 @@
+"""GGUF architectures that can be read, and how their files differ from transformers' checkpoints.
+
+llama.cpp's converter renames tensors, adds the 1 to Gemma's norm gains, transposes GPT-2's matrices and sorts
+Falcon's fused rows into [Q; K; V]; a dialect says which, by replacing fields of the family's record.
+It also permutes Llama's queries and keys, which the maps never read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from gguf.constants import MODEL_ARCH_NAMES
+from gguf.tensor_mapping import get_tensor_name_map
+
+from maps_engine.architectures import family_of, known_families
+from maps_engine.architectures.record import Family, Linear
+from maps_engine.architectures.settings import Settings, settle
+from maps_engine.errors import BrokenCheckpoint, UnsupportedModel
+from maps_engine.files.gguf_header import GgufHeader
+from maps_engine.files.gguf_source import GgufSource
+from maps_engine.files.tensor_source import RenamedSource
+
+
+@dataclass(frozen=True)
+class GgufDialect:
+    """How one `general.architecture` maps to a family."""
+
+    architecture: str
+    model_type: str
+    changes: Mapping[str, Any] = field(default_factory=dict)  # fields of the family's record
+    plus_one_in_file: bool = False
+
+
+DIALECTS: Mapping[str, GgufDialect] = {dialect.architecture: dialect for dialect in (GgufDialect("llama", "llama"),)}
+
+_HARMLESS = re.compile(
+    r"context_length|embedding_length|block_count|feed_forward_length|rope\..*|vocab_size|tensor_data_layout"
+    r"|attention\.(head_count|head_count_kv|key_length|value_length|layer_norm_rms_epsilon|layer_norm_epsilon)"
+    r"|attention\.(sliding_window.*|causal|key_length_swa|value_length_swa)|attn_logit_softcapping"
+    r"|final_logit_softcapping"
+)
+
+
+def open_gguf(header: GgufHeader) -> tuple[Settings, RenamedSource]:
+    """Settings and tensors under transformers' names. Raises UnsupportedModel, BrokenCheckpoint."""
+    dialect = DIALECTS.get(header.architecture)
+    if dialect is None:
+        raise UnsupportedModel(
+            "GGUF files of this architecture cannot be read",
+            got=header.architecture or "no general.architecture",
+            expected=f"one of {', '.join(sorted(DIALECTS))}",
+            next_step="Use the original safetensors checkpoint.",
+        )
+    _refuse_unknown_keys(header)
+    family = family_of(dialect.model_type)
+    config = _config(header, family)
+    settings = settle(family, config, known_families=known_families())
+    source = RenamedSource(GgufSource(header), _names(header, config[family.sizes.layers]))
+    record = _with_biases_of(replace(settings.family, **dialect.changes), source.names())
+    return replace(settings, family=record), source
+
+
+def _refuse_unknown_keys(header: GgufHeader) -> None:
+    start = f"{header.architecture}."
+    own = {key.removeprefix(start): value for key, value in header.metadata.items() if key.startswith(start)}
+    unknown = [f"{key} = {value!r}" for key, value in own.items() if not _HARMLESS.fullmatch(key) and value]
+    if unknown:
+        raise UnsupportedModel("this GGUF file has attributes that are not understood", got="; ".join(unknown))
+
+
+def _config(header: GgufHeader, family: Family) -> dict[str, Any]:
+    """The keys of config.json that decide the map, from the file's metadata."""
+    keys, heads = family.sizes, _need(header, "attention.head_count")
+    config: dict[str, Any] = {
+        keys.layers: _need(header, "block_count"),
+        keys.width: _need(header, "embedding_length"),
+        keys.heads: heads,
+        "tie_word_embeddings": "output.weight" not in header.tensors,
+    }
+    if keys.value_heads:
+        config[keys.value_heads] = _own(header, "attention.head_count_kv", heads)
+    if keys.head_width:
+        config[keys.head_width] = _own(header, "attention.value_length", None)
+    if isinstance(family.norm.eps, str):
+        epsilon = _own(header, "attention.layer_norm_rms_epsilon", None)
+        config[family.norm.eps] = epsilon or _need(header, "attention.layer_norm_epsilon")
+    return config
+
+
+def _own(header: GgufHeader, key: str, default: Any) -> Any:
+    return header.metadata.get(f"{header.architecture}.{key}", default)
+
+
+def _need(header: GgufHeader, key: str) -> Any:
+    value = _own(header, key, None)
+    if value is None:
+        raise BrokenCheckpoint("the GGUF file lacks metadata", got=f"no {header.architecture}.{key}")
+    return value
+
+
+def _names(header: GgufHeader, n_layers: int) -> dict[str, str]:
+    """transformers' tensor name -> the file's; several spellings of one tensor are all in it."""
+    architecture = next(key for key, name in MODEL_ARCH_NAMES.items() if name == header.architecture)
+    table = get_tensor_name_map(architecture, n_layers).mapping
+    return {f"{name}.{kind}": f"{short}.{kind}" for name, (_, short) in table.items() for kind in ("weight", "bias")}
+
+
+def _with_biases_of(record: Family, held: frozenset[str]) -> Family:
+    """Biases that a config key would decide, decided by their presence: GGUF keeps no such keys."""
+
+    def settled(part: Linear) -> Linear:
+        if not isinstance(part.bias, str):
+            return part
+        name = record.prefixes[0] + record.block.format(layer=0) + f"{part.name}.bias"
+        return replace(part, bias=name in held)
+
+    mlp = record.mlp
+    if mlp is not None:
+        mlp = replace(mlp, up=settled(mlp.up), down=settled(mlp.down), gate=settled(mlp.gate) if mlp.gate else None)
+    return replace(record, value=settled(record.value), output=settled(record.output), mlp=mlp)
