@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from maps_engine.errors import OutOfRange, UserMistake
 from maps_engine.folding import Folding
+from maps_engine.low_precision import LowPrecisionScan, pays_off
 from maps_engine.model import Checkpoint, ModelShape
 from maps_engine.ov_circuit import OVCircuit, UnembeddingTable, open_circuit
 from maps_engine.relations import PairScores, PairSet, score_pairs
@@ -19,6 +21,7 @@ from maps_engine.salience import salient_tokens, top_targets
 from maps_engine.sources import SourceTable, check_source_name
 
 HELD_OUT = 30
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass
@@ -27,6 +30,7 @@ class MapsEngine:
 
     checkpoint: Checkpoint
     settings: EngineSettings
+    precision: Precision = "auto"  # of the scan over all heads; the lists are float32's either way
 
     def __post_init__(self) -> None:
         check_source_name(self.settings.source)
@@ -43,7 +47,7 @@ class MapsEngine:
 
     def with_settings(self, settings: EngineSettings) -> MapsEngine:
         """The same checkpoint under other settings."""
-        return MapsEngine(self.checkpoint, settings)
+        return MapsEngine(self.checkpoint, settings, self.precision)
 
     def circuit(self, layer: int) -> OVCircuit:
         """The OV circuit of `layer`; reads this layer's tensors."""
@@ -118,12 +122,25 @@ class MapsEngine:
             if progress is not None:
                 progress(layer)
 
+    @cached_property
+    def low_precision(self) -> LowPrecisionScan | None:
+        """The bfloat16 scan, where asked for or where it pays off."""
+        low = self.precision == "bfloat16" or (self.precision == "auto" and pays_off(self.checkpoint.weights.device))
+        return LowPrecisionScan(self.unembedding) if low else None
+
     def _map_layer(self, layer: int, held_out: int) -> list[HeadMapping]:
-        circuit = self.circuit(layer)
-        sigma, ids = salient_tokens(circuit, top=self.settings.top + held_out, allowed=self.allowed)
+        circuit, scan = self.circuit(layer), self.low_precision
+        top, targets = self.settings.top + held_out, self.settings.targets
+        if scan is not None:
+            sigma, ids = scan.salient_tokens(circuit, top=top, allowed=self.allowed)
+        else:
+            sigma, ids = salient_tokens(circuit, top=top, allowed=self.allowed)
         n = ids.shape[1]
         written = torch.cat([circuit.written(h, ids[h]) for h in range(len(ids))])
-        lists = top_targets(written, self.unembedding, targets=self.settings.targets, allowed=self.allowed)
+        if scan is not None:
+            lists = scan.top_targets(written, targets=targets, allowed=self.allowed)
+        else:
+            lists = top_targets(written, self.unembedding, targets=targets, allowed=self.allowed)
         mappings = []
         for h in range(len(ids)):
             own = slice(h * n, (h + 1) * n)

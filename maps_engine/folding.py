@@ -35,6 +35,12 @@ class HeadMatrices:
         a = (x @ self.value.permute(1, 0, 2).reshape(d, k * d_h)).view(-1, k, d_h)
         return a if self.value_bias is None else a + self.value_bias
 
+    def read(self, x: Tensor, head: int) -> Tensor:
+        """(n, d_h): what query head `head` reads from rows x (n, d)."""
+        k = head // self.group
+        a = x @ self.value[k]
+        return a if self.value_bias is None else a + self.value_bias[k]
+
 
 @dataclass(frozen=True)
 class Folding:

@@ -74,10 +74,15 @@ class OVCircuit:
         a, x_norm = self.values(ids)
         return written_norms(a, self.factors, self.heads.group) / x_norm.clamp_min(1e-30).unsqueeze(-1)
 
+    def salience_of(self, head: int, ids: Tensor) -> Tensor:
+        """(n,): salience of `ids` for one head, from what it writes."""
+        x = self.table.rows(self.layer, ids)
+        written = self.heads.read(x, head) @ self.heads.output[head]
+        return written.norm(dim=-1) / x.norm(dim=-1).clamp_min(1e-30)
+
     def written(self, head: int, ids: Tensor) -> Tensor:
         """y (n, d): what `head` writes when it reads each of the tokens `ids`."""
-        a, _ = self.values(ids)
-        return a[:, head // self.heads.group] @ self.heads.output[head]
+        return self.heads.read(self.table.rows(self.layer, ids), head) @ self.heads.output[head]
 
     def entries(self, head: int, source_ids: Tensor, target_ids: Tensor) -> Tensor:
         """(n, m): M[s, t] for every source and target."""

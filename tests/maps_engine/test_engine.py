@@ -39,9 +39,11 @@ def weights(request):
     return memory_weights(SHAPES[request.param])
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("source", SOURCES)
-def test_every_head_maps_as_the_plain_formula(weights, source):
-    engine = MapsEngine(memory_checkpoint(weights), EngineSettings(source=source, top=7, targets=4))
+def test_every_head_maps_as_the_plain_formula(weights, source, precision):
+    settings = EngineSettings(source=source, top=7, targets=4)
+    engine = MapsEngine(memory_checkpoint(weights), settings, precision)
     for mapping in engine.map_heads(held_out=3):
         m, sigma = plain_map(weights, source, mapping.layer, mapping.head)
         best = sigma.topk(10)
@@ -85,9 +87,7 @@ def test_relation_scores_equal_the_plain_formula(weights, source):
     planted += [(s, (int((-m[s]).topk(6).indices[s % 6]),)) for s in range(40, 60)]
     sets = [(random_pairs, 10), (planted, 5), (planted, 1), (random_pairs[:7], 25)]
     engine = MapsEngine(memory_checkpoint(weights), EngineSettings(source=source))
-    results = engine.score_pairs(
-        [PairSet(tuple(s for s, _ in p), tuple(t for _, t in p), k) for p, k in sets]
-    )
+    results = engine.score_pairs([PairSet(tuple(s for s, _ in p), tuple(t for _, t in p), k) for p, k in sets])
     assert results[1].score[1, 0] > 0.3
     assert results[1].suppression[1, 0] > 0.1
     for layer in range(weights.shape.n_layers):
@@ -132,14 +132,16 @@ def test_folding_equals_the_blocks_real_norms(kind, post_norm):
             assert [t.token_id for t in row.targets] == (w.U @ y).topk(5).indices.tolist()
 
 
-def test_special_tokens_are_left_out_by_option():
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_special_tokens_are_left_out_by_option(precision):
     w = memory_weights()
     w.E[-3:] *= 100
     w.U[-3:] *= 100
     checkpoint = memory_checkpoint(w)
     kept = MapsEngine(checkpoint, EngineSettings(source="embedding")).map_head(0, 0)
     assert {t.token_id for r in kept.rows for t in r.targets} & {697, 698, 699}
-    without = MapsEngine(checkpoint, EngineSettings(source="embedding", include_special=False)).map_head(0, 0)
+    engine = MapsEngine(checkpoint, EngineSettings(source="embedding", include_special=False), precision)
+    without = next(engine.map_heads(layers=[0]))
     listed = {t.token_id for r in without.rows for t in r.targets} | {r.token_id for r in without.rows}
     listed |= {t.token_id for r in without.suppressed_rows for t in r.targets}
     assert not listed & {697, 698, 699}

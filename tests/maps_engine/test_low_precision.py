@@ -1,0 +1,109 @@
+"""The bfloat16 scan returns float32's lists, and its bounds hold, also where bfloat16 alone would rank wrongly."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from maps_engine.engine import MapsEngine
+from maps_engine.low_precision import LowPrecisionScan, _SalienceError
+from maps_engine.model import ModelShape
+from maps_engine.results import EngineSettings
+from maps_engine.salience import salient_tokens, top_targets
+from tests.memory_model import memory_checkpoint, memory_weights
+
+SHAPE = ModelShape(n_layers=2, n_heads=6, n_value_heads=2, d_model=64, d_head=16, vocab_size=6000)
+
+
+def engine_of(weights):
+    engine = MapsEngine(memory_checkpoint(weights), EngineSettings(source="embedding"))
+    engine.unembedding.hold()
+    engine.sources.hold(0)
+    return engine
+
+
+def near_ties(seed=0):
+    """A model whose tokens are many almost equal copies, so that bfloat16 cannot tell them apart."""
+    w = memory_weights(SHAPE, seed=seed)
+    g = torch.Generator().manual_seed(seed)
+    for table in (w.E, w.U):
+        table[:] = table[:50].repeat(120, 1) * (1 + 1e-4 * torch.randn(6000, 1, generator=g))
+        table += 1e-5 * torch.randn(table.shape, generator=g)
+    return w
+
+
+def assert_same_lists(one, other):
+    """Equal values, and equal ids but for entries closer than float32's own rounding."""
+    torch.testing.assert_close(one[0], other[0], rtol=2e-6, atol=1e-5)
+    differ = one[1] != other[1]
+    close = (one[0][..., 1:] - one[0][..., :-1]).abs() < 1e-5 * one[0].abs().max()
+    tied = torch.zeros_like(differ)
+    tied[..., 1:] |= close
+    tied[..., :-1] |= close
+    assert not (differ & ~tied).any()
+
+
+@pytest.mark.parametrize("make", [lambda: memory_weights(SHAPE), near_ties], ids=["random", "near ties"])
+def test_lists_equal_float32(make):
+    engine = engine_of(make())
+    scan = LowPrecisionScan(engine.unembedding)
+    for layer in range(2):
+        circuit = engine.circuit(layer)
+        sigma, ids = scan.salient_tokens(circuit, top=20, allowed=None)
+        exact_sigma, exact_ids = salient_tokens(circuit, top=20)
+        assert_same_lists((sigma, ids), (exact_sigma, exact_ids))
+        written = torch.cat([circuit.written(h, ids[h]) for h in range(6)])
+        low = scan.top_targets(written, targets=5, allowed=None)
+        full = top_targets(written, engine.unembedding, targets=5)
+        for one, other in zip(low, full, strict=True):
+            assert_same_lists(one, other)
+
+
+def test_near_ties_are_noticed():
+    """Where candidates cannot be told apart the scan must have done extra work, or its proof is empty."""
+    engine = engine_of(near_ties())
+    scan = LowPrecisionScan(engine.unembedding)
+    circuit = engine.circuit(0)
+    _, ids = scan.salient_tokens(circuit, top=20, allowed=None)
+    scan.top_targets(circuit.written(0, ids[0]), targets=5, allowed=None)
+    assert scan.widened > 0
+    assert scan.fallbacks > 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_upper_saliences_are_upper_bounds_and_close(seed):
+    engine = engine_of(memory_weights(SHAPE, seed=seed))
+    scan = LowPrecisionScan(engine.unembedding)
+    circuit = engine.circuit(1)
+    upper = scan._upper_saliences(circuit)
+    true = circuit.salience(slice(0, 6000)).T
+    assert (upper >= true).all()
+    assert ((upper - true) / true.mean()).median() < 0.1
+
+
+def test_error_norms_are_those_of_the_matrices():
+    circuit = engine_of(memory_weights(SHAPE)).circuit(0)
+    low_value, low_factors = circuit.heads.value.bfloat16(), circuit.factors.bfloat16()
+    error = _SalienceError(circuit.heads.value, low_value, circuit.factors, low_factors, circuit.heads.group)
+    wr, dwr, dr, r = error._norms
+    for h in range(6):
+        w_vo = circuit.heads.value[h // 3] @ circuit.heads.output[h]
+        assert wr[h].item() == pytest.approx(torch.linalg.matrix_norm(w_vo, 2).item(), rel=1e-4)
+        assert r[h].item() == pytest.approx(torch.linalg.matrix_norm(circuit.heads.output[h], 2).item(), rel=1e-4)
+    assert (dwr < 0.01 * wr).all()
+    assert (dr < 0.01 * r).all()
+
+
+def test_a_zero_row_and_too_few_allowed_tokens():
+    w = memory_weights(SHAPE)
+    w.E[7] = 0
+    engine = engine_of(w)
+    scan = LowPrecisionScan(engine.unembedding)
+    allowed = torch.zeros(6000, dtype=torch.bool)
+    allowed[[7, 8, 9]] = True
+    sigma, ids = scan.salient_tokens(engine.circuit(0), top=3, allowed=allowed)
+    assert sorted(ids[0].tolist()) == [7, 8, 9]
+    assert sigma[0, -1] == 0
+    (values, found), _ = scan.top_targets(engine.circuit(0).written(0, ids[0]), targets=5, allowed=allowed)
+    assert torch.isinf(values[:, 3:]).all()
+    assert set(found[1, :3].tolist()) == {7, 8, 9}
