@@ -50,7 +50,7 @@ class MiniLM:
             config: dict[str, Any] = json.loads((folder / "config.json").read_text("utf-8"))
             self._weights: dict[str, Tensor] = load_file(folder / "model.safetensors", device=device)
             self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        except Exception as error:  # noqa: BLE001 - safetensors and tokenizers raise bare exceptions of their own
+        except Exception as error:
             raise BrokenCheckpoint(
                 f"the embedding model in {folder} cannot be read",
                 got=error,

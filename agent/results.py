@@ -25,6 +25,7 @@ class Claim:
     n: int
     expected: float = 0.0  # of the n, under the null named in `agent.describers.calibration`
     strength: float = 0.0  # log-likelihood ratio against that null, in nats
+    examples: tuple[str, ...] = ()  # what the k are: words, or `source → target`
 
     def __str__(self) -> str:
         return f"{self.label} ({self.k} of {self.n})"
@@ -83,8 +84,8 @@ class HeadDescription:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; claims as `{kind, label, k, n, expected, strength}`."""
-        return asdict(self) | {"claims": [asdict(claim) for claim in self.claims]}
+        """Plain JSON values; claims as `{kind, label, k, n, expected, strength, examples}`."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +147,7 @@ class HeadReport:
     def to_json(self) -> dict[str, Any]:
         """The keys that others rely on: `model, layer, head, source, rows, suppressed_rows, retrieved, …`."""
         return self.mapping.to_json() | {
-            "retrieved": [
-                {"operation": r.operation, "similarity": round(r.similarity, 4)} for r in self.retrieved
-            ],
+            "retrieved": [{"operation": r.operation, "similarity": round(r.similarity, 4)} for r in self.retrieved],
             "description": self.description.to_json(),
             "test": self.test.to_json(),
             "provenance": self.provenance,

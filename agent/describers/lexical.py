@@ -1,0 +1,169 @@
+"""The describer that needs no language model: it names operations by counted evidence.
+
+What it claims is what it counted: every sentence carries k of n. Thresholds and background rates come from
+`calibration.json`; below them the answer is "unclear". It sees meaning only through labelled word lists, known pairs
+and MiniLM vectors of words, so a relation that is in none of them is at best called "word to related words".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from agent.describers.calibration import Calibration, load_calibration
+from agent.describers.candidates import Candidate, candidates
+from agent.describers.fields import SemanticFields
+from agent.describers.findings import Findings, find
+from agent.describers.known_pairs import label_of, tables
+from agent.results import Claim, Evidence, HeadDescription
+from maps_engine.relation_catalogue import Relation
+from prompts import load_prompts
+
+MAX_SECONDARY = 2
+SHOWN_EXAMPLES = 3
+MIN_ROWS = 6
+
+
+class LexicalDescriber:
+    """Describes a head from pairs, forms and fields."""
+
+    name = "lexical"
+
+    def __init__(
+        self,
+        fields: SemanticFields,
+        relations: Sequence[Relation],
+        *,
+        calibration: Calibration | None = None,
+    ) -> None:
+        self._fields = fields
+        self._known = tables(relations)
+        self._calibration = calibration or load_calibration()
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Versions of the word lists and of the calibration: they decide the answer."""
+        return {
+            "field_labels": load_prompts().field_labels_version,
+            "calibration": self._calibration.version,
+            "relations": len(self._known),
+        }
+
+    def describe(self, evidence: Evidence) -> HeadDescription:
+        """The best supported operation with its evidence, or unclear with the reason."""
+        if len(evidence.rows) < MIN_ROWS:
+            return self._unclear(f"only {len(evidence.rows)} rows; at least {MIN_ROWS} are needed", ())
+        findings = self.findings(evidence)
+        found = candidates(findings, self._known, self._calibration)
+        inputs, input_claims = self._inputs(findings)
+        if not found:
+            return replace(self._unclear(_closest(findings), input_claims), input_strings=inputs)
+        best, besides = found[0], found[1 : 1 + MAX_SECONDARY]
+        claims = (*best.claims, *(c for other in besides for c in other.claims), *input_claims)
+        return HeadDescription(
+            status="ok",
+            describer=self.name,
+            input_strings=inputs,
+            observed_pattern=" ".join([_main_sentence(best), *map(_besides, besides)]),
+            operation=best.operation,
+            confidence=self._confidence(best),
+            reasoning=_reasoning(best),
+            claims=tuple(map(_short, dict.fromkeys(claims))),
+            settings=dict(self.settings),
+        )
+
+    def findings(self, evidence: Evidence) -> Findings:
+        """All claims about the rows, weak ones included."""
+        return find(evidence.rows, fields=self._fields, known=self._known, calibration=self._calibration)
+
+    def _unclear(self, reason: str, claims: Sequence[Claim]) -> HeadDescription:
+        return HeadDescription(
+            status="unclear",
+            describer=self.name,
+            input_strings="Unclear.",
+            observed_pattern="Unclear.",
+            operation="unclear",
+            reason=reason,
+            claims=tuple(map(_short, claims)),
+            settings=dict(self.settings),
+        )
+
+    def _inputs(self, findings: Findings) -> tuple[str, tuple[Claim, ...]]:
+        """One sentence on the inputs: up to two fields that cover different words, and their form."""
+        limits = self._calibration.thresholds
+        fields = [c for c in findings.input_fields if _passes_input(c, limits)]
+        chosen = fields[:1]
+        for claim in fields[1:]:
+            new = set(claim.examples) - set(chosen[0].examples)
+            if len(new) >= max(4, 0.2 * claim.n):
+                chosen.append(claim)
+                break
+        forms = [c for c in findings.input_classes if _passes_input(c, limits)][:1]
+        if not chosen and not forms:
+            return "Mixed tokens.", ()
+        parts = [f"{c.label} ({c.k} of {c.n})" for c in (*chosen, *forms)]
+        shown = ", ".join(token.strip() for token in (chosen or forms)[0].examples[:SHOWN_EXAMPLES] if token.strip())
+        sentence = " and ".join(parts)
+        return sentence[0].upper() + sentence[1:] + (f", such as {shown}." if shown else "."), (*chosen, *forms)
+
+    def _confidence(self, best: Candidate) -> float:
+        """Half coverage, half strength against three times the threshold of forms; a scale, not a probability."""
+        ceiling = 5 * self._calibration.thresholds["form"]
+        return round(0.5 * best.coverage + 0.5 * min(1.0, best.strength / ceiling), 2)
+
+
+def _passes_input(claim: Claim, limits: Mapping[str, float]) -> bool:
+    return claim.strength >= limits["input"] and claim.k >= limits["input_share"] * claim.n
+
+
+def _main_sentence(candidate: Candidate) -> str:
+    text = f"{candidate.sentence.rstrip('.')} ({'; '.join(_counted(c) for c in candidate.claims if c.kind != 'typed')})"
+    shown = [e for e in candidate.claims[0].examples if "→" in e][:SHOWN_EXAMPLES]
+    return f"{text}, such as {', '.join(shown)}." if shown else f"{text}."
+
+
+def _besides(candidate: Candidate) -> str:
+    return f"Also: {candidate.operation} ({_counted(candidate.claims[0])})."
+
+
+def _counted(claim: Claim) -> str:
+    what = {
+        "pairs": "known pairs",
+        "form": "rows",
+        "constant-targets": f"rows hold one of: {claim.label}",
+        "related": "rows",
+        "target-field": f"distinct targets are {claim.label}",
+        "target-form": f"distinct targets are {claim.label}",
+    }.get(claim.kind, "tokens")
+    variant = f" {claim.label.removeprefix('copying ')}" if claim.label.startswith("copying with") else ""
+    return f"{claim.k} of {claim.n} {what}{variant}"
+
+
+def _reasoning(best: Candidate) -> str:
+    lead = best.claims[0]
+    return (
+        f"{label_of(lead.label)}: {lead.k} of {lead.n}, where {lead.expected:.1f} would be expected by chance "
+        f"(strength {lead.strength:.0f} nats)."
+    )
+
+
+def _closest(findings: Findings) -> str:
+    """Why nothing is claimed: the claim that came closest."""
+    near = [c[0] for c in (findings.pairs, findings.forms, findings.target_fields) if c and c[0].k]
+    if not near:
+        return "no operation holds for three or more rows"
+    best = max(near, key=lambda c: c.strength)
+    return (
+        f"too little evidence: the closest is {label_of(best.label)} with {best.k} of {best.n}, "
+        f"where {best.expected:.1f} would be expected by chance"
+    )
+
+
+def _short(claim: Claim) -> Claim:
+    return replace(
+        claim,
+        expected=round(claim.expected, 2),
+        strength=round(claim.strength, 1),
+        examples=claim.examples[:SHOWN_EXAMPLES],
+    )
