@@ -1,0 +1,208 @@
+"""What a rater sees of a head, where it comes from, and how heads are chosen for a study.
+
+A control item shows the rows of one head with the description of another: its "plausible" rate is what raters
+say of a description that is surely wrong, and the gap to the real items is what the study can show.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine
+
+from agent.run_identity import content_hash
+from agent.run_tables import export_rows
+from eval.errors import BadImport, BadStudy
+
+HAND_MADE = Path(__file__).with_name("hand_made.json")
+MAX_ROWS = 30
+MAX_TARGETS = 5
+
+
+@dataclass(frozen=True)
+class Head:
+    """A described head that can become an item."""
+
+    rows: tuple[dict[str, Any], ...]  # {"source": str, "targets": [str, …]}
+    description: dict[str, str]  # input_strings, observed_pattern
+    origin: dict[str, Any]  # model, fingerprint, layer, head, run, describer, category, operation
+
+    @property
+    def layer(self) -> int:
+        return int(self.origin["layer"])
+
+    @property
+    def key(self) -> str:
+        """The head itself, whatever describes it: for the order of things and for swaps."""
+        return f"{self.origin['fingerprint']}/{self.layer}/{self.origin['head']}"
+
+
+@dataclass(frozen=True)
+class NewItem:
+    """An item before it has a place in a study."""
+
+    kind: str  # real | control | attention | practice
+    content: dict[str, Any]
+    origin: dict[str, Any]
+    expected: dict[str, Any] | None = None
+
+    @property
+    def content_hash(self) -> str:
+        return content_hash(self.content)
+
+
+def described_heads(engine: Engine, run_id: int) -> list[Head]:
+    """The heads of a run whose description is `ok`. Raises UnknownRun."""
+    return [_head_of(row) for row in export_rows(engine, run_id) if row["status"] == "ok"]
+
+
+def heads_from_jsonl(lines: Iterable[str]) -> list[Head]:
+    """Heads from another tool: one object a line with model, layer, head, rows and a description.
+
+    `rows` are `{"token": …, "targets": […]}` with targets as texts or `{"token": …}`; the description is
+    `observed_pattern` (with `input_strings`) or one text `description`. Raises BadImport with the line.
+    """
+    heads = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            heads.append(_head_of(_imported(json.loads(line))))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BadImport(
+                f"line {number} is not a described head",
+                got=f"{type(error).__name__}: {error}",
+                expected="an object with model, layer, head, rows, and description or observed_pattern",
+            ) from error
+    return heads
+
+
+def _imported(given: dict[str, Any]) -> dict[str, Any]:
+    text = given.get("observed_pattern") or given["description"]
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError("the description must be a text")
+    return {
+        "model": str(given["model"]),
+        "fingerprint": str(given.get("fingerprint", given["model"])),
+        "layer": int(given["layer"]),
+        "head": int(given["head"]),
+        "run": given.get("run"),
+        "describer": str(given.get("describer", "imported")),
+        "category": given.get("category"),
+        "operation": str(given.get("operation", "")),
+        "input_strings": str(given.get("input_strings", "")),
+        "observed_pattern": text,
+        "rows": [
+            {"token": str(row["token"]), "targets": [_target(t) for t in row["targets"]]} for row in given["rows"]
+        ],
+    }
+
+
+def _target(given: str | dict[str, Any]) -> dict[str, str]:
+    return {"token": given if isinstance(given, str) else str(given["token"])}
+
+
+def _head_of(row: dict[str, Any]) -> Head:
+    rows = tuple(
+        {"source": r["token"], "targets": [t["token"] for t in r["targets"][:MAX_TARGETS]]}
+        for r in row["rows"][:MAX_ROWS]
+    )
+    description = {name: row[name] for name in ("input_strings", "observed_pattern")}
+    names = ("model", "fingerprint", "layer", "head", "run", "describer", "category", "operation")
+    return Head(rows, description, {name: row[name] for name in names})
+
+
+def choose_heads(
+    heads: Sequence[Head], *, n: int | None, layers: range | None, stratify: bool, rng: random.Random
+) -> list[Head]:
+    """Up to `n` heads of `layers` (None: all), evenly by layer when `stratify`; the same seed, the same choice."""
+    pool = sorted((h for h in heads if layers is None or h.layer in layers), key=lambda h: h.key)
+    if not pool:
+        raise BadStudy("no described head fits the filter", got=f"{len(heads)} heads before the filter")
+    rng.shuffle(pool)
+    if n is None or n >= len(pool):
+        return pool
+    return _stratified(pool, n) if stratify else pool[:n]
+
+
+def _stratified(pool: Sequence[Head], n: int) -> list[Head]:
+    """Round robin over layers until n are taken."""
+    by_layer: dict[int, list[Head]] = defaultdict(list)
+    for head in pool:
+        by_layer[head.layer].append(head)
+    chosen: list[Head] = []
+    depth = 0
+    while len(chosen) < n:
+        chosen += [layer[depth] for _, layer in sorted(by_layer.items()) if len(layer) > depth]
+        depth += 1
+    return chosen[:n]
+
+
+def real_items(heads: Sequence[Head]) -> list[NewItem]:
+    """One item per head, as described."""
+    return [NewItem("real", _content(head.rows, head.description), head.origin) for head in heads]
+
+
+def control_items(
+    chosen: Sequence[Head], everybody: Sequence[Head], *, share: float, rng: random.Random
+) -> list[NewItem]:
+    """About `share` of len(chosen) items with swapped descriptions.
+
+    Heads that are not in the study are preferred, so that nobody sees the same rows twice. The description comes
+    from a head with another operation; where none exists there is no control item.
+    """
+    wanted = round(share * len(chosen))
+    inside = {head.key for head in chosen}
+    outside = [head for head in everybody if head.key not in inside]
+    rng.shuffle(outside)
+    hosts = [*outside, *rng.sample(list(chosen), len(chosen))][:wanted]
+    items = []
+    for host in hosts:
+        others = [h for h in everybody if h.key != host.key and _meaning(h) != _meaning(host)]
+        if others:
+            donor = rng.choice(others)
+            origin = host.origin | {"swapped_from": {k: donor.origin[k] for k in ("layer", "head")}}
+            items.append(NewItem("control", _content(host.rows, donor.description), origin))
+    return items
+
+
+def _meaning(head: Head) -> tuple[str, str]:
+    text = head.description["observed_pattern"].casefold().strip()
+    return (str(head.origin.get("operation") or "").casefold(), text)
+
+
+def _content(rows: Sequence[dict[str, Any]], description: dict[str, str]) -> dict[str, Any]:
+    return {"rows": list(rows), "description": description}
+
+
+def hand_made_items(kind: str, n: int) -> list[NewItem]:
+    """The first `n` practice or attention items that come with the package."""
+    given = json.loads(HAND_MADE.read_text(encoding="utf-8"))[kind]
+    if n > len(given):
+        raise BadStudy(f"too many {kind} items", got=n, expected=f"at most {len(given)}")
+    return [_hand_made(kind, index, value) for index, value in enumerate(given[:n])]
+
+
+def _hand_made(kind: str, index: int, value: dict[str, Any]) -> NewItem:
+    rng = random.Random(f"{kind}{index}")
+    rows = []
+    for pair in value["pairs"].split():
+        source, target = pair.split(":")
+        rest = rng.sample(value["noise"], 4)
+        rows.append({"source": " " + source, "targets": [" " + target, *(" " + word for word in rest)]})
+    expected = value["expected"] | ({"feedback": value["feedback"]} if "feedback" in value else {})
+    return NewItem(kind, _content(rows, value["description"]), {"hand_made": index}, expected)
+
+
+def mixed_order(items: Sequence[NewItem], rng: random.Random) -> list[NewItem]:
+    """Real and control items shuffled together, hand-made ones first."""
+    is_regular: Callable[[NewItem], bool] = lambda item: item.kind in ("real", "control")  # noqa: E731
+    regular = [item for item in items if is_regular(item)]
+    rng.shuffle(regular)
+    return [item for item in items if not is_regular(item)] + regular

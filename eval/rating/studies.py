@@ -1,0 +1,314 @@
+"""Studies from draft to closed: create, preview, launch (freezes the content), progress, close."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import Engine, func, select
+from sqlalchemy.orm import Session
+
+from agent.database import reading, writing
+from agent.records import storable
+from agent.run_identity import content_hash
+from eval.errors import BadStudy, ContentChanged
+from eval.rating.items import (
+    Head,
+    NewItem,
+    choose_heads,
+    control_items,
+    hand_made_items,
+    mixed_order,
+    real_items,
+)
+from eval.rating.store import add_event
+from eval.rating.tables import REGULAR_KINDS, Event, Item, Person, Rating, Slot, Study
+
+INSTRUCTIONS = """\
+You will see rows of short strings. Each row shows a source string and the strings it is mapped to, strongest first.
+Answer two questions for each set of rows.
+
+1. Is there a pattern in the mappings? Answer from the rows alone.
+2. Is the description plausible? It is when it fits most of the rows; details may be missing.
+
+A small open box marks a leading space. Some strings are parts of words, other languages, or code.
+Take your time; there is no trick, and "cannot judge" is a good answer when you do not know the subject."""
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """What a lead decides about a study."""
+
+    n_heads: int | None = None  # None: every described head that fits
+    first_layer: int | None = None
+    last_layer: int | None = None
+    stratify: bool = True
+    control_share: float = 0.2
+    practice: int = 2
+    attention: int = 2
+    pattern_first: bool = True  # question 1 is answered before the description shows
+    lease_minutes: float = 30.0
+    items_per_rater: int | None = None
+    instructions: str = INSTRUCTIONS
+    source: str = ""  # where the heads come from, for the report
+
+
+@dataclass(frozen=True)
+class RaterProgress:
+    """One person's work."""
+
+    name: str
+    role: str
+    done: int
+    skipped: int
+    open: int
+    attention_failed: int
+    last: float | None
+
+
+@dataclass(frozen=True)
+class Lease:
+    """An item that a rater has on screen."""
+
+    rater: str
+    position: int
+    since: float
+    expires: float
+    expired: bool
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a study stands: slots of real and control items, people, and leases."""
+
+    slots: int
+    done: int
+    leased: int
+    free: int
+    skipped: int
+    raters: tuple[RaterProgress, ...]
+    leases: tuple[Lease, ...]
+
+
+def create_study(
+    engine: Engine,
+    *,
+    name: str,
+    heads: Sequence[Head],
+    k: int = 3,
+    seed: int = 0,
+    settings: StudySettings | None = None,
+    by: str = "lead",
+) -> int:
+    """A draft with its items chosen; returns its number. Raises BadStudy."""
+    chosen = settings or StudySettings()
+    _check(name, k, chosen)
+    items = _make_items(heads, seed, chosen)
+    with writing(engine) as session:
+        study = Study(name=storable(name.strip()), k=k, seed=seed, settings=asdict(chosen), created=time.time())
+        session.add(study)
+        session.flush()
+        session.add_all(_record(study.id, position, item) for position, item in enumerate(items))
+        add_event(session, "study created", who=by, study_id=study.id, items=len(items), k=k, seed=seed)
+        return study.id
+
+
+def _check(name: str, k: int, settings: StudySettings) -> None:
+    problems = {
+        "the study needs a name of at most 200 characters": 0 < len(name.strip()) <= 200,
+        "raters per head must be between 1 and 50": 1 <= k <= 50,
+        "the share of control items must be between 0 and 1": 0 <= settings.control_share <= 1,
+        "leases must last between 1 and 1440 minutes": 1 <= settings.lease_minutes <= 1440,
+        "the number of heads must be positive": settings.n_heads is None or settings.n_heads > 0,
+        "items per rater must be positive": settings.items_per_rater is None or settings.items_per_rater > 0,
+        "practice and attention items cannot be negative": min(settings.practice, settings.attention) >= 0,
+    }
+    wrong = [text for text, fine in problems.items() if not fine]
+    if wrong:
+        raise BadStudy("; ".join(wrong))
+
+
+def _make_items(heads: Sequence[Head], seed: int, settings: StudySettings) -> list[NewItem]:
+    rng = random.Random(seed)
+    layers = None
+    if settings.first_layer is not None or settings.last_layer is not None:
+        last = settings.last_layer if settings.last_layer is not None else 10**6
+        layers = range(settings.first_layer or 0, last + 1)
+    chosen = choose_heads(heads, n=settings.n_heads, layers=layers, stratify=settings.stratify, rng=rng)
+    items = hand_made_items("practice", settings.practice) + hand_made_items("attention", settings.attention)
+    items += real_items(chosen)
+    items += control_items(chosen, heads, share=settings.control_share, rng=rng)
+    return mixed_order(items, rng)
+
+
+def _record(study_id: int, position: int, item: NewItem) -> Item:
+    return Item(
+        study_id=study_id,
+        public_id=secrets.token_urlsafe(12),
+        kind=item.kind,
+        position=position,
+        content=item.content,
+        content_hash=item.content_hash,
+        origin=item.origin,
+        expected=item.expected,
+    )
+
+
+def launch(engine: Engine, study_id: int, *, by: str = "lead", now: float | None = None) -> str:
+    """Freeze the content and make the slots; returns the content hash. Raises BadStudy unless a draft."""
+    when = time.time() if now is None else now
+    with writing(engine) as session:
+        study = get_study(session, study_id, lock=True)
+        if study.state != "draft":
+            raise BadStudy("only a draft can be launched", got=study.state)
+        study.state, study.launched = "launched", when
+        study.content_hash = _hash_of(study)
+        rng = random.Random(study.seed)
+        for item in study.items:
+            if item.kind in REGULAR_KINDS:
+                session.add_all(_slot(item, n, rng) for n in range(study.k))
+        for person in session.scalars(select(Person).where(Person.study_id == study_id)):
+            reserve_for(session, study, person)
+        add_event(session, "launched", who=by, study_id=study_id, at=when, hash=study.content_hash)
+        return study.content_hash
+
+
+def _slot(item: Item, n: int, rng: random.Random) -> Slot:
+    # Breadth first: every item gets its first rater before any gets its second.
+    key = n * 1_000_000 + rng.randrange(1_000_000)
+    return Slot(study_id=item.study_id, item_id=item.id, n=n, regular=True, state="free", order_key=key)
+
+
+def reserve_for(session: Session, study: Study, person: Person) -> None:
+    """The practice and attention items of one rater, once the study is launched."""
+    if study.state != "launched" or person.role != "rater":
+        return
+    for item in study.items:
+        if item.kind not in REGULAR_KINDS:
+            session.add(
+                Slot(
+                    study_id=study.id,
+                    item_id=item.id,
+                    n=1000 + person.id,
+                    regular=False,
+                    state="reserved",
+                    rater_id=person.id,
+                    order_key=item.position,
+                )
+            )
+
+
+def _hash_of(study: Study) -> str:
+    items = [[i.position, i.kind, content_hash(i.content), i.origin, i.expected] for i in study.items]
+    return content_hash({"k": study.k, "seed": study.seed, "settings": study.settings, "items": items})
+
+
+def verify(session: Session, study: Study) -> None:
+    """Raises ContentChanged when a launched study is not what was frozen."""
+    if study.content_hash is not None and _hash_of(study) != study.content_hash:
+        raise ContentChanged(
+            "the items of this study were changed after its launch",
+            got=_hash_of(study)[:12],
+            expected=study.content_hash[:12],
+            next_step="Restore the database from a backup; numbers from it cannot be trusted.",
+        )
+
+
+def close_study(engine: Engine, study_id: int, *, by: str = "lead", now: float | None = None) -> None:
+    """No answers are taken from now on. Raises BadStudy unless launched."""
+    when = time.time() if now is None else now
+    with writing(engine) as session:
+        study = get_study(session, study_id, lock=True)
+        if study.state != "launched":
+            raise BadStudy("only a launched study can be closed", got=study.state)
+        study.state, study.closed = "closed", when
+        add_event(session, "closed", who=by, study_id=study_id, at=when)
+
+
+def get_study(session: Session, study_id: int, *, lock: bool = False) -> Study:
+    """The study of that number. Raises BadStudy."""
+    study = session.get(Study, study_id, with_for_update=True if lock else None)
+    if study is None:
+        raise BadStudy("no such study", got=study_id, next_step="`rate-heads status` lists them.")
+    return study
+
+
+def list_studies(engine: Engine) -> list[Study]:
+    """All studies, newest first (detached)."""
+    with reading(engine) as session:
+        studies = list(session.scalars(select(Study).order_by(Study.id.desc())))
+        session.expunge_all()
+        return studies
+
+
+def progress(engine: Engine, study_id: int, *, now: float | None = None) -> Progress:
+    """Counts for the lead, with every lease and whether it has run out."""
+    when = time.time() if now is None else now
+    with reading(engine) as session:
+        get_study(session, study_id)
+        by_state: Counter[str] = Counter()
+        query = select(Slot.state, func.count(Slot.id)).where(Slot.study_id == study_id, Slot.regular)
+        for state, n in session.execute(query.group_by(Slot.state)):
+            by_state[state] = n
+        people = session.scalars(select(Person).where(Person.study_id == study_id).order_by(Person.id))
+        raters = tuple(_rater_progress(session, person) for person in people)
+        leases = _leases(session, study_id, when)
+    live = by_state["done"] + by_state["leased"] + by_state["free"]
+    counts = (live, by_state["done"], by_state["leased"], by_state["free"], by_state["skipped"])
+    return Progress(*counts, raters, leases)
+
+
+def _rater_progress(session: Session, person: Person) -> RaterProgress:
+    query = select(Slot.state, func.count(Slot.id)).where(Slot.rater_id == person.id)
+    n = {str(state): int(count) for state, count in session.execute(query.group_by(Slot.state))}
+    last = session.scalar(select(func.max(Rating.updated)).where(Rating.rater_id == person.id))
+    done = n.get("done", 0)
+    if person.role == "judge":
+        done = session.scalar(select(func.count(Rating.id)).where(Rating.rater_id == person.id)) or 0
+    failed = _attention_failed(session, person)
+    counts = (done, n.get("skipped", 0), n.get("leased", 0) + n.get("reserved", 0))
+    return RaterProgress(person.name, person.role, *counts, failed, last)
+
+
+def _attention_failed(session: Session, person: Person) -> int:
+    query = (
+        select(Rating.plausible, Item.expected)
+        .join(Item, Rating.item_id == Item.id)
+        .where(Rating.rater_id == person.id, Item.kind == "attention", Rating.skip_reason.is_(None))
+    )
+    return sum(not matches(expected, None, plausible) for plausible, expected in session.execute(query))
+
+
+def matches(expected: dict[str, Any] | None, pattern: str | None, plausible: str | None) -> bool:
+    """Whether an answer is what a hand-made item expects; parts that it does not name do not matter."""
+    wanted = expected or {}
+    fits = "plausible" not in wanted or plausible in wanted["plausible"]
+    return fits and (pattern is None or "pattern" not in wanted or pattern == wanted["pattern"])
+
+
+def _leases(session: Session, study_id: int, when: float) -> tuple[Lease, ...]:
+    query = (
+        select(Person.name, Item.position, Slot.leased, Slot.lease_expires)
+        .join(Slot, Slot.rater_id == Person.id)
+        .join(Item, Slot.item_id == Item.id)
+        .where(Slot.study_id == study_id, Slot.state == "leased")
+        .order_by(Slot.lease_expires)
+    )
+    return tuple(
+        Lease(name, position, since or 0.0, expires or 0.0, (expires or 0.0) <= when)
+        for name, position, since, expires in session.execute(query)
+    )
+
+
+def audit_trail(engine: Engine, study_id: int, *, limit: int = 200) -> list[Event]:
+    """The newest events first (detached)."""
+    with reading(engine) as session:
+        query = select(Event).where(Event.study_id == study_id).order_by(Event.id.desc()).limit(limit)
+        events = list(session.scalars(query))
+        session.expunge_all()
+        return events
