@@ -3,108 +3,82 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
 
-import torch
-from torch import Tensor
-
-from maps_engine.errors import OutOfRange, UserMistake
-from maps_engine.folding import Folding
-from maps_engine.low_precision import LowPrecisionScan, pays_off
+from maps_engine.auto_source import SourceChooser
+from maps_engine.checkpoint import open_checkpoint
 from maps_engine.model import Checkpoint, ModelShape
-from maps_engine.ov_circuit import OVCircuit, UnembeddingTable, open_circuit
-from maps_engine.relations import PairScores, PairSet, score_pairs
-from maps_engine.results import EngineSettings, HeadMapping, MappingRow, ScoredToken
-from maps_engine.salience import salient_tokens, top_targets
-from maps_engine.sources import SourceTable, check_source_name
+from maps_engine.relations import PairScores, PairSet
+from maps_engine.results import EngineSettings, HeadMapping, SourceChoice
+from maps_engine.source_engine import HELD_OUT, Precision, SourceEngine
+from maps_engine.sources import check_source_name
 
-HELD_OUT = 30
-Precision = Literal["auto", "float32", "bfloat16"]
+DEFAULT_SETTINGS = EngineSettings(source="auto")
 
 
 @dataclass
 class MapsEngine:
-    """All heads of one checkpoint under one set of settings."""
+    """One checkpoint under one set of settings; `source="auto"` chooses the representation head by head."""
 
     checkpoint: Checkpoint
-    settings: EngineSettings
+    settings: EngineSettings = DEFAULT_SETTINGS
     precision: Precision = "auto"  # of the scan over all heads; the lists are float32's either way
+    _by_source: dict[str, SourceEngine] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        check_source_name(self.settings.source)
-        if self.settings.top < 1 or self.settings.targets < 1:
-            raise UserMistake(
-                "nothing to list",
-                got=f"top {self.settings.top}, targets {self.settings.targets}",
-                expected="both at least 1",
-            )
+        if self.settings.source != "auto":
+            check_source_name(self.settings.source)
+
+    @classmethod
+    def open(
+        cls,
+        model: str,
+        *,
+        settings: EngineSettings = DEFAULT_SETTINGS,
+        revision: str | None = None,
+        device: str = "auto",
+        precision: Precision = "auto",
+    ) -> MapsEngine:
+        """Open `model` (alias, hub id, folder or GGUF file); nothing but headers is read yet."""
+        if settings.source != "auto":
+            check_source_name(settings.source)
+        return cls(open_checkpoint(model, revision=revision, device=device), settings, precision)
 
     @property
     def shape(self) -> ModelShape:
         return self.checkpoint.weights.shape
 
-    def with_settings(self, settings: EngineSettings) -> MapsEngine:
-        """The same checkpoint under other settings."""
-        return MapsEngine(self.checkpoint, settings, self.precision)
-
-    def circuit(self, layer: int) -> OVCircuit:
-        """The OV circuit of `layer`; reads this layer's tensors."""
-        self.check_head(layer, 0)
-        return open_circuit(
-            self.checkpoint.weights,
-            layer,
-            table=self.sources,
-            unembedding=self.unembedding,
-            folding=self.folding,
-        )
+    def at(self, source: str) -> SourceEngine:
+        """The engine under one named representation; kept, so that X is computed once."""
+        if source not in self._by_source:
+            settings = replace(self.settings, source=source)
+            made = SourceEngine(self.checkpoint, settings, self.precision)
+            if self._by_source:  # U does not depend on the source
+                made.unembedding = next(iter(self._by_source.values())).unembedding
+            self._by_source[source] = made
+        return self._by_source[source]
 
     @cached_property
-    def folding(self) -> Folding:
-        """Biases are added to what a norm leaves, so folding them folds norms too."""
-        biases = self.settings.fold_biases
-        return Folding(norms=self.settings.fold_norms or biases, biases=biases)
+    def chooser(self) -> SourceChooser:
+        return SourceChooser(self.checkpoint, self.settings, self.at)
 
-    @cached_property
-    def sources(self) -> SourceTable:
-        return SourceTable(
-            self.checkpoint.weights,
-            self.settings.source,
-            first_mlp_in_layer_0=self.settings.first_mlp_in_layer_0,
-            standardise=self.folding.norms,
-        )
-
-    @cached_property
-    def unembedding(self) -> UnembeddingTable:
-        return UnembeddingTable(self.checkpoint.weights, self.folding)
-
-    @cached_property
-    def allowed(self) -> Tensor | None:
-        """(V,) of bool, or None when every token may be listed."""
-        if self.settings.include_special:
-            return None
-        kind = self.checkpoint.vocabulary.kind
-        flags = [kind(i) == "normal" for i in range(self.shape.vocab_size)]
-        return torch.tensor(flags, device=self.checkpoint.weights.device)
+    def source_of(self, layer: int, head: int) -> SourceChoice:
+        """The representation that `head` is read through, and the runners-up where it was chosen."""
+        self.check_head(layer, head)
+        if self.settings.source != "auto":
+            return SourceChoice(self.settings.source, "user")
+        return self.chooser.for_heads([layer])[layer, head]
 
     def check_head(self, layer: int, head: int) -> None:
         """Raise OutOfRange unless the model has this layer and head (both count from 0)."""
-        for what, value, size in (("layer", layer, self.shape.n_layers), ("head", head, self.shape.n_heads)):
-            if not 0 <= value < size:
-                raise OutOfRange(
-                    f"{self.checkpoint.name} has no {what} {value}",
-                    expected=f"0 to {size - 1}",
-                )
+        self.at("embedding").check_head(layer, head)
 
     def map_head(self, layer: int, head: int, *, held_out: int = HELD_OUT) -> HeadMapping:
-        """Salient tokens and mappings of one head; vocabulary streamed, one layer's tensors in memory."""
-        self.check_head(layer, head)
-        circuit = self.circuit(layer)
-        sigma, ids = salient_tokens(circuit, top=self.settings.top + held_out, allowed=self.allowed, head=head)
-        written = circuit.written(head, ids[0])
-        lists = top_targets(written, self.unembedding, targets=self.settings.targets, allowed=self.allowed)
-        return self._mapping(layer, head, sigma[0], ids[0], lists)
+        """Salient tokens and mappings of one head."""
+        choice = self.source_of(layer, head)
+        mapping = self.at(choice.source).map_head(layer, head, held_out=held_out)
+        return replace(mapping, source_choice=choice)
 
     def map_heads(
         self,
@@ -113,86 +87,33 @@ class MapsEngine:
         held_out: int = HELD_OUT,
         progress: Callable[[int], None] | None = None,
     ) -> Iterator[HeadMapping]:
-        """Mappings of all heads, layer by layer; X and U are computed once and held."""
-        self.unembedding.hold()
+        """Mappings of all heads of `layers`, layer by layer, heads in order."""
         for layer in range(self.shape.n_layers) if layers is None else layers:
-            self.check_head(layer, 0)
-            self.sources.hold(layer)
-            yield from self._map_layer(layer, held_out)
+            choices = self._choices(layer)
+            found: dict[int, HeadMapping] = {}
+            for source in {choice.source for choice in choices}:
+                heads = [h for h, choice in enumerate(choices) if choice.source == source]
+                found |= {m.head: m for m in self.at(source).map_layer(layer, heads=heads, held_out=held_out)}
+            for head, choice in enumerate(choices):
+                yield replace(found[head], source_choice=choice)
             if progress is not None:
                 progress(layer)
 
-    @cached_property
-    def low_precision(self) -> LowPrecisionScan | None:
-        """The bfloat16 scan, where asked for or where it pays off."""
-        low = self.precision == "bfloat16" or (self.precision == "auto" and pays_off(self.checkpoint.weights.device))
-        return LowPrecisionScan(self.unembedding) if low else None
-
-    def _map_layer(self, layer: int, held_out: int) -> list[HeadMapping]:
-        circuit, scan = self.circuit(layer), self.low_precision
-        top, targets = self.settings.top + held_out, self.settings.targets
-        if scan is not None:
-            sigma, ids = scan.salient_tokens(circuit, top=top, allowed=self.allowed)
-        else:
-            sigma, ids = salient_tokens(circuit, top=top, allowed=self.allowed)
-        n = ids.shape[1]
-        written = torch.cat([circuit.written(h, ids[h]) for h in range(len(ids))])
-        if scan is not None:
-            lists = scan.top_targets(written, targets=targets, allowed=self.allowed)
-        else:
-            lists = top_targets(written, self.unembedding, targets=targets, allowed=self.allowed)
-        mappings = []
-        for h in range(len(ids)):
-            own = slice(h * n, (h + 1) * n)
-            part = tuple((values[own], found[own]) for values, found in lists)
-            mappings.append(self._mapping(layer, h, sigma[h], ids[h], (part[0], part[1])))
-        return mappings
+    def _choices(self, layer: int) -> list[SourceChoice]:
+        self.check_head(layer, 0)
+        heads = range(self.shape.n_heads)
+        if self.settings.source != "auto":
+            return [SourceChoice(self.settings.source, "user") for _ in heads]
+        chosen = self.chooser.for_heads([layer])
+        return [chosen[layer, head] for head in heads]
 
     def score_pairs(
         self,
         pair_sets: Sequence[PairSet],
         *,
+        source: str,
         layers: Iterable[int] | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> list[PairScores]:
-        """phi and suppression of every head for every set of token-id pairs; see `relations`."""
-        self.unembedding.hold()
-        chosen = range(self.shape.n_layers) if layers is None else list(layers)
-        return score_pairs((self.circuit(i) for i in chosen), pair_sets, progress=progress)
-
-    def _mapping(
-        self,
-        layer: int,
-        head: int,
-        sigma: Tensor,
-        ids: Tensor,
-        lists: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]],
-    ) -> HeadMapping:
-        promoted, suppressed = (self._rows(sigma, ids, *one) for one in lists)
-        top = self.settings.top
-        return HeadMapping(
-            model=self.checkpoint.name,
-            fingerprint=self.checkpoint.fingerprint,
-            layer=layer,
-            head=head,
-            settings=replace(self.settings),
-            rows=promoted[:top],
-            suppressed_rows=suppressed[:top],
-            held_out_rows=promoted[top:],
-        )
-
-    def _rows(self, sigma: Tensor, ids: Tensor, scores: Tensor, found: Tensor) -> tuple[MappingRow, ...]:
-        text = self.checkpoint.vocabulary.text
-        rows = []
-        for source, salience, values, targets in zip(
-            ids.tolist(), sigma.tolist(), scores.tolist(), found.tolist(), strict=True
-        ):
-            if salience < 0:  # fewer tokens may be listed than were asked for
-                continue
-            scored = tuple(
-                ScoredToken(token=text(t), token_id=t, score=v)
-                for t, v in zip(targets, values, strict=True)
-                if abs(v) != float("inf")
-            )
-            rows.append(MappingRow(token=text(source), token_id=source, salience=salience, targets=scored))
-        return tuple(rows)
+        """phi and suppression of every head for every set of token-id pairs, read through `source`."""
+        return self.at(source).score_pairs(pair_sets, layers=layers, progress=progress)

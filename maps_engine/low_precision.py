@@ -6,8 +6,9 @@ made of the rounding residuals that really occurred (not of worst cases), shows 
 list. Where the bound does not show it, that list is computed in float32 after all.
 
 With ~ for the rounded matrix and dA = A - ~A:
-  entry     y.u     = ~y.~u + dy.u + ~y.du,   |error| <= |dy| |u| + |~y| |du|                     (+ EPS |~y.~u| of the output)
-  salience  |x W R| : |error| <= |dx| |W R|_2 + |~x| |dW R|_2 + |~a| |dR|_2 + EPS (|~a| |R|_2 + |~a ~R|)
+  entry     y.u      |error| <= |dy| |u| + |~y| |du| + EPS |~y.~u|
+  salience  |x W R|  |error| <= |dx| |W R|_2 + |~x| |dW R|_2 + |~a| |dR|_2 + EPS (|~a| |R|_2 + |~a ~R|)
+where EPS is the rounding of a product's result.
 """
 
 from __future__ import annotations
@@ -189,7 +190,7 @@ class _SalienceError:
     @cached_property
     def _norms(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Spectral norms (H,) of W R, dW R, dR and R."""
-        k, d_h, width = self.factors.shape
+        k, d_h, _ = self.factors.shape
         r = self.factors.view(k, d_h, self.group, -1).transpose(1, 2)  # (K, g, d_h, r)
         low = self.low_factors.to(r.dtype).view(k, d_h, self.group, -1).transpose(1, 2)
         w = self.value.unsqueeze(1)

@@ -29,10 +29,28 @@ class MappingRow:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceEvidence:
+    """How well a head, or a model, reads under one source representation."""
+
+    source: str
+    score: float  # of a head: its best probe score; of a model: share of heads that read
+    operation: str | None = None  # the probe that scored best
+
+
+@dataclass(frozen=True, slots=True)
+class SourceChoice:
+    """The source representation that was taken, why, and the runners-up (best first)."""
+
+    source: str
+    decided_by: str  # "head" | "model" | "default" | "user"
+    evidence: tuple[SourceEvidence, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class EngineSettings:
     """All that decides the numbers of a mapping, besides the checkpoint and the head."""
 
-    source: str  # "embedding" | "first-mlp" | "first-block"
+    source: str  # "auto" | "embedding" | "first-mlp" | "first-block"; a finished mapping never says "auto"
     fold_norms: bool = False
     fold_biases: bool = False
     first_mlp_in_layer_0: bool = False
@@ -53,19 +71,21 @@ class HeadMapping:
     rows: tuple[MappingRow, ...]
     suppressed_rows: tuple[MappingRow, ...]  # same sources, the most negative entries of their rows
     held_out_rows: tuple[MappingRow, ...] = ()  # salience ranks after `rows`; a test, never shown to a describer
+    source_choice: SourceChoice | None = None
 
     @property
     def source(self) -> str:
         return self.settings.source
 
     def to_json(self) -> dict[str, Any]:
-        """`model, layer, head, source, rows, suppressed_rows` as plain JSON values."""
+        """`model, layer, head, source, source_choice, rows, suppressed_rows` as plain JSON values."""
         whole = asdict(self)
         return {
             "model": self.model,
             "layer": self.layer,
             "head": self.head,
             "source": self.source,
+            "source_choice": whole["source_choice"],
             "rows": list(whole["rows"]),
             "suppressed_rows": list(whole["suppressed_rows"]),
         }

@@ -27,7 +27,7 @@ class MemoryWeights:
     post_norm: Norm | None = None
     mlp: tuple[Tensor, Tensor, Tensor] = field(default=None)  # type: ignore[assignment]
     family: str = "memory"
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
 
     def embedding(self, ids):

@@ -87,7 +87,8 @@ def test_relation_scores_equal_the_plain_formula(weights, source):
     planted += [(s, (int((-m[s]).topk(6).indices[s % 6]),)) for s in range(40, 60)]
     sets = [(random_pairs, 10), (planted, 5), (planted, 1), (random_pairs[:7], 25)]
     engine = MapsEngine(memory_checkpoint(weights), EngineSettings(source=source))
-    results = engine.score_pairs([PairSet(tuple(s for s, _ in p), tuple(t for _, t in p), k) for p, k in sets])
+    pair_sets = [PairSet(tuple(s for s, _ in p), tuple(t for _, t in p), k) for p, k in sets]
+    results = engine.score_pairs(pair_sets, source=source)
     assert results[1].score[1, 0] > 0.3
     assert results[1].suppression[1, 0] > 0.1
     for layer in range(weights.shape.n_layers):
@@ -106,10 +107,11 @@ def test_equal_entries_do_not_push_a_target_out():
     better = int((m[source] > m[source, 100]).sum())
     engine = MapsEngine(memory_checkpoint(weights), EngineSettings(source="embedding"))
     for target in (100, 150, 199):
-        inside = engine.score_pairs([PairSet((source,), ((target,),), better + 1)])[0]
+        inside = engine.score_pairs([PairSet((source,), ((target,),), better + 1)], source="embedding")[0]
         assert inside.score[0, 0] == 1
         if better:
-            assert engine.score_pairs([PairSet((source,), ((target,),), better)])[0].score[0, 0] == 0
+            outside = engine.score_pairs([PairSet((source,), ((target,),), better)], source="embedding")[0]
+            assert outside.score[0, 0] == 0
 
 
 @pytest.mark.parametrize("kind", ["rms", "layer"])
@@ -158,7 +160,7 @@ def test_more_rows_than_tokens_gives_all_tokens_once():
 @pytest.mark.parametrize(("layer", "head"), [(3, 0), (0, 6), (-1, 0), (0, -1)])
 def test_a_head_outside_the_model_is_refused(layer, head):
     engine = MapsEngine(memory_checkpoint(), EngineSettings(source="embedding"))
-    with pytest.raises(OutOfRange, match="memory has no (layer|head)"):
+    with pytest.raises(OutOfRange, match=r"memory has no (layer|head)"):
         engine.map_head(layer, head)
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 
-from maps_engine.engine import MapsEngine
 from maps_engine.low_precision import LowPrecisionScan, _SalienceError
 from maps_engine.model import ModelShape
 from maps_engine.results import EngineSettings
 from maps_engine.salience import salient_tokens, top_targets
+from maps_engine.source_engine import SourceEngine
 from tests.memory_model import memory_checkpoint, memory_weights
 
 SHAPE = ModelShape(n_layers=2, n_heads=6, n_value_heads=2, d_model=64, d_head=16, vocab_size=6000)
 
 
 def engine_of(weights):
-    engine = MapsEngine(memory_checkpoint(weights), EngineSettings(source="embedding"))
+    engine = SourceEngine(memory_checkpoint(weights), EngineSettings(source="embedding"))
     engine.unembedding.hold()
     engine.sources.hold(0)
     return engine

@@ -1,0 +1,196 @@
+"""`--source auto`: which source representation reads a head best, decided from weights alone.
+
+Criterion. A representation is right for a head when the head's map does something recognisable through it. So every
+candidate is tried with the same probes: a few dozen one-token pairs of each of some twenty operations of the catalogue.
+A head's evidence is its best probe score, promoting or suppressing. Under a wrong representation M is noise, and a
+score of 0.15 on 24 pairs (4 hits where chance gives 24 k/V) practically never occurs, so this is safe over many probes.
+
+The choice is per head, since heads of one model differ: in SmolLM2-135M the strongest heads of layers 23 to 28 read
+only through `first-mlp`, those of layer 29 only through `embedding`. The order of preference below decides unless
+another candidate leads by more than MARGIN, the sampling noise of a score on 24 pairs. A head without evidence
+gets the representation under which the largest share of the model's heads read; a model without any, `embedding`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from maps_engine.errors import UnsupportedModel
+from maps_engine.folders import cache_folder
+from maps_engine.model import Checkpoint, Vocabulary
+from maps_engine.relation_catalogue import load_relations
+from maps_engine.relation_encoding import encode_relation
+from maps_engine.relations import PairSet
+from maps_engine.results import EngineSettings, SourceChoice, SourceEvidence
+from maps_engine.source_engine import SourceEngine
+
+CANDIDATES = ("first-mlp", "embedding", "first-block")  # in order of preference: the paper's, the plainest, the fullest
+PAIRS_PER_PROBE = 24
+READS = 0.15  # tau of METHOD
+MARGIN = 0.1
+SAMPLED_LAYERS = 16
+PROBES = (
+    "name-copying",
+    "lower-to-capital",
+    "country-to-capital",
+    "country-to-language",
+    "country-to-nationality",
+    "nationality-to-country",
+    "city-to-state",
+    "noun-to-pronoun",
+    "word-to-first-letter",
+    "word-to-antonym",
+    "adjective-to-comparative",
+    "adjective-to-superlative",
+    "singular-to-plural",
+    "plural-to-singular",
+    "verb-to-past-tense",
+    "verb-to-gerund",
+    "gerund-to-verb",
+    "copying",
+    "year-to-following",
+    "english-to-french",
+)
+
+
+@dataclass(frozen=True)
+class Probes:
+    """The operations every candidate is tried with."""
+
+    names: tuple[str, ...]
+    pair_sets: tuple[PairSet, ...]
+
+
+def probes_for(vocabulary: Vocabulary, wanted: Sequence[str] = PROBES) -> Probes:
+    """Probes with enough one-token pairs in this vocabulary, evenly spread over each relation's pairs."""
+    known = {relation.name: relation for relation in load_relations()}
+    names, sets = [], []
+    for relation in (known[name] for name in wanted if name in known):
+        encoded = encode_relation(relation, vocabulary)
+        n = len(encoded.source_ids)
+        if n < PAIRS_PER_PROBE:
+            continue
+        spread = [i * n // PAIRS_PER_PROBE for i in range(PAIRS_PER_PROBE)]
+        sources = tuple(encoded.source_ids[i] for i in spread)
+        names.append(relation.name)
+        sets.append(PairSet(sources, tuple(encoded.target_ids[i] for i in spread), k=10))
+    return Probes(tuple(names), tuple(sets))
+
+
+class SourceChooser:
+    """Chooses among the candidates that the model's family can compute."""
+
+    def __init__(self, checkpoint: Checkpoint, settings: EngineSettings, engine: Callable[[str], SourceEngine]) -> None:
+        self.checkpoint, self.settings, self._engine = checkpoint, settings, engine
+        self.probes = probes_for(checkpoint.vocabulary)
+        self._model_choice: SourceChoice | None = None
+        self.candidates = tuple(name for name in CANDIDATES if self._computable(name))
+
+    def for_heads(self, layers: Iterable[int]) -> dict[tuple[int, int], SourceChoice]:
+        """The choice for every head of `layers`."""
+        chosen_layers = list(layers)
+        best = {name: self._best_scores(name, chosen_layers) for name in self.candidates}
+        heads = range(self.checkpoint.weights.shape.n_heads)
+        return {
+            (layer, head): self._choose({name: (s[i, head], o[i, head]) for name, (s, o) in best.items()})
+            for i, layer in enumerate(chosen_layers)
+            for head in heads
+        }
+
+    def for_model(self) -> SourceChoice:
+        """The choice for heads without evidence of their own; remembered on disk for this checkpoint."""
+        if self._model_choice is None:
+            self._model_choice = self._read_cached() or self._measure_model()
+        return self._model_choice
+
+    def _computable(self, name: str) -> bool:
+        """Whether the family can compute it (a mixture's first MLP cannot be told from one token alone)."""
+        try:
+            self._engine(name).sources.rows(1, torch.tensor([0], device=self.checkpoint.weights.device))
+        except UnsupportedModel:
+            return False
+        return True
+
+    def _choose(self, scores: dict[str, tuple[Tensor, Tensor]]) -> SourceChoice:
+        evidence = [
+            SourceEvidence(name, round(float(score), 4), self._probe_name(score, index))
+            for name, (score, index) in scores.items()
+        ]
+        chosen = _preferred(evidence)
+        if chosen.score < READS:
+            return self.for_model()
+        return SourceChoice(chosen.source, "head", _ordered(evidence, chosen))
+
+    def _probe_name(self, score: Tensor, index: Tensor) -> str | None:
+        return self.probes.names[int(index)] if float(score) > 0 else None
+
+    def _best_scores(self, name: str, layers: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Best probe score and which probe, each (L', H)."""
+        n_heads = self.checkpoint.weights.shape.n_heads
+        if not self.probes.pair_sets:
+            zeros = torch.zeros(len(layers), n_heads)
+            return zeros, zeros.long()
+        results = self._engine(name).score_pairs(self.probes.pair_sets, layers=layers)
+        both = torch.stack([torch.maximum(r.score, r.suppression) for r in results])
+        found = both.max(dim=0)
+        return found.values, found.indices
+
+    def _measure_model(self) -> SourceChoice:
+        layers = sampled_layers(self.checkpoint.weights.shape.n_layers)
+        evidence = []
+        for name in self.candidates:
+            best, _ = self._best_scores(name, layers)
+            evidence.append(SourceEvidence(name, round(float((best >= READS).float().mean()), 4)))
+        chosen = max(evidence, key=lambda e: e.score)
+        if chosen.score == 0:
+            return SourceChoice("embedding", "default", tuple(evidence))
+        choice = SourceChoice(chosen.source, "model", _ordered(evidence, chosen))
+        self._write_cached(choice)
+        return choice
+
+    @property
+    def _cache_name(self) -> str:
+        folded = f"{int(self.settings.fold_norms)}{int(self.settings.fold_biases)}"
+        return f"{self.checkpoint.fingerprint}-{folded}-{len(self.probes.names)}.json"
+
+    def _read_cached(self) -> SourceChoice | None:
+        path = cache_folder() / "auto_source" / self._cache_name
+        try:
+            stored = json.loads(path.read_text())
+            evidence = tuple(SourceEvidence(**one) for one in stored["evidence"])
+            return SourceChoice(stored["source"], "model", evidence)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None  # never measured, or half-written: measure
+
+    def _write_cached(self, choice: SourceChoice) -> None:
+        path = cache_folder() / "auto_source" / self._cache_name
+        evidence = [{"source": e.source, "score": e.score, "operation": e.operation} for e in choice.evidence]
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps({"source": choice.source, "evidence": evidence}))
+        except OSError:
+            return  # a cache that cannot be written costs a second measurement, nothing else
+
+
+def sampled_layers(n_layers: int) -> list[int]:
+    """At most SAMPLED_LAYERS layers, evenly spread, layer 0 left out (it reads E under every candidate)."""
+    layers = list(range(1, n_layers)) or [0]
+    if len(layers) <= SAMPLED_LAYERS:
+        return layers
+    return [layers[round(i * (len(layers) - 1) / (SAMPLED_LAYERS - 1))] for i in range(SAMPLED_LAYERS)]
+
+
+def _preferred(evidence: Sequence[SourceEvidence]) -> SourceEvidence:
+    """The first in order of preference that no other leads by more than MARGIN."""
+    best = max(e.score for e in evidence)
+    return next(e for e in evidence if e.score >= best - MARGIN)
+
+
+def _ordered(evidence: Sequence[SourceEvidence], chosen: SourceEvidence) -> tuple[SourceEvidence, ...]:
+    rest = sorted((e for e in evidence if e is not chosen), key=lambda e: -e.score)
+    return (chosen, *rest)

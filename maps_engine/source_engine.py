@@ -1,0 +1,185 @@
+"""Mappings and relation scores of all heads under one source representation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from maps_engine.errors import OutOfRange, UserMistake
+from maps_engine.folding import Folding
+from maps_engine.low_precision import LowPrecisionScan, pays_off
+from maps_engine.model import Checkpoint, ModelShape
+from maps_engine.ov_circuit import OVCircuit, UnembeddingTable, open_circuit
+from maps_engine.relations import PairScores, PairSet, score_pairs
+from maps_engine.results import EngineSettings, HeadMapping, MappingRow, ScoredToken
+from maps_engine.salience import salient_tokens, top_targets
+from maps_engine.sources import SourceTable, check_source_name
+
+HELD_OUT = 30
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+@dataclass
+class SourceEngine:
+    """All heads of one checkpoint under one set of settings."""
+
+    checkpoint: Checkpoint
+    settings: EngineSettings
+    precision: Precision = "auto"  # of the scan over all heads; the lists are float32's either way
+
+    def __post_init__(self) -> None:
+        check_source_name(self.settings.source)
+        if self.settings.top < 1 or self.settings.targets < 1:
+            raise UserMistake(
+                "nothing to list",
+                got=f"top {self.settings.top}, targets {self.settings.targets}",
+                expected="both at least 1",
+            )
+
+    @property
+    def shape(self) -> ModelShape:
+        return self.checkpoint.weights.shape
+
+    def circuit(self, layer: int) -> OVCircuit:
+        """The OV circuit of `layer`; reads this layer's tensors."""
+        self.check_head(layer, 0)
+        return open_circuit(
+            self.checkpoint.weights,
+            layer,
+            table=self.sources,
+            unembedding=self.unembedding,
+            folding=self.folding,
+        )
+
+    @cached_property
+    def folding(self) -> Folding:
+        """Biases are added to what a norm leaves, so folding them folds norms too."""
+        biases = self.settings.fold_biases
+        return Folding(norms=self.settings.fold_norms or biases, biases=biases)
+
+    @cached_property
+    def sources(self) -> SourceTable:
+        return SourceTable(
+            self.checkpoint.weights,
+            self.settings.source,
+            first_mlp_in_layer_0=self.settings.first_mlp_in_layer_0,
+            standardise=self.folding.norms,
+        )
+
+    @cached_property
+    def unembedding(self) -> UnembeddingTable:
+        return UnembeddingTable(self.checkpoint.weights, self.folding)
+
+    @cached_property
+    def allowed(self) -> Tensor | None:
+        """(V,) of bool, or None when every token may be listed."""
+        if self.settings.include_special:
+            return None
+        kind = self.checkpoint.vocabulary.kind
+        flags = [kind(i) == "normal" for i in range(self.shape.vocab_size)]
+        return torch.tensor(flags, device=self.checkpoint.weights.device)
+
+    def check_head(self, layer: int, head: int) -> None:
+        """Raise OutOfRange unless the model has this layer and head (both count from 0)."""
+        for what, value, size in (("layer", layer, self.shape.n_layers), ("head", head, self.shape.n_heads)):
+            if not 0 <= value < size:
+                raise OutOfRange(
+                    f"{self.checkpoint.name} has no {what} {value}",
+                    expected=f"0 to {size - 1}",
+                )
+
+    def map_head(self, layer: int, head: int, *, held_out: int = HELD_OUT) -> HeadMapping:
+        """Salient tokens and mappings of one head; vocabulary streamed, one layer's tensors in memory."""
+        self.check_head(layer, head)
+        circuit = self.circuit(layer)
+        sigma, ids = salient_tokens(circuit, top=self.settings.top + held_out, allowed=self.allowed, head=head)
+        written = circuit.written(head, ids[0])
+        lists = top_targets(written, self.unembedding, targets=self.settings.targets, allowed=self.allowed)
+        return self._mapping(layer, head, sigma[0], ids[0], lists)
+
+    @cached_property
+    def low_precision(self) -> LowPrecisionScan | None:
+        """The bfloat16 scan, where asked for or where it pays off."""
+        low = self.precision == "bfloat16" or (self.precision == "auto" and pays_off(self.checkpoint.weights.device))
+        return LowPrecisionScan(self.unembedding) if low else None
+
+    def map_layer(
+        self, layer: int, *, heads: Sequence[int] | None = None, held_out: int = HELD_OUT
+    ) -> list[HeadMapping]:
+        """Mappings of `heads` (default: all) of one layer; X and U are computed once and held."""
+        self.check_head(layer, 0)
+        self.unembedding.hold()
+        self.sources.hold(layer)
+        wanted = range(self.shape.n_heads) if heads is None else heads
+        circuit, scan = self.circuit(layer), self.low_precision
+        top, targets = self.settings.top + held_out, self.settings.targets
+        if scan is not None:
+            sigma, ids = scan.salient_tokens(circuit, top=top, allowed=self.allowed)
+        else:
+            sigma, ids = salient_tokens(circuit, top=top, allowed=self.allowed)
+        n = ids.shape[1]
+        written = torch.cat([circuit.written(h, ids[h]) for h in wanted])
+        if scan is not None:
+            lists = scan.top_targets(written, targets=targets, allowed=self.allowed)
+        else:
+            lists = top_targets(written, self.unembedding, targets=targets, allowed=self.allowed)
+        mappings = []
+        for i, h in enumerate(wanted):
+            own = slice(i * n, (i + 1) * n)
+            part = tuple((values[own], found[own]) for values, found in lists)
+            mappings.append(self._mapping(layer, h, sigma[h], ids[h], (part[0], part[1])))
+        return mappings
+
+    def score_pairs(
+        self,
+        pair_sets: Sequence[PairSet],
+        *,
+        layers: Iterable[int] | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[PairScores]:
+        """phi and suppression of every head for every set of token-id pairs; see `relations`."""
+        self.unembedding.hold()
+        chosen = range(self.shape.n_layers) if layers is None else list(layers)
+        return score_pairs((self.circuit(i) for i in chosen), pair_sets, progress=progress)
+
+    def _mapping(
+        self,
+        layer: int,
+        head: int,
+        sigma: Tensor,
+        ids: Tensor,
+        lists: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]],
+    ) -> HeadMapping:
+        promoted, suppressed = (self._rows(sigma, ids, *one) for one in lists)
+        top = self.settings.top
+        return HeadMapping(
+            model=self.checkpoint.name,
+            fingerprint=self.checkpoint.fingerprint,
+            layer=layer,
+            head=head,
+            settings=self.settings,
+            rows=promoted[:top],
+            suppressed_rows=suppressed[:top],
+            held_out_rows=promoted[top:],
+        )
+
+    def _rows(self, sigma: Tensor, ids: Tensor, scores: Tensor, found: Tensor) -> tuple[MappingRow, ...]:
+        text = self.checkpoint.vocabulary.text
+        rows = []
+        for source, salience, values, targets in zip(
+            ids.tolist(), sigma.tolist(), scores.tolist(), found.tolist(), strict=True
+        ):
+            if salience < 0:  # fewer tokens may be listed than were asked for
+                continue
+            scored = tuple(
+                ScoredToken(token=text(t), token_id=t, score=v)
+                for t, v in zip(targets, values, strict=True)
+                if abs(v) != float("inf")
+            )
+            rows.append(MappingRow(token=text(source), token_id=source, salience=salience, targets=scored))
+        return tuple(rows)
