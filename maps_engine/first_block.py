@@ -11,7 +11,6 @@ from functools import cached_property
 from torch import Tensor
 from torch.nn.functional import linear
 
-from maps_engine.architectures.activations import ACTIVATIONS
 from maps_engine.architectures.record import Mlp
 from maps_engine.block_reader import BlockReader
 from maps_engine.model import Norm
@@ -26,7 +25,7 @@ class FirstBlock:
         self._fused = mlp.fused
         self._up, self._down = reader.linear(0, mlp.up), reader.linear(0, mlp.down)
         self._gate = reader.linear(0, mlp.gate) if mlp.gate else None
-        self._activation = ACTIVATIONS[str(reader.settings.values[mlp.activation])]
+        self._activation = reader.settings.activation
         after_residual = record.flow == "norm-after-residual"
         self._norm2 = reader.block_norm(0, record.attention_norm if after_residual else record.mlp_norm)
         self._post2 = reader.block_norm(0, record.post_mlp_norm)

@@ -49,7 +49,7 @@ class TensorNames:
     def _block(self, layer: int) -> Iterator[str]:
         record = self.settings.family
         parts: tuple[Linear, ...] = (record.value, record.output)
-        norms = (record.attention_norm, record.post_attention_norm)
+        norms: tuple[str | None, ...] = (record.attention_norm, record.post_attention_norm)
         if layer == 0 and record.mlp is not None:
             parts += record.mlp.linears
             norms += (record.mlp_norm, record.post_mlp_norm)

@@ -146,7 +146,8 @@ def _without_prepend(state: dict[str, Any]) -> dict[str, Any]:
 def _drop_prefix(state: Any) -> bool:
     """Edit a pre-tokenizer's JSON in place; True when something changed."""
     if isinstance(state, list):
-        return any([_drop_prefix(part) for part in state])  # a list: every part must be visited
+        changes = [_drop_prefix(part) for part in state]
+        return any(changes)
     if not isinstance(state, dict):
         return False
     changed = False

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from maps_engine.architectures import llama
+from maps_engine.architectures import gemma, gpt, llama, neox, olmo, opt, parallel
 from maps_engine.architectures.record import Family
 from maps_engine.architectures.settings import Settings, settle
 from maps_engine.errors import UnsupportedModel
 
-FAMILIES: tuple[Family, ...] = (*llama.FAMILIES,)
+FAMILIES: tuple[Family, ...] = tuple(
+    family for part in (llama, gemma, gpt, neox, olmo, opt, parallel) for family in part.FAMILIES
+)
 _BY_MODEL_TYPE: Mapping[str, Family] = {kind: family for family in FAMILIES for kind in family.model_types}
 
 

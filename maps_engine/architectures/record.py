@@ -41,7 +41,10 @@ class NormStyle:
 
 @dataclass(frozen=True, slots=True)
 class Mlp:
-    """down(act(up x)), or with a gate down(act(gate x) * up x). `fused`: `up` holds rows [gate; up]."""
+    """down(act(up x)), or with a gate down(act(gate x) * up x). `fused`: `up` holds rows [gate; up].
+
+    `activation` names an activation, or the key of config.json that names one.
+    """
 
     up: Linear
     down: Linear
@@ -99,7 +102,9 @@ class Family:
     project_out: str | None = None
     unembedding: tuple[str, ...] = ("lm_head", "language_model.lm_head")  # full names, first that exists
     tied: bool | str = "tie_word_embeddings"
-    variant: Callable[[Family, Mapping[str, Any]], Family] | None = None  # settles what the config decides
+    derived: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None  # values that other keys decide
+    problems: Callable[[Mapping[str, Any]], list[str]] | None = None  # combinations that are not understood
+    variant: Callable[[Family, Mapping[str, Any]], Family] | None = None  # the record as a config has it
 
 
 GATED_MLP = Mlp(up=Linear("mlp.up_proj"), down=Linear("mlp.down_proj"), gate=Linear("mlp.gate_proj"))

@@ -40,10 +40,7 @@ class GgufSource:
         if len(tensor.shape) < 2:
             return self._dequantised(name, tensor, self._rows_of_bytes(tensor).reshape(1, -1))[0][rows]
         blob = self._rows_of_bytes(tensor)
-        if isinstance(rows, Tensor):
-            picked = blob[row_indices(rows, len(blob)).numpy()]
-        else:
-            picked = blob[rows]
+        picked = blob[row_indices(rows, len(blob)).numpy()] if isinstance(rows, Tensor) else blob[rows]
         out = torch.empty(len(picked), *tensor.shape[1:])
         for start in range(0, len(picked), _ROWS_AT_ONCE):
             part = slice(start, start + _ROWS_AT_ONCE)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
 from maps_engine.errors import BrokenCheckpoint, UnsupportedModel
+from maps_engine.files.folder_tokenizer import read_tokenizer
 from maps_engine.files.gguf_header import GgufHeader
 from maps_engine.folders import cache_folder, write_atomically
 
@@ -32,19 +32,10 @@ def gguf_tokenizer(header: GgufHeader, fingerprint: str) -> Tokenizer:
     """The file's tokenizer. Raises UnsupportedModel (unknown kind), BrokenCheckpoint (none), CacheUnusable."""
     kept = cache_folder() / "gguf" / f"{fingerprint}-v{_VERSION}.tokenizer.json"
     if kept.exists():
-        return _read(kept)
+        return read_tokenizer(kept, f"Delete {kept} and try again.")
     tokenizer = _convert(header)
     write_atomically(kept, tokenizer.to_str().encode())
     return tokenizer
-
-
-def _read(kept: Path) -> Tokenizer:
-    try:
-        return Tokenizer.from_file(str(kept))
-    except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exception for a damaged file
-        raise BrokenCheckpoint(
-            "the cached tokenizer is damaged", got=error, next_step=f"Delete {kept} and try again."
-        ) from error
 
 
 def _convert(header: GgufHeader) -> Tokenizer:
