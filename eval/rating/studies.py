@@ -167,7 +167,7 @@ def launch(engine: Engine, study_id: int, *, by: str = "lead", now: float | None
         if study.state != "draft":
             raise BadStudy("only a draft can be launched", got=study.state)
         study.state, study.launched = "launched", when
-        study.content_hash = _hash_of(study)
+        study.content_hash = frozen_hash(study)
         rng = random.Random(study.seed)
         for item in study.items:
             if item.kind in REGULAR_KINDS:
@@ -203,17 +203,17 @@ def reserve_for(session: Session, study: Study, person: Person) -> None:
             )
 
 
-def _hash_of(study: Study) -> str:
+def frozen_hash(study: Study) -> str:
     items = [[i.position, i.kind, content_hash(i.content), i.origin, i.expected] for i in study.items]
     return content_hash({"k": study.k, "seed": study.seed, "settings": study.settings, "items": items})
 
 
 def verify(session: Session, study: Study) -> None:
     """Raises ContentChanged when a launched study is not what was frozen."""
-    if study.content_hash is not None and _hash_of(study) != study.content_hash:
+    if study.content_hash is not None and frozen_hash(study) != study.content_hash:
         raise ContentChanged(
             "the items of this study were changed after its launch",
-            got=_hash_of(study)[:12],
+            got=frozen_hash(study)[:12],
             expected=study.content_hash[:12],
             next_step="Restore the database from a backup; numbers from it cannot be trusted.",
         )
