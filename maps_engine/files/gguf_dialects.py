@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gguf.constants import MODEL_ARCH_NAMES
@@ -28,19 +28,29 @@ from maps_engine.files.tensor_source import RenamedSource
 class GgufDialect:
     """How one `general.architecture` maps to a family."""
 
-    architecture: str
     model_type: str
-    changes: Mapping[str, Any] = field(default_factory=dict)  # fields of the family's record
-    plus_one_in_file: bool = False
+    adds_one_to_gains: bool = False  # the file's gains already hold Gemma's 1
+    transposes: bool = False  # GPT-2's matrices become (out, in)
+    sorts_qkv: bool = False  # Falcon's interleaved rows become [Q; K; V]
 
 
-DIALECTS: Mapping[str, GgufDialect] = {dialect.architecture: dialect for dialect in (GgufDialect("llama", "llama"),)}
+DIALECTS: Mapping[str, GgufDialect] = {
+    "llama": GgufDialect("llama"),
+    "smollm3": GgufDialect("smollm3"),
+    "qwen2": GgufDialect("qwen2"),
+    "qwen3": GgufDialect("qwen3"),
+    "phi3": GgufDialect("phi3"),
+    "gemma": GgufDialect("gemma", adds_one_to_gains=True),
+    "gemma2": GgufDialect("gemma2", adds_one_to_gains=True),
+    "gemma3": GgufDialect("gemma3_text", adds_one_to_gains=True),
+    "gpt2": GgufDialect("gpt2", transposes=True),
+    "falcon": GgufDialect("falcon", sorts_qkv=True),
+}
 
 _HARMLESS = re.compile(
     r"context_length|embedding_length|block_count|feed_forward_length|rope\..*|vocab_size|tensor_data_layout"
-    r"|attention\.(head_count|head_count_kv|key_length|value_length|layer_norm_rms_epsilon|layer_norm_epsilon)"
-    r"|attention\.(sliding_window.*|causal|key_length_swa|value_length_swa)|attn_logit_softcapping"
-    r"|final_logit_softcapping"
+    r"|attention\.(head_count|head_count_kv|key_length.*|value_length.*|layer_norm_rms_epsilon|layer_norm_epsilon)"
+    r"|attention\.(sliding_window.*|causal)|attn_logit_softcapping|final_logit_softcapping|expert_(used_)?count|mm\..*"
 )
 
 
@@ -54,13 +64,33 @@ def open_gguf(header: GgufHeader) -> tuple[Settings, RenamedSource]:
             expected=f"one of {', '.join(sorted(DIALECTS))}",
             next_step="Use the original safetensors checkpoint.",
         )
+    _refuse_split(header)
     _refuse_unknown_keys(header)
-    family = family_of(dialect.model_type)
-    config = _config(header, family)
-    settings = settle(family, config, known_families=known_families())
-    source = RenamedSource(GgufSource(header), _names(header, config[family.sizes.layers]))
-    record = _with_biases_of(replace(settings.family, **dialect.changes), source.names())
-    return replace(settings, family=record), source
+    family = family_of("mixtral" if _own(header, "expert_count", 0) else dialect.model_type)
+    settings = settle(family, _config(header, family), known_families=known_families())
+    n_layers = int(settings.values[family.sizes.layers])
+    source = RenamedSource(GgufSource(header), _names(header, n_layers))
+    return replace(settings, family=_in_dialect(settings.family, dialect, source.names())), source
+
+
+def _in_dialect(record: Family, dialect: GgufDialect, held: frozenset[str]) -> Family:
+    if dialect.adds_one_to_gains:
+        record = replace(record, norm=replace(record.norm, plus_one=False))
+    if dialect.transposes:
+        record = replace(record, input_by_output=False)
+    if dialect.sorts_qkv:
+        record = replace(record, fused_qkv="stacked")
+    return _with_biases_of(record, held)
+
+
+def _refuse_split(header: GgufHeader) -> None:
+    if (header.metadata.get("split.count") or 1) > 1:
+        raise UnsupportedModel(
+            "this GGUF file is one part of several",
+            got=f"{header.metadata['split.count']} parts",
+            expected="a single file",
+            next_step="Merge the parts with llama.cpp's gguf-split.",
+        )
 
 
 def _refuse_unknown_keys(header: GgufHeader) -> None:
@@ -87,6 +117,10 @@ def _config(header: GgufHeader, family: Family) -> dict[str, Any]:
     if isinstance(family.norm.eps, str):
         epsilon = _own(header, "attention.layer_norm_rms_epsilon", None)
         config[family.norm.eps] = epsilon or _need(header, "attention.layer_norm_epsilon")
+    if family.name == "falcon":
+        # 7B is the grouped layout with one value head, so one description serves both
+        norms = 2 if "blk.0.attn_norm_2.weight" in header.tensors else 1
+        config |= {"new_decoder_architecture": True, "num_ln_in_parallel_attn": norms}
     return config
 
 
@@ -105,7 +139,9 @@ def _names(header: GgufHeader, n_layers: int) -> dict[str, str]:
     """transformers' tensor name -> the file's; several spellings of one tensor are all in it."""
     architecture = next(key for key, name in MODEL_ARCH_NAMES.items() if name == header.architecture)
     table = get_tensor_name_map(architecture, n_layers).mapping
-    return {f"{name}.{kind}": f"{short}.{kind}" for name, (_, short) in table.items() for kind in ("weight", "bias")}
+    kinds = ("weight", "bias")
+    names = {f"{name}.{kind}": f"{short}.{kind}" for name, (_, short) in table.items() for kind in kinds}
+    return names | {"lm_head.weight": "output.weight"}
 
 
 def _with_biases_of(record: Family, held: frozenset[str]) -> Family:
