@@ -103,6 +103,7 @@ PHI3 = replace(
     fused_qkv="stacked",
     mlp=Mlp(up=Linear("mlp.gate_up_proj"), down=Linear("mlp.down_proj"), fused=True),
     defaults=_defaults(hidden_size=3072, rms_norm_eps=1e-5),
+    harmless=frozenset({"full_attn_mod", "interpolate_factor", "lm_head_bias"}),
 )
 
 GPT_OSS = replace(

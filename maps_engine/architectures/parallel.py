@@ -53,7 +53,15 @@ COHERE = Family(
         "tie_word_embeddings": True,
     },
     only={"use_parallel_block": (True,), "use_gated_activation": (True,)},
-    harmless=frozenset({"position_embedding_type", "order_of_interleaved_layers", "layer_switch"}),
+    harmless=frozenset(
+        {
+            "position_embedding_type",
+            "order_of_interleaved_layers",
+            "layer_switch",
+            "use_embedding_sharing",
+            "use_parallel_embedding",
+        }
+    ),
 )
 
 

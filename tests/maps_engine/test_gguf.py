@@ -212,6 +212,7 @@ def test_random_damage_never_gives_another_exception(llama, tmp_path):
     file = tmp_path / "m.gguf"
     random = np.random.default_rng(0)
     end = blob.index(b"output_norm.weight")
+    refusals = []
     for _ in range(200):
         damaged = bytearray(blob)
         for place in random.integers(0, end, 3):
@@ -220,7 +221,9 @@ def test_random_damage_never_gives_another_exception(llama, tmp_path):
         try:
             read_gguf_header(file)
         except HeadscribeError as error:
-            assert "\n" not in str(error)  # noqa: PT017 - most seeds do open
+            refusals.append(str(error))
+    assert refusals
+    assert not any("\n" in refusal for refusal in refusals)
 
 
 def test_other_version_is_refused(llama, tmp_path):
