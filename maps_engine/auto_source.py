@@ -14,7 +14,7 @@ gets the representation under which the largest share of the model's heads read;
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -68,9 +68,8 @@ class Probes:
 
 def probes_for(vocabulary: Vocabulary, wanted: Sequence[str] = PROBES) -> Probes:
     """Probes with enough one-token pairs in this vocabulary, evenly spread over each relation's pairs."""
-    known = {relation.name: relation for relation in load_relations()}
     names, sets = [], []
-    for relation in (known[name] for name in wanted if name in known):
+    for relation in load_relations(wanted):
         encoded = encode_relation(relation, vocabulary)
         n = len(encoded.source_ids)
         if n < PAIRS_PER_PROBE:
@@ -91,16 +90,13 @@ class SourceChooser:
         self._model_choice: SourceChoice | None = None
         self.candidates = tuple(name for name in CANDIDATES if self._computable(name))
 
-    def for_heads(self, layers: Iterable[int]) -> dict[tuple[int, int], SourceChoice]:
-        """The choice for every head of `layers`."""
-        chosen_layers = list(layers)
-        best = {name: self._best_scores(name, chosen_layers) for name in self.candidates}
-        heads = range(self.checkpoint.weights.shape.n_heads)
-        return {
-            (layer, head): self._choose({name: (s[i, head], o[i, head]) for name, (s, o) in best.items()})
-            for i, layer in enumerate(chosen_layers)
-            for head in heads
-        }
+    def for_heads(self, layer: int, heads: Sequence[int]) -> list[SourceChoice]:
+        """The choice for each of `heads` of one layer."""
+        best = {name: self._best_scores(name, [layer], heads) for name in self.candidates}
+        return [
+            self._choose({name: (scores[0, i], which[0, i]) for name, (scores, which) in best.items()})
+            for i in range(len(heads))
+        ]
 
     def for_model(self) -> SourceChoice:
         """The choice for heads without evidence of their own; remembered on disk for this checkpoint."""
@@ -129,22 +125,22 @@ class SourceChooser:
     def _probe_name(self, score: Tensor, index: Tensor) -> str | None:
         return self.probes.names[int(index)] if float(score) > 0 else None
 
-    def _best_scores(self, name: str, layers: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Best probe score and which probe, each (L', H)."""
-        n_heads = self.checkpoint.weights.shape.n_heads
+    def _best_scores(self, name: str, layers: Sequence[int], heads: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Best probe score and which probe, each (L', H')."""
         if not self.probes.pair_sets:
-            zeros = torch.zeros(len(layers), n_heads)
+            zeros = torch.zeros(len(layers), len(heads))
             return zeros, zeros.long()
-        results = self._engine(name).score_pairs(self.probes.pair_sets, layers=layers)
+        results = self._engine(name).score_pairs(self.probes.pair_sets, layers=layers, heads=heads)
         both = torch.stack([torch.maximum(r.score, r.suppression) for r in results])
         found = both.max(dim=0)
         return found.values, found.indices
 
     def _measure_model(self) -> SourceChoice:
-        layers = sampled_layers(self.checkpoint.weights.shape.n_layers)
+        shape = self.checkpoint.weights.shape
+        layers, heads = sampled_layers(shape.n_layers), range(shape.n_heads)
         evidence = []
         for name in self.candidates:
-            best, _ = self._best_scores(name, layers)
+            best, _ = self._best_scores(name, layers, heads)
             evidence.append(SourceEvidence(name, round(float((best >= READS).float().mean()), 4)))
         chosen = max(evidence, key=lambda e: e.score)
         if chosen.score == 0:

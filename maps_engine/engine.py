@@ -68,7 +68,7 @@ class MapsEngine:
         self.check_head(layer, head)
         if self.settings.source != "auto":
             return SourceChoice(self.settings.source, "user")
-        return self.chooser.for_heads([layer])[layer, head]
+        return self.chooser.for_heads(layer, [head])[0]
 
     def check_head(self, layer: int, head: int) -> None:
         """Raise OutOfRange unless the model has this layer and head (both count from 0)."""
@@ -104,8 +104,7 @@ class MapsEngine:
         heads = range(self.shape.n_heads)
         if self.settings.source != "auto":
             return [SourceChoice(self.settings.source, "user") for _ in heads]
-        chosen = self.chooser.for_heads([layer])
-        return [chosen[layer, head] for head in heads]
+        return self.chooser.for_heads(layer, heads)
 
     def score_pairs(
         self,

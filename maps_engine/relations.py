@@ -18,12 +18,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from maps_engine.ov_circuit import OVCircuit, UnembeddingTable
+from maps_engine.ov_circuit import OVCircuit
 from maps_engine.top_entries import top_entries
 
 FIRST_CHUNK = 1024
 NEXT_CHUNK = 8192
-ROUNDING = 2.0**-19  # of the entry's own bound ||a|| ||W_O u||-ish scale: float32 sums of d_h..d terms
+PRUNE_BLOCK = 16
+ROUNDING = 2.0**-19  # times ||y|| ||u||: more than float32 sums of d terms in two orders can differ by
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class PairSet:
 
 @dataclass(frozen=True)
 class PairScores:
-    """phi of every head: shares in [0, 1], each (L', H) for the L' layers asked for."""
+    """phi of every head: shares in [0, 1], each (L', H') for the layers and heads asked for."""
 
     score: Tensor
     suppression: Tensor
@@ -48,8 +49,9 @@ class _Entries:
     """All (source row, target) entries of all pair sets, flat: one item an entry."""
 
     sources: Tensor  # (S,) unique source ids
+    targets: Tensor  # (T,) unique target ids
     row: Tensor  # (N,) index into sources
-    target: Tensor  # (N,) token id
+    target: Tensor  # (N,) index into targets
     k: Tensor  # (N,)
     pair: Tensor  # (N,) index of the pair over all sets
     pair_set: Tensor  # (P,) index of the set of every pair
@@ -59,13 +61,19 @@ def score_pairs(
     circuits: Iterable[OVCircuit],
     pair_sets: Sequence[PairSet],
     *,
+    heads: Sequence[int] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[PairScores]:
-    """Score `pair_sets` on every head of `circuits` (one circuit a layer), all sets in one pass a layer."""
+    """Score `pair_sets` on every head of `circuits` (one circuit a layer), all sets in one pass a layer.
+
+    `heads` limits the heads of each layer; scores then have one column for each of them.
+    """
     hits: list[Tensor] = []
+    entries: _Entries | None = None
     for circuit in circuits:
-        entries = _flatten(pair_sets, circuit.heads.value.device)
-        hits.append(_layer_shares(circuit, entries, len(pair_sets)))
+        entries = entries or _flatten(pair_sets, circuit.heads.value.device)
+        chosen = range(circuit.heads.output.shape[0]) if heads is None else heads
+        hits.append(_layer_shares(circuit, entries, len(pair_sets), chosen))
         if progress is not None:
             progress(circuit.layer)
     stacked = torch.stack(hits)  # (L', 2, sets, H)
@@ -74,7 +82,9 @@ def score_pairs(
 
 def _flatten(pair_sets: Sequence[PairSet], device: torch.device) -> _Entries:
     ids = sorted({s for one in pair_sets for s in one.sources})
+    target_ids = sorted({t for one in pair_sets for accepted in one.targets for t in accepted})
     index = {s: i for i, s in enumerate(ids)}
+    target_index = {t: i for i, t in enumerate(target_ids)}
     rows: list[int] = []
     targets: list[int] = []
     ks: list[int] = []
@@ -84,7 +94,7 @@ def _flatten(pair_sets: Sequence[PairSet], device: torch.device) -> _Entries:
         for source, accepted in zip(one.sources, one.targets, strict=True):
             for target in accepted:
                 rows.append(index[source])
-                targets.append(target)
+                targets.append(target_index[target])
                 ks.append(one.k)
                 pairs.append(len(owner))
             owner.append(set_index)
@@ -92,38 +102,39 @@ def _flatten(pair_sets: Sequence[PairSet], device: torch.device) -> _Entries:
     def tensor(values: list[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.long, device=device)
 
-    return _Entries(tensor(ids), tensor(rows), tensor(targets), tensor(ks), tensor(pairs), tensor(owner))
+    return _Entries(
+        tensor(ids), tensor(target_ids), tensor(rows), tensor(targets), tensor(ks), tensor(pairs), tensor(owner)
+    )
 
 
-def _layer_shares(circuit: OVCircuit, entries: _Entries, n_sets: int) -> Tensor:
-    """(2, sets, H): phi and suppression of every head of one layer."""
-    n_heads = circuit.heads.output.shape[0]
-    shares = torch.zeros(2, n_sets, n_heads, device=entries.row.device)
+def _layer_shares(circuit: OVCircuit, entries: _Entries, n_sets: int, heads: Sequence[int]) -> Tensor:
+    """(2, sets, H'): phi and suppression of `heads` of one layer."""
+    device = entries.row.device
+    shares = torch.zeros(2, n_sets, len(heads), device=device)
     if not len(entries.row):
         return shares
     sizes = torch.bincount(entries.pair_set, minlength=n_sets).clamp_min(1)
     a, _ = circuit.values(entries.sources)
-    for head in range(n_heads):
-        scan = _HeadScan(circuit, head, a[:, head // circuit.heads.group], entries)
+    targets = circuit.unembedding.rows(entries.targets)
+    for i, head in enumerate(heads):
+        scan = _HeadScan(circuit, head, a[:, head // circuit.heads.group], targets, entries)
         for side, inside in enumerate(scan.run()):
-            hit = torch.zeros(len(entries.pair_set), device=a.device)
+            hit = torch.zeros(len(entries.pair_set), device=device)
             hit[entries.pair[inside]] = 1.0
-            shares[side, :, head] = torch.bincount(entries.pair_set, weights=hit, minlength=n_sets) / sizes
+            shares[side, :, i] = torch.bincount(entries.pair_set, weights=hit, minlength=n_sets) / sizes
     return shares
 
 
 class _HeadScan:
     """One head against all entries: walks the vocabulary until every entry is decided."""
 
-    def __init__(self, circuit: OVCircuit, head: int, a: Tensor, entries: _Entries) -> None:
+    def __init__(self, circuit: OVCircuit, head: int, a: Tensor, targets: Tensor, entries: _Entries) -> None:
         self.output, self.unembedding = circuit.heads.output[head], circuit.unembedding
         self.a, self.entries = a, entries
         self.k_max = int(entries.k.max())
-        written = a @ self.output
-        self.score = _dot_rows(written, entries.row, self.unembedding, entries.target)
-        scale = written.norm(dim=-1)[entries.row] * target_norms(self.unembedding, entries.target)
-        self.slack = scale * ROUNDING
-        self.written = written
+        self.written = a @ self.output
+        self.score = (a[entries.row] * (targets @ self.output.T)[entries.target]).sum(-1)
+        self.slack = self.written.norm(dim=-1)[entries.row] * targets.norm(dim=-1)[entries.target] * ROUNDING
 
     def run(self) -> tuple[Tensor, Tensor]:
         """Two masks (N,): entry within the k largest, entry within the k smallest."""
@@ -131,21 +142,38 @@ class _HeadScan:
         lists = [torch.full((len(self.a), self.k_max), -torch.inf, device=device) for _ in range(2)]
         alive = [torch.ones(n, dtype=torch.bool, device=device) for _ in range(2)]
         for part, seen in spread_chunks(self.unembedding.weights.shape.vocab_size):
-            active = torch.zeros(len(self.a), dtype=torch.bool, device=device)
-            active[self.entries.row[alive[0] | alive[1]]] = True
-            rows = active.nonzero().squeeze(-1)
+            rows = self._rows_of(alive)
             if not len(rows):
                 break
             chunk = self._chunk(rows, part)
+            if seen is None:
+                rows, chunk = self._prune(rows, chunk, alive)
             for side, sign in enumerate((1.0, -1.0)):
                 signed = chunk if side == 0 else chunk.neg_()
                 if seen is not None:
                     signed[:, seen] = -torch.inf
                 found, _ = top_entries(signed, self.k_max)
-                merged = torch.cat([lists[side][rows], found], 1).topk(self.k_max, dim=-1).values
-                lists[side][rows] = merged
+                lists[side][rows] = torch.cat([lists[side][rows], found], 1).topk(self.k_max, dim=-1).values
                 alive[side] &= self._still_inside(lists[side], sign)
         return alive[0], alive[1]
+
+    def _rows_of(self, alive: list[Tensor]) -> Tensor:
+        """Source rows that still have an undecided entry."""
+        active = torch.zeros(len(self.a), dtype=torch.bool, device=self.a.device)
+        active[self.entries.row[alive[0] | alive[1]]] = True
+        return active.nonzero().squeeze(-1)
+
+    def _prune(self, rows: Tensor, chunk: Tensor, alive: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Drop rows by block maxima alone: the k-th of them is at most the k-th entry. `rows` are all rows."""
+        blocks = chunk.shape[1] // PRUNE_BLOCK
+        if blocks < 2 * self.k_max:
+            return rows, chunk
+        whole = chunk[:, : blocks * PRUNE_BLOCK].view(len(rows), blocks, PRUNE_BLOCK)
+        for side, sign in enumerate((1.0, -1.0)):
+            maxima = whole.amax(-1) if side == 0 else whole.amin(-1).neg_()
+            alive[side] &= self._still_inside(maxima.topk(self.k_max, dim=-1).values, sign)
+        kept = self._rows_of(alive)
+        return kept, chunk[kept]
 
     def _chunk(self, rows: Tensor, part: slice) -> Tensor:
         """(rows, width of part) of M, through d_h columns where that is cheaper than through d."""
@@ -158,20 +186,6 @@ class _HeadScan:
     def _still_inside(self, best: Tensor, sign: float) -> Tensor:
         kth = best[self.entries.row, self.entries.k - 1]
         return sign * self.score >= kth - self.slack
-
-
-def target_norms(unembedding: UnembeddingTable, ids: Tensor) -> Tensor:
-    """||u_t|| of `ids` (N,), each distinct id read once."""
-    unique, back = ids.unique(return_inverse=True)
-    return unembedding.rows(unique).norm(dim=-1)[back]
-
-
-def _dot_rows(written: Tensor, row: Tensor, unembedding: UnembeddingTable, target: Tensor) -> Tensor:
-    """y[row] . u[target] for every entry, in bounded pieces."""
-    unique, back = target.unique(return_inverse=True)
-    u = unembedding.rows(unique)
-    pieces = [(written[r] * u[t]).sum(-1) for r, t in zip(row.split(8192), back.split(8192), strict=True)]
-    return torch.cat(pieces)
 
 
 def spread_chunks(size: int) -> list[tuple[slice, slice | None]]:

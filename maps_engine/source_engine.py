@@ -140,12 +140,13 @@ class SourceEngine:
         pair_sets: Sequence[PairSet],
         *,
         layers: Iterable[int] | None = None,
+        heads: Sequence[int] | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> list[PairScores]:
         """phi and suppression of every head for every set of token-id pairs; see `relations`."""
         self.unembedding.hold()
         chosen = range(self.shape.n_layers) if layers is None else list(layers)
-        return score_pairs((self.circuit(i) for i in chosen), pair_sets, progress=progress)
+        return score_pairs((self.circuit(i) for i in chosen), pair_sets, heads=heads, progress=progress)
 
     def _mapping(
         self,
