@@ -40,11 +40,11 @@ class ClaimedOperation(Protocol):
 def claimed_operation(label: str, relations: Sequence[Relation]) -> ClaimedOperation | None:
     """The operation that a label names, or None when it is free text."""
     wanted = " ".join(label.casefold().split())
+    if wanted in FORM_BY_NAME:
+        return ClaimedForm(FORM_BY_NAME[wanted])
     for relation in relations:
         if wanted in {relation.name, label_of(relation.name)}:
             return ClaimedRelation(relation)
-    if wanted in FORM_BY_NAME:
-        return ClaimedForm(FORM_BY_NAME[wanted])
     return _claimed_fields(wanted)
 
 

@@ -11,7 +11,7 @@ of shown rows: a claim read into noise falls apart there.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from agent.claimed_operations import MAX_PAIRS, ClaimedOperation, claimed_operation, single_token
 from agent.describers.forms import core
@@ -29,6 +29,7 @@ FAIR: Final = 75.0
 MIN_ROWS: Final = 5
 
 
+@runtime_checkable
 class PairProposer(Protocol):
     """A describer that can think of pairs for its own description (a language model)."""
 

@@ -1,0 +1,96 @@
+"""Console scripts of the agent. Heavy imports stay inside the handlers, so that --help is instant."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agent.cli_support import console, echo_json, one_line_errors, progress, quiet_libraries
+
+_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+Layer = Annotated[int, typer.Option("--layer", help="Layer, counted from 0.", envvar="HEADSCRIBE_LAYER")]
+Head = Annotated[int, typer.Option("--head", help="Head within the layer, counted from 0.", envvar="HEADSCRIBE_HEAD")]
+Model = Annotated[
+    str,
+    typer.Option("--model", help="Built-in alias, hub id, local folder or GGUF file.", envvar="HEADSCRIBE_MODEL"),
+]
+Source = Annotated[
+    str,
+    typer.Option("--source", help="auto, first-mlp, embedding or first-block.", envvar="HEADSCRIBE_SOURCE"),
+]
+
+
+@_app.command()
+def describe_head(
+    layer: Layer,
+    head: Head,
+    model: Model = "smollm2-135m",
+    source: Source = "auto",
+    revision: Annotated[str | None, typer.Option(help="Revision of a hub id.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.", envvar="HEADSCRIBE_DEVICE")] = "auto",
+    top: Annotated[int, typer.Option(help="How many salient tokens.")] = 30,
+    targets: Annotated[int, typer.Option(help="How many targets of each.")] = 5,
+    describer: Annotated[
+        str, typer.Option(help="auto, lexical or openai:MODEL.", envvar="HEADSCRIBE_DESCRIBER")
+    ] = "auto",
+    no_suppressed: Annotated[bool, typer.Option("--no-suppressed", help="Leave suppressed tokens out.")] = False,
+    normal_tokens_only: Annotated[
+        bool, typer.Option("--normal-tokens-only", help="Leave special, byte and unused tokens out.")
+    ] = False,
+    fold_norms: Annotated[bool, typer.Option("--fold-norms", help="Fold norm gains into the map.")] = False,
+    fold_biases: Annotated[bool, typer.Option("--fold-biases", help="Fold biases (and norms) into the map.")] = False,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute embeddings and the store anew.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a page.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Say what one attention head does: its mappings, evidence, description, and how well it tested."""
+    quiet_libraries()
+    with one_line_errors(debug=debug), progress(enabled=not as_json) as tell, ExitStack() as stack:
+        from agent.describe import describe_head as run
+        from agent.describers import chosen_name
+        from maps_engine.errors import OutOfRange
+        from maps_engine.results import EngineSettings
+
+        for what, value in (("layer", layer), ("head", head)):
+            if value < 0:
+                raise OutOfRange(f"{what} cannot be negative", got=value, expected=f"a {what} counted from 0")
+        settings = EngineSettings(
+            source=source,
+            fold_norms=fold_norms,
+            fold_biases=fold_biases,
+            include_special=not normal_tokens_only,
+            top=top,
+            targets=targets,
+        )
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) if no_cache else None
+        report = run(
+            model,
+            layer,
+            head,
+            describer=chosen_name(describer),
+            settings=settings,
+            source=source,
+            revision=revision,
+            device=device,
+            use_cache=not no_cache,
+            store_folder=folder,
+            progress=tell,
+        )
+    if as_json:
+        echo_json(report.to_json())
+    else:
+        from agent.head_page import show_page
+
+        show_page(console(), report, suppressed=not no_suppressed)
+    if report.description.status == "failed":
+        raise typer.Exit(1)
+
+
+def describe_head_main() -> None:
+    """Entry point of `describe-head`."""
+    _app(prog_name="describe-head")
