@@ -25,7 +25,7 @@ def family_of(model_type: object) -> Family:
     """The record for a `model_type` of config.json. Raises UnsupportedModel."""
     family = _BY_MODEL_TYPE.get(model_type) if isinstance(model_type, str) else None
     if family is None:
-        raise UnsupportedModel("unknown architecture", got=model_type, expected=f"one of {known_families()}")
+        raise UnsupportedModel("unknown architecture", got=repr(model_type), expected=f"one of {known_families()}")
     return family
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle  # noqa: TID251 - only for the name of its exception
+import struct
 import zipfile
 from pathlib import Path
 
@@ -12,6 +13,21 @@ from torch import Tensor
 from maps_engine.errors import BrokenCheckpoint
 from maps_engine.files.tensor_source import Rows, owner_of, row_indices
 
+# what unpickling random bytes has been seen to raise
+_DAMAGED = (
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+    pickle.UnpicklingError,
+)
+
 
 class TorchSource:
     """Reads one file, mapped where its format allows (torch 1.6 and later). Raises BrokenCheckpoint."""
@@ -19,7 +35,7 @@ class TorchSource:
     def __init__(self, path: Path) -> None:
         try:
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-        except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        except _DAMAGED as error:
             raise BrokenCheckpoint(
                 f"the file {path.name} is damaged or holds more than weights",
                 got=str(error).splitlines()[0] if str(error) else type(error).__name__,
