@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle  # noqa: TID251 - only for the name of its exception
 import struct
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -34,7 +35,10 @@ class TorchSource:
 
     def __init__(self, path: Path) -> None:
         try:
-            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            with warnings.catch_warnings():
+                # torch remarks on odd pickles at length; the error below says it in a line
+                warnings.simplefilter("ignore", UserWarning)
+                loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
         except _DAMAGED as error:
             raise BrokenCheckpoint(
                 f"the file {path.name} is damaged or holds more than weights",
