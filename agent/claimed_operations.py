@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from agent.describers.forms import FORM_BY_NAME, FormOperation, core, is_word
+from agent.describers.forms import FORM_BY_NAME, FormOperation
 from agent.describers.known_pairs import KnownPairs, label_of
+from agent.describers.spelling import core, is_word
 from maps_engine.model import Vocabulary
 from maps_engine.relation_catalogue import Relation
 from maps_engine.relation_encoding import encode_relation
@@ -98,12 +99,11 @@ class ClaimedForm:
         return source != target or self.form.name in {"copying", "exact copying"}
 
     def _producer(self, vocabulary: Vocabulary) -> Callable[[str], list[int]]:
-        produce = self.form.produce
-        if produce is None:
+        if self.form.produce is None:
             return _alike_finder(vocabulary, self.form)
 
         def made(text: str) -> list[int]:
-            return [i for t in produce(text) if (i := single_token(vocabulary, t)) is not None]
+            return [i for t in self.form.targets_for(text) if (i := single_token(vocabulary, t)) is not None]
 
         return made
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from agent.describers.calibration import Calibration
 from agent.describers.findings import Findings
-from agent.describers.forms import COPYING, FORM_BY_NAME, core
+from agent.describers.forms import COPYING, FORM_BY_NAME
 from agent.describers.known_pairs import COPYING_RELATIONS, KnownPairs, label_of
+from agent.describers.spelling import core
 from agent.results import Claim
 
 MORE_SPECIFIC = 0.75  # a specific form that explains this share of the general one's rows takes its place

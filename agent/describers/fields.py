@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.describers.forms import core, is_word
+from agent.describers.spelling import core, is_word
 from agent.embedder import Embedder, Vectors, embed_fixed
 from prompts import load_prompts
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from agent.describers.calibration import UNKNOWN_RATE, Calibration
 from agent.describers.fields import SemanticFields
-from agent.describers.forms import FORMS, Holds, core
+from agent.describers.forms import FORMS, Holds
 from agent.describers.known_pairs import KnownPairs
+from agent.describers.spelling import core
 from agent.describers.statistics import RowHit, log_likelihood_ratio, strength
 from agent.describers.token_classes import CLASSES
 from agent.results import Claim

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from agent.describers.forms import core
+from agent.describers.spelling import core
 from maps_engine.relation_catalogue import Relation
 
 COPYING_RELATIONS: Final = frozenset({"copying", "name-copying"})

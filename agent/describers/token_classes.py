@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from agent.describers.forms import is_word, script
+from agent.describers.spelling import is_word, script
 
 
 @dataclass(frozen=True, slots=True)
