@@ -22,6 +22,7 @@ SIDE_EFFECTS = frozenset(
     {"words that begin alike", "words that end alike", "fragments of the word", "word to its beginning",
      "word to its ending", "completion of the beginning of a word"}
 )  # fmt: skip
+EVERYDAY_CLASSES = frozenset({"fragments of words", "capitalised words", "bytes that are no text"})  # noise has them
 NOTABLE_VARIANT = 0.4  # share of copying rows with a variant that makes it part of the label
 
 
@@ -106,6 +107,8 @@ def form_candidates(forms: Sequence[Claim], limits: Mapping[str, float]) -> list
     rest = [c for c in passing if c.label not in replaced]
     general_left = {c.label for c in rest if not FORM_BY_NAME[c.label].general}
     rest = [c for c in rest if FORM_BY_NAME[c.label].general not in general_left]
+    telling = [c.k for c in rest if c.label not in SIDE_EFFECTS]
+    rest = [c for c in rest if c.label not in SIDE_EFFECTS or all(k < MORE_SPECIFIC * c.k for k in telling)]
     return [_form(claim) for claim in rest]
 
 
@@ -167,9 +170,10 @@ def field_candidates(findings: Findings, limits: Mapping[str, float]) -> list[Ca
 
 def class_candidates(findings: Findings, limits: Mapping[str, float]) -> list[Candidate]:
     """Targets of one class of characters: numbers, single letters, words in capitals …"""
-    if not findings.target_classes or not _passes(findings.target_classes[0], limits, "class"):
+    telling = [c for c in findings.target_classes if c.label not in EVERYDAY_CLASSES]
+    if not telling or not _passes(telling[0], limits, "class"):
         return []
-    found = findings.target_classes[0]
+    found = telling[0]
     name = _input_name(findings, limits)
     return [Candidate(f"{name} to {found.label}", f"Maps {name} to {found.label}.", found.k / found.n, (found,))]
 
