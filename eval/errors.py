@@ -4,7 +4,9 @@ UserMistake
 ├── BadStudy          a study that cannot be made, launched or found, or is in the wrong state
 ├── BadAnswer         an answer that misses or misnames a part (shown beside the question)
 ├── BadImport         a file of items or answers that cannot be read
-└── NotAllowed        signed in as the wrong person, or not at all; a link or token that is spent
+├── NotAllowed        signed in as the wrong person, or not at all; a link or token that is spent
+├── AttentionOutOfReach   the output of single heads cannot be read or forced in this running model
+└── MixedResults      a folder holds results made under other settings
 Failure
 └── ContentChanged    frozen items no longer match their hash
 """
@@ -32,3 +34,11 @@ class NotAllowed(UserMistake):
 
 class ContentChanged(Failure):
     """The frozen items of a study no longer match the hash taken at launch."""
+
+
+class AttentionOutOfReach(UserMistake):
+    """The output of single heads cannot be read or forced in this running model."""
+
+
+class MixedResults(UserMistake):
+    """A folder holds results made under other settings."""
