@@ -41,14 +41,15 @@ def write_gguf(
     *,
     quantisation: GGMLQuantizationType = GGMLQuantizationType.F32,
     extra: dict[str, Any] | None = None,
+    vocabulary: Callable[[GGUFWriter, int], None] | None = None,
 ) -> Path:
-    """Matrices in `quantisation`, vectors in float32, a byte-level vocabulary."""
+    """Matrices in `quantisation`, vectors in float32, a byte-level vocabulary unless another is given."""
     name = ARCHITECTURES[family]
     writer = GGUFWriter(path, name)
     _write_sizes(writer, name, model.config)
     for key, value in (extra or {}).items():
         writer.add_uint32(key, value)
-    _write_vocabulary(writer, model.config.vocab_size)
+    (vocabulary or byte_level_vocabulary)(writer, model.config.vocab_size)
     architecture = next(key for key, known in MODEL_ARCH_NAMES.items() if known == name)
     table = get_tensor_name_map(architecture, len(_blocks(model)))
     change = _CHANGES.get(name, lambda _, tensor, __: tensor)
@@ -93,7 +94,23 @@ def _write_sizes(writer: GGUFWriter, name: str, config: Any) -> None:
         writer.add_layer_norm_eps(config.layer_norm_epsilon)
 
 
-def _write_vocabulary(writer: GGUFWriter, n_rows: int) -> None:
+def sentencepiece_vocabulary(writer: GGUFWriter, n_rows: int) -> None:
+    """Llama 2's way: pieces with scores, ▁ for a space, a few bytes, padding marked unused."""
+    words = ["▁the", "the", "▁cat", "cat", "▁", "t", "h", "e", "c", "a", "he", "at", "▁t", "▁c", "▁Paris", "Paris"]
+    pieces = [("<unk>", 2), ("<s>", 3), ("</s>", 3)]
+    pieces += [(f"<0x{byte:02X}>", 6) for byte in (0x0A, 0xE6, 0x9D, 0xB1)]
+    pieces += [(word, 1) for word in (*words, *"Paris", "ar", "is", "Par", "▁Par")]
+    pieces += [(f"<pad_{place}>", 5) for place in range(len(pieces), n_rows)]
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list([piece for piece, _ in pieces])
+    writer.add_token_scores([-float(place) for place in range(n_rows)])
+    writer.add_token_types([kind for _, kind in pieces])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_unk_token_id(0)
+
+
+def byte_level_vocabulary(writer: GGUFWriter, n_rows: int) -> None:
     tokenizer = tiny_tokenizer()
     by_id = {i: token for token, i in tokenizer.get_vocab().items()}
     tokens = [by_id.get(i, f"[PAD{i}]") for i in range(n_rows)]

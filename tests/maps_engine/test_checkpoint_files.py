@@ -1,4 +1,4 @@
-"""Checkpoint folders in all their forms, read lazily; every broken one gives one clear line."""
+"""Checkpoint folders in all their forms, read lazily."""
 
 from __future__ import annotations
 
@@ -6,33 +6,18 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from maps_engine.checkpoint import open_checkpoint, pick_device
-from maps_engine.errors import BrokenCheckpoint, HeadscribeError, UnknownModel, UnsupportedModel, UserMistake
+from maps_engine.errors import BrokenCheckpoint, UserMistake
 from maps_engine.files.folder_checkpoint import weight_files
 from maps_engine.files.safetensors_source import SafetensorsSource
 from maps_engine.files.tensor_source import JoinedSource, RenamedSource
 from maps_engine.files.torch_source import TorchSource
+from tests.maps_engine.spoiling import opened, rewrite, set_config
 from tests.tiny_models import ROWS, tiny_model
-
-
-@pytest.fixture(scope="module")
-def llama_folder(tmp_path_factory) -> Path:
-    return tiny_model("llama", tmp_path_factory.mktemp("llama"))[0]
-
-
-@pytest.fixture
-def copy(llama_folder, tmp_path) -> Path:
-    """A copy of the tiny llama that a test may spoil."""
-    return Path(shutil.copytree(llama_folder, tmp_path / "copy"))
-
-
-def opened(folder: Path, **options):
-    return open_checkpoint(str(folder), device="cpu", **options)
 
 
 def everything(folder: Path) -> list[torch.Tensor]:
@@ -40,25 +25,6 @@ def everything(folder: Path) -> list[torch.Tensor]:
     attention = weights.attention(1)
     x = weights.embedding(slice(0, 9))
     return [x, weights.unembedding(slice(0, 9)), attention.value, attention.output, weights.first_block(x)]
-
-
-def refused(folder: Path, kind: type[HeadscribeError], *words: str, **options) -> None:
-    with pytest.raises(kind) as error:
-        opened(folder, **options)
-    assert "\n" not in str(error.value)
-    for word in words:
-        assert word in str(error.value)
-
-
-def rewrite(folder: Path, change) -> None:
-    """Apply `change` to the dictionary of tensors."""
-    tensors = load_file(folder / "model.safetensors")
-    save_file(change(tensors), folder / "model.safetensors")
-
-
-def set_config(folder: Path, **values) -> None:
-    path = folder / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 
 class TestForms:
@@ -166,156 +132,6 @@ class TestForms:
         assert converted.encode(" the red house") == vocabulary.encode(" the red house")
         monkeypatch.setattr("maps_engine.files.folder_tokenizer._converted", lambda _: pytest.fail("converted again"))
         assert opened(copy).vocabulary.encode(" the") == vocabulary.encode(" the")
-
-
-class TestBroken:
-    def test_missing_folder_and_file(self, tmp_path):
-        refused(tmp_path / "nowhere", UnknownModel, "no such model", "nowhere")
-        refused(tmp_path / "no.gguf", UnknownModel, "no such model", "no.gguf")
-
-    def test_empty_folder(self, tmp_path):
-        refused(tmp_path, UnknownModel, "no config.json")
-
-    def test_file_that_is_no_checkpoint(self, tmp_path):
-        (tmp_path / "notes.txt").write_text("hello")
-        refused(tmp_path / "notes.txt", UnknownModel, "not a checkpoint")
-
-    def test_no_weights(self, copy):
-        (copy / "model.safetensors").unlink()
-        refused(copy, UnknownModel, "no weights")
-        (copy / "model.Q4.gguf").write_bytes(b"GGUF")
-        refused(copy, UnknownModel, "--model", "model.Q4.gguf")
-
-    @pytest.mark.parametrize("share", [0.0, 0.0001, 0.01, 0.5, 0.999])
-    def test_truncated_safetensors(self, copy, share):
-        blob = (copy / "model.safetensors").read_bytes()
-        (copy / "model.safetensors").write_bytes(blob[: int(len(blob) * share)])
-        refused(copy, BrokenCheckpoint, "model.safetensors is truncated or damaged")
-
-    def test_header_that_is_no_json(self, copy):
-        blob = bytearray((copy / "model.safetensors").read_bytes())
-        blob[8:12] = b"\xff\x00{{"
-        (copy / "model.safetensors").write_bytes(blob)
-        refused(copy, BrokenCheckpoint, "unreadable header")
-
-    def test_header_that_lies_about_sizes(self, copy):
-        blob = (copy / "model.safetensors").read_bytes()
-        (copy / "model.safetensors").write_bytes(blob.replace(b'"shape":[104,32]', b'"shape":[999,32]'))
-        with pytest.raises(BrokenCheckpoint, match=r"truncated or damaged|does not have the size|belong together"):
-            opened(copy).weights.embedding(slice(0, 2))
-
-    @pytest.mark.parametrize("blob", [b"", b"not a pickle", b"\x80\x02cos\nsystem\n(S'true'\ntR."])
-    def test_bin_that_is_damaged_or_holds_code(self, copy, blob):
-        (copy / "model.safetensors").unlink()
-        (copy / "pytorch_model.bin").write_bytes(blob)
-        refused(copy, BrokenCheckpoint, "pytorch_model.bin")
-
-    def test_random_damage_to_a_bin_is_always_one_clear_line(self, copy):
-        tensors = load_file(copy / "model.safetensors")
-        file = copy / "pytorch_model.bin"
-        torch.save(tensors, file, _use_new_zipfile_serialization=False)
-        blob, random = file.read_bytes(), np.random.default_rng(0)
-        refusals = []
-        for _ in range(100):
-            damaged = bytearray(blob)
-            for place in random.integers(16, 3000, 3):
-                damaged[place] = random.integers(256)
-            file.write_bytes(damaged)
-            try:
-                TorchSource(file)
-            except HeadscribeError as error:
-                refusals.append(str(error))
-        assert refusals
-        assert not any("\n" in refusal for refusal in refusals)
-
-    def test_bin_that_holds_a_list(self, copy):
-        (copy / "model.safetensors").unlink()
-        torch.save([1, 2], copy / "pytorch_model.bin")
-        refused(copy, BrokenCheckpoint, "no checkpoint", "list")
-
-    def test_missing_tensors_are_counted_and_named(self, copy):
-        rewrite(copy, lambda tensors: {name: t for name, t in tensors.items() if "v_proj" not in name})
-        refused(copy, BrokenCheckpoint, "lacks 2 tensors", "model.layers.0.self_attn.v_proj.weight")
-
-    def test_missing_embedding_and_unembedding(self, copy):
-        rewrite(copy, lambda tensors: {name: t for name, t in tensors.items() if "lm_head" not in name})
-        refused(copy, BrokenCheckpoint, "lacks 1 tensor ", "lm_head.weight")
-        rewrite(copy, lambda tensors: {name: t for name, t in tensors.items() if "embed" not in name})
-        refused(copy, BrokenCheckpoint, "model.embed_tokens.weight")
-
-    def test_tensors_that_only_inference_needs_may_be_missing(self, copy):
-        rewrite(copy, lambda t: {n: x for n, x in t.items() if "q_proj" not in n and "1.mlp" not in n})
-        opened(copy)
-
-    def test_missing_shard(self, tmp_path):
-        _, model = tiny_model("llama", tmp_path)
-        (tmp_path / "model.safetensors").unlink()
-        model.save_pretrained(tmp_path, max_shard_size="12KB")
-        next(tmp_path.glob("model-00002-of-*")).unlink()
-        refused(tmp_path, BrokenCheckpoint, "incomplete", "model-00002-of-")
-
-    def test_index_without_shards(self, copy):
-        (copy / "model.safetensors").unlink()
-        (copy / "model.safetensors.index.json").write_text("{}")
-        refused(copy, BrokenCheckpoint, "lists no shards")
-
-    def test_index_cannot_point_outside_its_folder(self, copy):
-        outside = copy.parent / "outside.safetensors"
-        (copy / "model.safetensors").rename(outside)
-        table = {"model.norm.weight": "../outside.safetensors"}
-        (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": table}))
-        refused(copy, BrokenCheckpoint, "incomplete", "no outside.safetensors")
-
-    @pytest.mark.parametrize("text", ["", "{", "[1]", "[" * 100_000, "null"])
-    def test_config_that_is_no_object(self, copy, text):
-        (copy / "config.json").write_text(text)
-        refused(copy, BrokenCheckpoint, "config.json")
-
-    def test_unknown_architecture(self, copy):
-        set_config(copy, model_type="mamba")
-        refused(copy, UnsupportedModel, "unknown architecture", "mamba", "llama")
-
-    def test_config_of_another_size(self, copy):
-        set_config(copy, num_attention_heads=8, num_key_value_heads=4)
-        refused(copy, BrokenCheckpoint, "does not have the size", "expected (32, 64)")
-
-    def test_more_layers_than_the_file_holds(self, copy):
-        set_config(copy, num_hidden_layers=3)
-        refused(copy, BrokenCheckpoint, "model.layers.2.self_attn.v_proj.weight")
-
-    def test_quantised_tensor(self, copy):
-        def eight_bit(tensors):
-            name = "model.layers.1.self_attn.v_proj.weight"
-            return {**tensors, name: tensors[name].to(torch.int8)}
-
-        rewrite(copy, eight_bit)
-        with pytest.raises(UnsupportedModel, match=r"v_proj\.weight .*not understood: got I8"):
-            opened(copy).weights.attention(1)
-
-    def test_no_tokenizer(self, copy):
-        (copy / "tokenizer.json").unlink()
-        refused(copy, BrokenCheckpoint, "no tokenizer")
-
-    def test_damaged_tokenizer(self, copy):
-        (copy / "tokenizer.json").write_text('{"model": 3}')
-        refused(copy, BrokenCheckpoint, "tokenizer.json is damaged")
-
-    @pytest.mark.parametrize("rows", [40, 5000])
-    def test_vocabulary_that_does_not_fit(self, copy, rows):
-        def resized(tensors):
-            for name in ("model.embed_tokens.weight", "lm_head.weight"):
-                tensors[name] = tensors[name][:1].repeat(rows, 1)
-            return tensors
-
-        rewrite(copy, resized)
-        refused(copy, BrokenCheckpoint, f"{rows} embedding rows for 96 token ids")
-
-    def test_unembedding_of_another_size(self, copy):
-        rewrite(copy, lambda tensors: {**tensors, "lm_head.weight": tensors["lm_head.weight"][:50].clone()})
-        refused(copy, BrokenCheckpoint, "lm_head.weight does not have the size")
-
-    def test_revision_of_a_folder(self, copy):
-        refused(copy, UserMistake, "revision", revision="main")
 
 
 class TestLaziness:

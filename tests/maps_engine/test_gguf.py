@@ -13,7 +13,7 @@ from maps_engine.checkpoint import open_checkpoint
 from maps_engine.errors import BrokenCheckpoint, UnsupportedModel
 from maps_engine.files.gguf_header import read_gguf_header
 from maps_engine.files.gguf_source import GgufSource
-from tests.tiny_gguf import ARCHITECTURES, write_gguf
+from tests.tiny_gguf import ARCHITECTURES, sentencepiece_vocabulary, write_gguf
 from tests.tiny_models import ROWS, tiny_model, tiny_tokenizer
 
 IDS = torch.tensor([3, 50, 3, 99])
@@ -96,6 +96,17 @@ def test_vocabulary_of_the_file(llama):
     assert vocabulary.kind(0) == "special"
     assert vocabulary.kind(ROWS - 1) == "unused"
     assert vocabulary.single_id("the") is not None
+
+
+def test_sentencepiece_vocabulary_of_the_file(llama, tmp_path):
+    file = write_gguf("llama", llama[1], tmp_path / "m.gguf", vocabulary=sentencepiece_vocabulary)
+    words = open_checkpoint(str(file), device="cpu").vocabulary
+    assert words.text(words.single_id("the")) == " the"
+    assert words.text(words.single_id("the", leading_space=False)) == "the"
+    assert [words.text(i) for i in words.encode(" the cat")] == [" the", " cat"]
+    assert [words.kind(i) for i in range(5)] == ["special", "special", "special", "byte", "byte"]
+    assert words.text(3) == "<0x0A>"
+    assert words.kind(ROWS - 1) == "unused"
 
 
 def test_converted_tokenizer_is_kept_and_no_transformers_is_imported(llama):
