@@ -37,9 +37,10 @@ _HEADERS: Final = ({"source", "target"}, {"source", "targets"}, {"input", "outpu
 
 def load_relations(names: Iterable[str] | None = None) -> tuple[Relation, ...]:
     """The built-in operations, the paper's 20 first; or those of `names`, in the order asked for."""
-    known = _built_in()
     if names is None:
-        return tuple(known.values())
+        everything = (_built_in(name) for name in _built_in_names())
+        return tuple(sorted(everything, key=lambda relation: (not relation.paper, relation.name)))
+    known = _built_in_names()
     asked = list(dict.fromkeys([names] if isinstance(names, str) else names))
     unknown = [name for name in asked if name not in known]
     if unknown:
@@ -50,7 +51,7 @@ def load_relations(names: Iterable[str] | None = None) -> tuple[Relation, ...]:
             expected=f"one of the {len(known)} built-in relations",
             next_step=f"Did you mean {', '.join(dict.fromkeys(close))}?" if close else None,
         )
-    return tuple(known[name] for name in asked)
+    return tuple(_built_in(name) for name in asked)
 
 
 def read_pairs_file(path: Path, *, k: int = 10) -> Relation:
@@ -106,15 +107,15 @@ def read_pairs(path: Path, *, k: int = 10) -> tuple[Relation, ...]:
 
 
 @cache
-def _built_in() -> dict[str, Relation]:
-    folder = files("maps_engine") / "relation_sets"
-    relations = []
-    for entry in folder.iterdir():
-        if entry.name.endswith(".json"):
-            stem = entry.name.removesuffix(".json")
-            relations.append(_parse_json(entry.read_text("utf-8"), _defaults(stem, entry.name, 10), entry.name))
-    relations.sort(key=lambda relation: (not relation.paper, relation.name))
-    return {relation.name: relation for relation in relations}
+def _built_in_names() -> tuple[str, ...]:
+    entries = (files("maps_engine") / "relation_sets").iterdir()
+    return tuple(sorted(entry.name.removesuffix(".json") for entry in entries if entry.name.endswith(".json")))
+
+
+@cache
+def _built_in(name: str) -> Relation:
+    entry = files("maps_engine") / "relation_sets" / f"{name}.json"
+    return _parse_json(entry.read_text("utf-8"), _defaults(name, entry.name, 10), entry.name)
 
 
 def _close_names(name: str, known: Iterable[str]) -> list[str]:

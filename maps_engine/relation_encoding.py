@@ -73,8 +73,13 @@ def _target_ids(relation: Relation, vocabulary: Vocabulary, targets: tuple[str, 
     for word in targets:
         token = vocabulary.single_id(word, leading_space=relation.target_space)
         if token is None and rule == "first-token":
-            ids = vocabulary.encode(" " + word if relation.target_space else word)
-            token = ids[0] if ids else None
+            token = _first_token(vocabulary, f" {word}" if relation.target_space else word)
         if token is not None:
             found.append(token)
     return found
+
+
+def _first_token(vocabulary: Vocabulary, text: str) -> int | None:
+    """The first token of `text`, unless it is a bare space (as before a number) and so says nothing of it."""
+    ids = vocabulary.encode(text)
+    return ids[0] if ids and vocabulary.text(ids[0]).strip() else None

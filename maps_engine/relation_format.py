@@ -71,7 +71,7 @@ def clean_word(word: object) -> str:
     text = unicodedata.normalize("NFC", word).strip()
     if not text:
         raise ValueError("an empty word")
-    if any(unicodedata.category(char) in {"Cc", "Cs"} for char in text):
+    if not text.isprintable() and any(unicodedata.category(char) in {"Cc", "Cs"} for char in text):
         raise ValueError(f"{_shown(text)} holds a control character")
     return text
 
