@@ -39,7 +39,7 @@ def put_mapping(session: Session, record: HeadRecord, mapping: HeadMapping) -> N
     record.held_out_rows = list(whole["held_out_rows"])
     record.max_salience = max((row.salience for row in mapping.rows), default=None)
     terms = _terms(mapping)
-    record.n_terms = len({term for side, term in terms if side != "suppressed"})
+    record.n_terms = sum(side != "suppressed" for side, _ in terms)
     session.execute(delete(SearchTermRecord).where(SearchTermRecord.head_id == record.id))
     values = [
         {"run_id": record.run_id, "head_id": record.id, "side": side, "term": term, "best_rank": rank}

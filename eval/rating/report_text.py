@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
 from eval.rating.figures import Series, bar_chart
 from eval.rating.report import Row, StudyReport
@@ -139,3 +141,17 @@ def write_report(report: StudyReport, folder: Path) -> list[Path]:
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
     return [folder / name for name in texts]
+
+
+def report_json(report: StudyReport) -> dict[str, Any]:
+    """The numbers as plain JSON values; kappa by `rater, rater`."""
+
+    def plain(value: Any) -> Any:
+        if is_dataclass(value) and not isinstance(value, type):
+            return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+        if isinstance(value, Mapping):
+            names = {k: ", ".join(k) if isinstance(k, tuple) else str(k) for k in value}
+            return {names[k]: plain(v) for k, v in value.items()}
+        return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+    return {f.name: plain(getattr(report, f.name)) for f in fields(report)}

@@ -1,0 +1,67 @@
+"""Starts the web app with uvicorn; refuses to be reachable from elsewhere without accounts."""
+
+from __future__ import annotations
+
+import importlib.util
+import ipaddress
+from collections.abc import Iterable
+
+from agent.results import HeadReport
+from eval.errors import NotAllowed
+from eval.rating.store import open_studies
+from eval.web.settings import LOOPBACK, Describe, WebSettings
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on can be reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def find_describer() -> Describe | None:
+    """`agent.describe.describe_head` with its defaults, imported at the first job; None where it is missing."""
+    if importlib.util.find_spec("agent.describe") is None:
+        return None
+
+    def describe(model: str, layer: int, head: int) -> HeadReport:
+        from agent.describe import describe_head
+        from agent.describers import chosen_name
+
+        return describe_head(model, layer, head, describer=chosen_name("auto"))
+
+    return describe
+
+
+def serve(
+    *,
+    database: str | None,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    accounts: bool = False,
+    open_browser: bool = False,
+    allow_hosts: Iterable[str] = (),
+    describe: Describe | None = None,
+) -> None:
+    """Run until stopped. Raises NotAllowed for a wide address without accounts."""
+    import uvicorn
+
+    from eval.web.app import create_app
+
+    if not accounts and not is_loopback(host):
+        raise NotAllowed(
+            "without accounts everybody who reaches the app is the lead",
+            got=f"--host {host}",
+            expected="--host 127.0.0.1, or --accounts",
+            next_step="Add --accounts and make a lead link with `rate-heads invite --lead NAME`.",
+        )
+    names = LOOPBACK | {name.lower() for name in allow_hosts}
+    if accounts and not is_loopback(host) and host not in ("0.0.0.0", "::"):
+        names |= {host.lower()}
+    engine = open_studies(database)
+    settings = WebSettings(
+        engine, accounts=accounts, open_browser=open_browser, hosts=frozenset(names), describe=describe
+    )
+    # No access log: it would write personal links to a file.
+    uvicorn.run(create_app(settings), host=host, port=port, access_log=False, log_level="warning", proxy_headers=False)
