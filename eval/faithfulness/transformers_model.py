@@ -62,7 +62,7 @@ def _load(located: Located, dtype: torch.dtype, attention: str) -> nn.Module:
     place, options = located.path, {}
     if located.kind == "gguf":
         place, options = located.path.parent, {"gguf_file": located.path.name}
-    return AutoModelForCausalLM.from_pretrained(  # type: ignore[no-any-return]
+    return AutoModelForCausalLM.from_pretrained(
         place,
         dtype=dtype,
         attn_implementation=attention,

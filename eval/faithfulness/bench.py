@@ -1,0 +1,95 @@
+"""One model set up for the experiments: the engine that reads weights, the same model running, a folder for results."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from eval.faithfulness.dynamic_scores import Projection, Projector
+from eval.faithfulness.results_folder import Identity, ResultsFolder
+from eval.faithfulness.running_model import RunningModel
+from eval.faithfulness.templates import PromptMaker
+from maps_engine.checkpoint import open_checkpoint
+from maps_engine.model import Checkpoint
+
+Progress = Callable[[str, int, int], None]
+"""What is going on, how much of it is done, out of how much."""
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Progress that goes nowhere."""
+
+
+@dataclass
+class Bench:
+    """All that an experiment needs; the running model is only opened when it is asked for."""
+
+    checkpoint: Checkpoint
+    folder: ResultsFolder
+    dtype: str = "float32"
+    attention: str = "eager"
+    revision: str | None = None
+    batch: int = 64
+    progress: Progress = silent
+    costs: dict[str, float] = field(default_factory=dict)  # seconds by stage
+
+    @classmethod
+    def open(cls, model: str, out: Path, *, device: str = "auto", revision: str | None = None, **options: Any) -> Bench:
+        """Raises what `open_checkpoint` raises."""
+        checkpoint = open_checkpoint(model, revision=revision, device=device)
+        return cls(checkpoint, ResultsFolder(out), revision=revision, **options)
+
+    @cached_property
+    def model(self) -> RunningModel:
+        from eval.faithfulness.transformers_model import open_running_model
+
+        with self.timed("opening the running model"):
+            return open_running_model(
+                self.checkpoint, dtype=self.dtype, attention=self.attention, revision=self.revision
+            )
+
+    @cached_property
+    def maker(self) -> PromptMaker:
+        return PromptMaker.for_checkpoint(self.checkpoint, revision=self.revision)
+
+    @cached_property
+    def projectors(self) -> dict[Projection, Projector]:
+        """Both projections; the plain one is the paper's."""
+        return {"plain": Projector(self.checkpoint, "plain"), "folded": Projector(self.checkpoint, "folded")}
+
+    def identity(self, kind: str, **more: Any) -> Identity:
+        """What decides the numbers of one file: checkpoint, and where the model runs its dtype and attention."""
+        return {"format": 1, "kind": kind, "fingerprint": self.checkpoint.fingerprint, **more}
+
+    def running_identity(self, kind: str, **more: Any) -> Identity:
+        return self.identity(kind, dtype=self.dtype, attention=self.attention, **more)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Adds the seconds of the block to `costs`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.costs[stage] = self.costs.get(stage, 0.0) + time.perf_counter() - start
+
+    def cost(self) -> dict[str, Any]:
+        """Seconds by stage, and the largest memory of this process so far, in MiB."""
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+        on_gpu = torch.cuda.max_memory_allocated() / 2**20 if self.checkpoint.weights.device.type == "cuda" else 0.0
+        return {
+            "device": str(self.checkpoint.weights.device),
+            "threads": torch.get_num_threads(),
+            "seconds": {stage: round(seconds, 1) for stage, seconds in self.costs.items()},
+            "peak_memory_mib": round(peak),
+            "peak_gpu_memory_mib": round(on_gpu),
+        }

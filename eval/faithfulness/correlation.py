@@ -1,0 +1,144 @@
+"""Static against dynamic scores over all heads, operation by operation (METHOD, checks, 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from eval.faithfulness.bench import Bench
+from eval.faithfulness.dynamic_runs import run_dynamic
+from eval.faithfulness.dynamic_scores import DynamicScores, Projection
+from eval.faithfulness.pair_choice import ChosenPairs, TooFew, one_token_pairs, several_token_pairs
+from eval.faithfulness.static_scores import PAPER, StaticSetting, static_scores
+from eval.faithfulness.statistics import TAU, Correlation, correlate
+from maps_engine.relation_format import Relation
+from maps_engine.relations import PairScores
+
+
+@dataclass(frozen=True)
+class PairLimits:
+    """How many pairs of an operation are run, and from how many on it counts."""
+
+    max_pairs: int | None = None
+    min_pairs: int = 30
+    k: int | None = None  # overrides the relation's own
+
+
+@dataclass(frozen=True)
+class RelationCorrelation:
+    """One operation: correlation of static and dynamic scores over all heads; heads at tau on either side."""
+
+    name: str
+    category: str
+    paper: bool
+    k: int
+    pairs: int
+    prompts: int
+    with_context: Correlation
+    without_context: Correlation
+    suppression_with_context: Correlation
+    suppression_without_context: Correlation
+    heads_static: int  # phi >= tau
+    heads_dynamic: int  # phi* without context >= tau
+    heads_both: int
+
+
+@dataclass(frozen=True)
+class CorrelationTable:
+    """All operations of one model under one setting of the engine."""
+
+    setting: str
+    projection: Projection
+    n_heads: int
+    rows: tuple[RelationCorrelation, ...]
+    left_out: tuple[TooFew, ...]
+
+    def mean(self, column: str, *, paper: bool | None = None) -> float | None:
+        """Mean r of a column over operations (those of the paper, or the others); None without any."""
+        rows = [row for row in self.rows if paper is None or row.paper == paper]
+        values = [r for row in rows if (r := getattr(row, column).r) is not None]
+        return sum(values) / len(values) if values else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "setting": self.setting,
+            "projection": self.projection,
+            "heads": self.n_heads,
+            "mean_r": {column: self.mean(column) for column in COLUMNS},
+            "mean_r_of_the_papers_operations": {column: self.mean(column, paper=True) for column in COLUMNS},
+            "relations": [asdict(row) for row in self.rows],
+            "left_out": [{"name": one.name, "why": one.why} for one in self.left_out],
+        }
+
+
+COLUMNS = ("without_context", "with_context", "suppression_without_context", "suppression_with_context")
+
+
+def correlation(
+    bench: Bench, relations: Sequence[Relation], limits: PairLimits, *, setting: StaticSetting = PAPER
+) -> CorrelationTable:
+    """One-token sources: the paper's main table."""
+    chosen, few = one_token_pairs(relations, bench.checkpoint.vocabulary, **asdict(limits))
+    dynamic = run_dynamic(bench, chosen)
+    static = static_scores(bench, chosen, setting)
+    rows = [compare(one, static[one.name], dynamic[one.name]["plain"]) for one in chosen]
+    return CorrelationTable(setting.name, "plain", _heads(bench), tuple(rows), tuple(few))
+
+
+def multi_token(
+    bench: Bench,
+    relations: Sequence[Relation],
+    limits: PairLimits,
+    *,
+    setting: StaticSetting = PAPER,
+    min_several: int = 10,
+) -> CorrelationTable:
+    """Sources of several tokens, the last one read, against the static scores of one-token sources.
+
+    An operation needs `limits.min_pairs` one-token pairs for its static scores and `min_several` of the others.
+    """
+    vocabulary = bench.checkpoint.vocabulary
+    single, few = one_token_pairs(relations, vocabulary, **asdict(limits))
+    with_static = {one.name for one in single}
+    several, rare = several_token_pairs(
+        [one.relation for one in single], vocabulary, **{**asdict(limits), "min_pairs": min_several}
+    )
+    dynamic = run_dynamic(bench, several, kind="multi-token")
+    static = static_scores(bench, single, setting)
+    rows = [compare(one, static[one.name], dynamic[one.name]["plain"]) for one in several if one.name in with_static]
+    return CorrelationTable(setting.name, "plain", _heads(bench), tuple(rows), (*few, *rare))
+
+
+def compare(one: ChosenPairs, static: PairScores, dynamic: DynamicScores) -> RelationCorrelation:
+    """The row of one operation."""
+    without, within = dynamic.without_context, dynamic.with_context
+    implements, does = static.score >= TAU, without.score >= TAU
+    return RelationCorrelation(
+        name=one.name,
+        category=one.relation.category,
+        paper=one.relation.paper,
+        k=one.pairs.k,
+        pairs=len(one.pairs.sources),
+        prompts=dynamic.prompts,
+        with_context=correlate(static.score, within.score),
+        without_context=correlate(static.score, without.score),
+        suppression_with_context=correlate(static.suppression, within.suppression),
+        suppression_without_context=correlate(static.suppression, without.suppression),
+        heads_static=_count(implements),
+        heads_dynamic=_count(does),
+        heads_both=_count(implements & does),
+    )
+
+
+def _count(mask: Tensor) -> int:
+    return int(torch.count_nonzero(mask))
+
+
+def _heads(bench: Bench) -> int:
+    shape = bench.checkpoint.weights.shape
+    return shape.n_layers * shape.n_heads

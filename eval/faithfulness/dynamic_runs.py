@@ -1,0 +1,105 @@
+"""Dynamic scores of many operations, resumable: one file an operation, written when its group has run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from eval.faithfulness.bench import Bench
+from eval.faithfulness.dynamic_scores import DynamicScores, Projection, dynamic_scores, record
+from eval.faithfulness.pair_choice import ChosenPairs, in_groups
+from eval.faithfulness.results_folder import Identity
+from eval.faithfulness.templates import TEMPLATES, template_hash
+from maps_engine.relations import PairScores
+
+Table = dict[str, dict[Projection, DynamicScores]]
+GROUP_BYTES = 256 * 2**20  # of recorded states held at a time
+
+
+def run_dynamic(
+    bench: Bench, chosen: Sequence[ChosenPairs], *, kind: str = "dynamic", templates: Sequence[str] = TEMPLATES
+) -> Table:
+    """phi* of `chosen` by name: what the folder holds is read, the rest is run and stored group by group.
+
+    Raises MixedResults when the folder holds results of other settings.
+    """
+    identities = {one.name: _identity(bench, one, kind, templates) for one in chosen}
+    table: Table = {}
+    for one in chosen:
+        stored = bench.folder.read(f"{kind}/{one.name}", identities[one.name])
+        if stored is not None:
+            table[one.name] = from_json(stored)
+    missing = [one for one in chosen if one.name not in table]
+    groups = in_groups(missing, max_sources=_sources_at_a_time(bench, len(templates)))
+    total = sum(len({s for one in group for s in one.pairs.sources}) for group in groups) * len(templates)
+    done = 0
+    for group in groups:
+        found, n_prompts = _run_group(bench, group, templates, done, total)
+        done += n_prompts
+        for one, scores in zip(group, found, strict=True):
+            bench.folder.write(f"{kind}/{one.name}", identities[one.name], to_json(scores))
+            table[one.name] = scores
+    return {one.name: table[one.name] for one in chosen}
+
+
+def _run_group(
+    bench: Bench, group: Sequence[ChosenPairs], templates: Sequence[str], done: int, total: int
+) -> tuple[list[dict[Projection, DynamicScores]], int]:
+    sources = list(dict.fromkeys(source for one in group for source in one.pairs.sources))
+    count = done
+
+    def tell(n: int) -> None:
+        nonlocal count
+        count += n
+        bench.progress("prompts run", count, total)
+
+    model = bench.model  # opened before the clock starts
+    with bench.timed("forward passes"):
+        states = record(model, bench.maker, sources, templates, batch=bench.batch, progress=tell)
+    with bench.timed("dynamic scores from head outputs"):
+        found = dynamic_scores(states, sources, [one.pairs for one in group], bench.projectors)
+    return found, len(sources) * len(templates)
+
+
+def _sources_at_a_time(bench: Bench, n_templates: int) -> int:
+    shape = bench.checkpoint.weights.shape
+    per_prompt = shape.n_layers * (shape.n_heads + shape.n_value_heads) * shape.d_head * 4
+    return max(32, GROUP_BYTES // (per_prompt * n_templates))
+
+
+def _identity(bench: Bench, one: ChosenPairs, kind: str, templates: Sequence[str]) -> Identity:
+    return bench.running_identity(kind, templates=template_hash(templates), k=one.pairs.k, pairs=one.fingerprint)
+
+
+def to_json(scores: dict[Projection, DynamicScores]) -> dict[str, Any]:
+    """Plain JSON values; tables are [layer][head]."""
+    return {
+        name: {
+            "prompts": one.prompts,
+            "with_context": _sides(one.with_context),
+            "without_context": _sides(one.without_context),
+        }
+        for name, one in scores.items()
+    }
+
+
+def from_json(stored: dict[str, Any]) -> dict[Projection, DynamicScores]:
+    found: dict[Projection, DynamicScores] = {}
+    for name in ("plain", "folded"):
+        one = stored[name]
+        found[name] = DynamicScores(_scores(one["with_context"]), _scores(one["without_context"]), one["prompts"])
+    return found
+
+
+def _sides(scores: PairScores) -> dict[str, list[list[float]]]:
+    return {"promotion": _table(scores.score), "suppression": _table(scores.suppression)}
+
+
+def _table(values: torch.Tensor) -> list[list[float]]:
+    return [[round(x, 6) for x in row] for row in values.tolist()]
+
+
+def _scores(stored: dict[str, Any]) -> PairScores:
+    return PairScores(torch.tensor(stored["promotion"]), torch.tensor(stored["suppression"]))

@@ -1,0 +1,150 @@
+"""Dynamic relation scores phi* of all heads: does the head's output, projected with U, hold the target?
+
+phi*_R(h) = share of prompts (pairs times templates) with t among the k largest entries of z_h W_O[h] U, z_h taken at
+the last position; suppression is the same on the k smallest (METHOD, checks, 1). The paper's way, one pass and one
+projection of V entries per head and prompt, costs L H passes a prompt. Here one pass of a batch gives z of all heads,
+and ranks are counted by the engine's own scan (`maps_engine.relations`): exact, d_h columns, rows dropped early.
+
+Two projections: "plain" is the paper's, U as it is; "folded" goes through the gains of the norms that stand between
+the head and the logits (post-attention norm where there is one, final norm), as the model itself does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from eval.faithfulness.running_model import HeadStates, RunningModel
+from eval.faithfulness.templates import Prompt, PromptMaker
+from maps_engine.folding import HeadMatrices
+from maps_engine.model import Checkpoint
+from maps_engine.ov_circuit import OVCircuit, UnembeddingTable
+from maps_engine.relations import PairScores, PairSet, score_pairs
+from maps_engine.results import EngineSettings
+from maps_engine.source_engine import SourceEngine
+
+Projection = Literal["plain", "folded"]
+Source = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class SourcePairs:
+    """Pairs under one k whose sources may take several tokens: sources[i] should map to any of targets[i]."""
+
+    sources: tuple[Source, ...]
+    targets: tuple[tuple[int, ...], ...]
+    k: int
+
+
+@dataclass(frozen=True)
+class DynamicScores:
+    """phi* and its suppression, (L, H) each, with and without context."""
+
+    with_context: PairScores
+    without_context: PairScores
+    prompts: int
+
+
+@dataclass(frozen=True)
+class RecordedCircuit(OVCircuit):
+    """A layer's heads reading what a run recorded: row i of `recorded` in place of x_i W_V."""
+
+    recorded: Tensor  # (N, K or H, d_h)
+
+    def values(self, ids: Tensor | slice) -> tuple[Tensor, Tensor]:
+        a = self.recorded[ids]
+        return a, a.new_zeros(len(a))
+
+
+class Projector:
+    """Projects recorded head states with U and counts ranks. `unembedding`: a plain U that is held already."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, projection: Projection, *, unembedding: UnembeddingTable | None = None
+    ) -> None:
+        # the source representation of these settings is never read: what heads read was recorded
+        self._engine = SourceEngine(checkpoint, EngineSettings("embedding", fold_norms=projection == "folded"))
+        if unembedding is not None and projection == "plain":
+            self._engine.unembedding = unembedding
+        self._engine.unembedding.hold()
+        self._outputs: dict[int, Tensor] = {}
+
+    def score(self, recorded: Tensor, pair_sets: Sequence[PairSet]) -> list[PairScores]:
+        """`recorded` (L, N, G, d_h), G the number of value heads or of query heads; sources are its rows."""
+        circuits = (self._circuit(layer, recorded[layer]) for layer in range(len(recorded)))
+        return score_pairs(circuits, pair_sets)
+
+    def _circuit(self, layer: int, recorded: Tensor) -> RecordedCircuit:
+        weights = self._engine.checkpoint.weights
+        if layer not in self._outputs:
+            self._outputs[layer] = self._engine.folding.heads(weights, layer).output
+        output = self._outputs[layer]
+        readers = output.new_empty(recorded.shape[1], 0, output.shape[1])  # W_V is behind us: z and v were recorded
+        heads = HeadMatrices(value=readers, value_bias=None, output=output)
+        return RecordedCircuit(layer, heads, self._engine.sources, self._engine.unembedding, recorded.to(output))
+
+
+def record(
+    model: RunningModel,
+    maker: PromptMaker,
+    sources: Sequence[Source],
+    templates: Sequence[str],
+    *,
+    batch: int = 64,
+    progress: Callable[[int], None] | None = None,
+) -> HeadStates:
+    """States of all prompts, rows template by template: row t * len(sources) + i; float32 on the model's device."""
+    shape = model.shape
+    prompts = [maker.make(template, source) for template in templates for source in sources]
+    mixed: Tensor | None = None
+    values: Tensor | None = None
+    for rows in batches(prompts, per_template=len(sources), size=batch):
+        ids = torch.tensor([prompts[row].ids for row in rows])
+        states = model.head_states(ids, prompts[rows[0]].source)
+        if mixed is None or values is None:
+            n, d_h, new = len(prompts), shape.d_head, states.mixed.new_empty
+            mixed = new(shape.n_layers, n, shape.n_heads, d_h)
+            values = new(shape.n_layers, n, shape.n_value_heads, d_h)
+        mixed[:, rows], values[:, rows] = states.mixed, states.values
+        if progress is not None:
+            progress(len(rows))
+    if mixed is None or values is None:
+        raise ValueError("no prompts were given")
+    return HeadStates(mixed, values)
+
+
+def batches(prompts: Sequence[Prompt], *, per_template: int, size: int) -> list[list[int]]:
+    """Rows that run together: one template (so that the beginning is shared) and one length (so nothing is padded)."""
+    groups: dict[tuple[int, int, int], list[int]] = {}
+    for row, prompt in enumerate(prompts):
+        groups.setdefault((row // per_template, len(prompt.ids), prompt.source), []).append(row)
+    return [rows[i : i + size] for rows in groups.values() for i in range(0, len(rows), size)]
+
+
+def dynamic_scores(
+    states: HeadStates,
+    sources: Sequence[Source],
+    relations: Sequence[SourcePairs],
+    projectors: Mapping[Projection, Projector],
+) -> list[dict[Projection, DynamicScores]]:
+    """phi* of every relation from the recorded states of `sources`, all relations in one scan a layer."""
+    n_prompts = states.mixed.shape[1]
+    place = {source: i for i, source in enumerate(sources)}
+    sets = [_rows_of(relation, place, n_prompts // len(sources)) for relation in relations]
+    found: list[dict[Projection, DynamicScores]] = [{} for _ in relations]
+    for name, projector in projectors.items():
+        with_context = projector.score(states.mixed, sets)
+        without = projector.score(states.values, sets)
+        for i, pair_set in enumerate(sets):
+            found[i][name] = DynamicScores(with_context[i], without[i], len(pair_set.sources))
+    return found
+
+
+def _rows_of(relation: SourcePairs, place: Mapping[Source, int], n_templates: int) -> PairSet:
+    rows = [place[source] for source in relation.sources]
+    every = tuple(template * len(place) + row for template in range(n_templates) for row in rows)
+    return PairSet(every, relation.targets * n_templates, relation.k)

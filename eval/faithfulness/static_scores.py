@@ -1,0 +1,143 @@
+"""Scores read from weights under each of the engine's choices, stored like the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from eval.faithfulness.bench import Bench
+from eval.faithfulness.pair_choice import ChosenPairs
+from maps_engine.engine import MapsEngine
+from maps_engine.errors import UnsupportedModel
+from maps_engine.relations import PairScores, PairSet
+from maps_engine.results import EngineSettings
+
+
+@dataclass(frozen=True)
+class StaticSetting:
+    """A choice of the engine under a name for tables."""
+
+    name: str
+    settings: EngineSettings
+
+    def to_json(self) -> dict[str, Any]:
+        """What of the settings decides a relation score."""
+        one = self.settings
+        return {
+            "source": one.source,
+            "fold_norms": one.fold_norms or one.fold_biases,
+            "fold_biases": one.fold_biases,
+            "first_mlp_in_layer_0": one.first_mlp_in_layer_0,
+        }
+
+
+def _setting(name: str, source: str, **options: bool) -> StaticSetting:
+    return StaticSetting(name, EngineSettings(source=source, **options))
+
+
+PAPER = _setting("paper", "first-mlp")
+COMPARED = (
+    PAPER,
+    _setting("first-mlp in layer 0 too", "first-mlp", first_mlp_in_layer_0=True),
+    _setting("first-mlp, norms", "first-mlp", fold_norms=True),
+    _setting("embedding", "embedding"),
+    _setting("embedding, norms", "embedding", fold_norms=True),
+    _setting("first-block", "first-block"),
+    _setting("first-block, norms", "first-block", fold_norms=True),
+    _setting("auto", "auto"),
+    _setting("auto, norms", "auto", fold_norms=True),
+)
+WITH_BIASES = (
+    _setting("first-mlp, norms and biases", "first-mlp", fold_biases=True),
+    _setting("embedding, norms and biases", "embedding", fold_biases=True),
+    _setting("first-block, norms and biases", "first-block", fold_biases=True),
+    _setting("auto, norms and biases", "auto", fold_biases=True),
+)
+
+StaticTable = dict[str, PairScores]
+
+
+def named_setting(settings: EngineSettings) -> StaticSetting:
+    """The setting under its name in the comparison, or a spelled-out one."""
+    for one in (*COMPARED, *WITH_BIASES):
+        if StaticSetting("", settings).to_json() == one.to_json():
+            return one
+    parts = [settings.source, *(name for name, on in StaticSetting("", settings).to_json().items() if on is True)]
+    return StaticSetting(", ".join(parts), settings)
+
+
+def has_biases(bench: Bench) -> bool:
+    """Whether folding biases changes anything: a value bias or a bias of the attention's norm."""
+    weights = bench.checkpoint.weights
+    norm = weights.attention_norm(0)
+    return weights.attention(0).value_bias is not None or (norm is not None and norm.bias is not None)
+
+
+def compared_settings(bench: Bench) -> tuple[StaticSetting, ...]:
+    """The choices that this model can be read with; biases only where it has some."""
+    settings = COMPARED + (WITH_BIASES if has_biases(bench) else ())
+    try:
+        MapsEngine(bench.checkpoint, PAPER.settings).at("first-mlp").sources.rows(1, torch.tensor([0]))
+    except UnsupportedModel:  # a mixture of experts has no single first MLP or first block
+        return tuple(one for one in settings if one.settings.source == "embedding")
+    return settings
+
+
+def static_scores(bench: Bench, chosen: Sequence[ChosenPairs], setting: StaticSetting) -> StaticTable:
+    """phi and suppression of `chosen` (one-token sources) by name, read from the folder where they are there."""
+    pairs = {one.name: one.fingerprint for one in chosen}
+    identity = bench.identity("static", **setting.to_json(), pairs=pairs)
+    name = f"static/{setting.name.replace(', ', '+').replace(' ', '-')}"
+    stored = bench.folder.stored(name)
+    if stored is not None and stored["identity"] == identity:
+        return {one: _scores(tables) for one, tables in stored["result"].items()}
+    # other pairs than before: cheap, and made from weights alone, so it is simply made anew
+    with bench.timed("static scores"):
+        table = _auto(bench, chosen, setting) if setting.settings.source == "auto" else _scan(bench, chosen, setting)
+    bench.folder.write(name, identity, {one: _tables(scores) for one, scores in table.items()})
+    return table
+
+
+def _scan(bench: Bench, chosen: Sequence[ChosenPairs], setting: StaticSetting) -> StaticTable:
+    engine = MapsEngine(bench.checkpoint, setting.settings)
+    sets = [PairSet(tuple(s[-1] for s in one.pairs.sources), one.pairs.targets, one.pairs.k) for one in chosen]
+    layers = engine.shape.n_layers
+    found = engine.score_pairs(
+        sets,
+        source=setting.settings.source,
+        progress=lambda layer: bench.progress(f"static scores ({setting.name})", layer + 1, layers),
+    )
+    return {one.name: scores for one, scores in zip(chosen, found, strict=True)}
+
+
+def _auto(bench: Bench, chosen: Sequence[ChosenPairs], setting: StaticSetting) -> StaticTable:
+    """Every head's scores under the source that `auto` takes for it."""
+    engine = MapsEngine(bench.checkpoint, setting.settings)
+    heads = range(engine.shape.n_heads)
+    choice = [[one.source for one in engine.chooser.for_heads(i, heads)] for i in range(engine.shape.n_layers)]
+    by_source = {
+        source: static_scores(bench, chosen, named_setting(replace(setting.settings, source=source)))
+        for source in sorted({source for row in choice for source in row})
+    }
+    table = {}
+    for one in chosen:
+        sides = []
+        for side in ("score", "suppression"):
+            rows = [
+                [float(getattr(by_source[source][one.name], side)[layer, head]) for head, source in enumerate(row)]
+                for layer, row in enumerate(choice)
+            ]
+            sides.append(torch.tensor(rows))
+        table[one.name] = PairScores(*sides)
+    return table
+
+
+def _tables(scores: PairScores) -> dict[str, list[list[float]]]:
+    return {"promotion": scores.score.tolist(), "suppression": scores.suppression.tolist()}
+
+
+def _scores(stored: dict[str, Any]) -> PairScores:
+    return PairScores(torch.tensor(stored["promotion"]), torch.tensor(stored["suppression"]))
