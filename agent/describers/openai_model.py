@@ -27,6 +27,8 @@ RETRIES: Final = 2
 TIMEOUT: Final = 60.0
 LONGEST_WAIT: Final = 20.0
 MAX_TOKENS: Final = 900
+CUT_OFF: Final = f"the reply was cut off after {MAX_TOKENS} tokens"
+FILTERED: Final = "the endpoint's content filter stopped the reply"
 
 
 class _Failed(Exception):
@@ -133,13 +135,17 @@ class OpenAIDescriber:
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
                 raise _ModeRefused(_short(error)) from error
             except (openai.RateLimitError, openai.InternalServerError, openai.APIConnectionError) as error:
-                if waits >= self._retries or "insufficient_quota" in str(error):
+                if waits >= self._retries or getattr(error, "code", None) == "insufficient_quota":
                     raise _Failed(_reason(error, waits + 1, self._timeout)) from error
                 self._sleep(_wait_for(error, waits))
                 waits += 1
+            except openai.LengthFinishReasonError as error:
+                raise _Failed(CUT_OFF, _content_of(error.completion)) from error
+            except openai.ContentFilterFinishReasonError as error:
+                raise _Failed(FILTERED) from error
             except openai.OpenAIError as error:
                 raise _Failed(_reason(error, waits + 1, self._timeout)) from error
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
+            except (ValueError, TypeError, LookupError, AttributeError) as error:
                 # langchain-openai meets a body of another shape with whichever of these comes first
                 raise _Failed(f"the endpoint's answer is no chat completion: {_short(error)}") from error
 
@@ -182,10 +188,15 @@ def _text_of(message: AIMessage) -> str:
         raise _Failed(f"the model refused: {str(refusal)[:300]}", str(refusal))
     finish = message.response_metadata.get("finish_reason")
     if finish == "content_filter":
-        raise _Failed("the endpoint's content filter stopped the reply", text)
+        raise _Failed(FILTERED, text)
     if finish == "length":
-        raise _Failed(f"the reply was cut off after {MAX_TOKENS} tokens", text)
+        raise _Failed(CUT_OFF, text)
     return text
+
+
+def _content_of(completion: Any) -> str:
+    """What a reply that was cut off said so far."""
+    return next((choice.message.content or "" for choice in completion.choices), "")
 
 
 def _wait_for(error: Exception, waits: int) -> float:
