@@ -40,16 +40,23 @@ def fetch_from_hub(model: str, revision: str | None) -> Path:
 
 
 def _from_cache(model: str, revision: str | None) -> Path:
-    return Path(snapshot_download(model, revision=revision, local_files_only=True))
+    """What an earlier run fetched. Without patterns the client would miss the files left out on purpose."""
+    for weights in (_SAFETENSORS, _TORCH):
+        patterns = ["config.json", *TOKENIZER_FILES, *weights]
+        folder = Path(snapshot_download(model, revision=revision, local_files_only=True, allow_patterns=patterns))
+        if any(_matches(path.name, weights) for path in folder.iterdir()):
+            break
+    return folder
 
 
 def _from_net(model: str, revision: str | None) -> Path:
     try:
-        names = HfApi().list_repo_files(model, revision=revision)
+        siblings = HfApi().model_info(model, revision=revision).siblings or []
     except (httpx.ConnectError, httpx.TimeoutException):
         return _from_cache(model, revision)
     with cache_errors(Path(constants.HF_HUB_CACHE)):
-        return Path(snapshot_download(model, revision=revision, allow_patterns=wanted_files(names)))
+        names = wanted_files([file.rfilename for file in siblings])
+        return Path(snapshot_download(model, revision=revision, allow_patterns=names))
 
 
 def wanted_files(names: list[str]) -> list[str]:
