@@ -7,37 +7,51 @@ HEAD ?= 4
 MODEL ?= smollm2-135m
 ARGS ?=
 
-.PHONY: help setup describe-head test test-all lint format types clean
+TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+.PHONY: help setup setup-dev describe-head test test-model test-browser lint format types bench clean
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -c constraints.txt "torch==2.13.0"
+	$(BIN)/pip install -q -c constraints.txt -e '.[parquet]'
+	touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev,parquet]'
 	touch $@
 
 setup: $(VENV)/.ready   ## create .venv with everything pinned
+setup-dev: $(VENV)/.ready-dev  ## the same, with what tests and checks need
 
 describe-head: setup    ## describe one head: make describe-head LAYER=23 HEAD=4 [MODEL=…] [ARGS='--json']
 	@$(BIN)/describe-head --model $(MODEL) --layer $(LAYER) --head $(HEAD) $(ARGS)
 
-test: setup             ## the fast unit tests
-	$(BIN)/pytest -n 2
+test: setup-dev         ## the fast unit tests
+	$(TESTS)
 
-test-all: setup         ## the fast tests and the ones on the real model
-	$(BIN)/pytest -n 2 -m 'not browser and not network and not gpu and not llm and not benchmark'
+test-model: setup-dev   ## the slower tests and the ones on the real model
+	$(TESTS) -m '(model or slow) and not browser and not network and not gpu and not llm and not benchmark'
 
-lint: setup             ## ruff: rules and formatting
+test-browser: setup-dev ## pages in a real headless Chromium (Debian: apt-get install chromium)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m browser
+
+lint: setup-dev         ## ruff: rules and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-format: setup           ## rewrite files in the project's format
+format: setup-dev       ## rewrite files in the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-types: setup            ## strict type check
+types: setup-dev        ## strict type check
 	$(BIN)/mypy
+
+bench: setup-dev        ## speed and memory against the plain procedures, on a quiet machine
+	$(BIN)/python -m tests.benchmarks.bench_mappings
+	$(BIN)/python -m tests.benchmarks.bench_memory
+	$(BIN)/python -m tests.benchmarks.bench_relations
 
 clean:                  ## remove .venv and caches of tools
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

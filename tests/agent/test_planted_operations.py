@@ -1,0 +1,74 @@
+"""Operations planted in single heads of the real checkpoint are found in the right head and named."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.describe import HeadSession
+from maps_engine.checkpoint import open_checkpoint
+from maps_engine.engine import MapsEngine
+from maps_engine.relation_catalogue import load_relations
+from maps_engine.relation_encoding import encode_relation
+from maps_engine.relations import PairSet
+from maps_engine.results import EngineSettings
+from tests.planting import plant
+
+pytestmark = [pytest.mark.model, pytest.mark.slow]
+
+PLANTED = (
+    "name-copying",
+    "country-to-capital",
+    "country-to-nationality",
+    "noun-to-pronoun",
+    "adjective-to-comparative",
+    "adjective-to-superlative",
+    "verb-to-past-tense",
+    "verb-to-gerund",
+    "verb-to-third-person",
+    "singular-to-plural",
+    "plural-to-singular",
+    "word-to-antonym",
+    "word-to-first-letter",
+    "word-to-last-letter",
+    "lower-to-capital",
+    "country-to-language",
+)
+AT_LEAST_NAMED = 13
+
+
+def heads(n):
+    """One head in every other layer, each time another position."""
+    return [(2 + i, (4 * i) % 9) for i in range(n)]
+
+
+@pytest.fixture(scope="module")
+def planted():
+    relations = load_relations(PLANTED)
+    checkpoint = open_checkpoint("smollm2-135m", device="cpu")
+    places = dict(zip([r.name for r in relations], heads(len(relations)), strict=True))
+    return plant(checkpoint, [(r, *places[r.name]) for r in relations]), relations, places
+
+
+def test_planted_operations_score_in_their_own_head(planted):
+    checkpoint, relations, places = planted
+    encoded = [encode_relation(r, checkpoint.vocabulary) for r in relations]
+    sets = [PairSet(e.source_ids[:60], e.target_ids[:60], r.k) for r, e in zip(relations, encoded, strict=True)]
+    engine = MapsEngine(checkpoint, EngineSettings(source="embedding"))
+    results = engine.score_pairs(sets, source="embedding", layers=sorted({at for at, _ in places.values()}))
+    layers = sorted({at for at, _ in places.values()})
+    for relation, found in zip(relations, results, strict=True):
+        layer, head = places[relation.name]
+        best = divmod(int(found.score.argmax()), found.score.shape[1])
+        assert found.score[layers.index(layer), head] >= 0.9, relation.name
+        assert (layers[best[0]], best[1]) == (layer, head) or found.score.max() == 1, relation.name
+
+
+def test_planted_operations_are_named(planted, tmp_path, record_property):
+    checkpoint, relations, places = planted
+    engine = MapsEngine(checkpoint, EngineSettings(source="embedding"))
+    session = HeadSession(engine, store_folder=tmp_path / "store")
+    named = {r.name: session.describe(*places[r.name]).description for r in relations}
+    right = [name for name, found in named.items() if found.operation == name]
+    wrong = {name: (d.status, d.operation) for name, d in named.items() if d.operation != name}
+    record_property("named", f"{len(right)} of {len(named)}; otherwise: {wrong}")
+    assert len(right) >= AT_LEAST_NAMED, wrong
