@@ -15,7 +15,7 @@ from eval.faithfulness.templates import TEMPLATES, template_hash
 from maps_engine.relations import PairScores
 
 Table = dict[str, dict[Projection, DynamicScores]]
-GROUP_BYTES = 256 * 2**20  # of recorded states held at a time
+GROUP_BYTES = 512 * 2**20  # of recorded states held at a time
 
 
 def run_dynamic(

@@ -86,17 +86,21 @@ def compared_settings(bench: Bench) -> tuple[StaticSetting, ...]:
     return settings
 
 
-def static_scores(bench: Bench, chosen: Sequence[ChosenPairs], setting: StaticSetting) -> StaticTable:
+def static_scores(
+    bench: Bench, chosen: Sequence[ChosenPairs], setting: StaticSetting, *, store: str = "static"
+) -> StaticTable:
     """phi and suppression of `chosen` (one-token sources) by name, read from the folder where they are there."""
     pairs = {one.name: one.fingerprint for one in chosen}
     identity = bench.identity("static", **setting.to_json(), pairs=pairs)
-    name = f"static/{setting.name.replace(', ', '+').replace(' ', '-')}"
+    name = f"{store}/{setting.name.replace(', ', '+').replace(' ', '-')}"
     stored = bench.folder.stored(name)
     if stored is not None and stored["identity"] == identity:
         return {one: _scores(tables) for one, tables in stored["result"].items()}
     # other pairs than before: cheap, and made from weights alone, so it is simply made anew
     with bench.timed("static scores"):
-        table = _auto(bench, chosen, setting) if setting.settings.source == "auto" else _scan(bench, chosen, setting)
+        table = (
+            _auto(bench, chosen, setting, store) if setting.settings.source == "auto" else _scan(bench, chosen, setting)
+        )
     bench.folder.write(name, identity, {one: _tables(scores) for one, scores in table.items()})
     return table
 
@@ -113,13 +117,13 @@ def _scan(bench: Bench, chosen: Sequence[ChosenPairs], setting: StaticSetting) -
     return {one.name: scores for one, scores in zip(chosen, found, strict=True)}
 
 
-def _auto(bench: Bench, chosen: Sequence[ChosenPairs], setting: StaticSetting) -> StaticTable:
+def _auto(bench: Bench, chosen: Sequence[ChosenPairs], setting: StaticSetting, store: str) -> StaticTable:
     """Every head's scores under the source that `auto` takes for it."""
     engine = MapsEngine(bench.checkpoint, setting.settings)
     heads = range(engine.shape.n_heads)
     choice = [[one.source for one in engine.chooser.for_heads(i, heads)] for i in range(engine.shape.n_layers)]
     by_source = {
-        source: static_scores(bench, chosen, named_setting(replace(setting.settings, source=source)))
+        source: static_scores(bench, chosen, named_setting(replace(setting.settings, source=source)), store=store)
         for source in sorted({source for row in choice for source in row})
     }
     table = {}
