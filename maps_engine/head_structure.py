@@ -7,6 +7,7 @@ operation (0.15 in the paper).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -24,6 +25,15 @@ class CategoryShare:
     category: str
     share: float
     by_layer: tuple[float, ...]
+
+    @property
+    def by_third(self) -> tuple[float, float, float]:
+        """Mean share in the lower, middle and upper third of the layers; nan for a third without layers."""
+        n = len(self.by_layer)
+        cuts = [round(i * n / 3) for i in range(4)]
+        parts = [self.by_layer[a:b] for a, b in pairwise(cuts)]
+        low, middle, high = (sum(part) / len(part) if part else float("nan") for part in parts)
+        return low, middle, high
 
 
 @dataclass(frozen=True)
@@ -57,9 +67,44 @@ class Universality:
     """One operation in two models: best score and the relative depth (0 first layer, 1 last) of the best head."""
 
     relation: str
+    category: str
+    heads: tuple[tuple[int, int], tuple[int, int]]
     scores: tuple[float, float]
     depths: tuple[float, float]
     in_both: bool
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All of the above for one model at one threshold."""
+
+    tau: float
+    categories: tuple[CategoryShare, ...]
+    operations_per_head: tuple[int, ...]
+    sharing: SharedValueHeads
+    opponents: tuple[Opponents, ...]
+
+    @property
+    def n_implementing(self) -> int:
+        """Heads that implement at least one operation."""
+        return sum(self.operations_per_head[1:])
+
+    @property
+    def mean_operations(self) -> float:
+        """Operations of a head that implements any; nan when none does."""
+        total = sum(n * heads for n, heads in enumerate(self.operations_per_head))
+        return total / self.n_implementing if self.n_implementing else float("nan")
+
+
+def findings(scores: ModelScores, tau: float = TAU) -> Findings:
+    """What the paper looks for in one model's table."""
+    return Findings(
+        tau,
+        shares_by_category(scores, tau),
+        operations_per_head(scores, tau),
+        shared_value_heads(scores, tau),
+        opponents(scores, tau),
+    )
 
 
 def implements(scores: ModelScores, tau: float = TAU) -> Tensor:
@@ -71,8 +116,8 @@ def shares_by_category(scores: ModelScores, tau: float = TAU) -> tuple[CategoryS
     """For each category, the share of heads with at least one of its operations."""
     table = implements(scores, tau)
     found = []
-    for category in sorted({one.relation.category for one in scores.scored}):
-        rows = [i for i, one in enumerate(scores.scored) if one.relation.category == category]
+    for category in sorted({one.category for one in scores.scored}):
+        rows = [i for i, one in enumerate(scores.scored) if one.category == category]
         any_of = table[rows].any(0).float()
         found.append(CategoryShare(category, float(any_of.mean()), tuple(any_of.mean(1).tolist())))
     return tuple(found)
@@ -99,6 +144,8 @@ def shared_value_heads(
     overlap = _overlaps(table)  # (L, H, H), nan where both heads implement nothing
     same = _same_group(scores.n_heads, group)
     observed, n_pairs = _mean_over(overlap, same)
+    if not n_pairs:
+        return SharedValueHeads(float("nan"), float("nan"), float("nan"), 0, "no head reaches the threshold")
     generator = torch.Generator().manual_seed(seed)
     dealt = torch.stack([_mean_over(_shuffle_heads(overlap, generator), same)[0] for _ in range(permutations)])
     p = (1 + int((dealt >= observed - 1e-12).sum())) / (1 + permutations)
@@ -156,7 +203,8 @@ def universality(one: ModelScores, other: ModelScores, tau: float = TAU) -> tupl
             continue
         scores = (float(mine.score.max()), float(theirs.score.max()))
         depths = (_depth(mine.score), _depth(theirs.score))
-        rows.append(Universality(mine.name, scores, depths, min(scores) >= tau))
+        heads = (_where_max(mine.score), _where_max(theirs.score))
+        rows.append(Universality(mine.name, mine.category, heads, scores, depths, min(scores) >= tau))
     return tuple(sorted(rows, key=lambda row: (not row.in_both, -min(row.scores))))
 
 

@@ -1,0 +1,156 @@
+"""`map-relations`: which heads do which operation. Heavy imports stay inside the handlers, so that --help is instant.
+
+`--source auto` (the default) scores under every representation that the family can compute and reports the best head
+over them with the one it was read through (why: see `relation_scores`); the JSON holds the table of each as well.
+Naming one representation is as many times faster.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from maps_engine.cli_support import one_line_errors, print_json, stop
+
+if TYPE_CHECKING:
+    from maps_engine.relation_job import Job
+
+_app = typer.Typer(
+    help="Which heads of a model implement, or suppress, which operations.",
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Model = Annotated[
+    str, typer.Option("--model", envvar="HEADSCRIBE_MODEL", help="Built-in alias, hub id, local folder or GGUF file.")
+]
+Revision = Annotated[str | None, typer.Option("--revision", envvar="HEADSCRIBE_REVISION", help="Revision of a hub id.")]
+Source = Annotated[
+    str,
+    typer.Option(
+        "--source",
+        envvar="HEADSCRIBE_SOURCE",
+        help="auto (best of all, head by head), embedding, first-mlp or first-block.",
+        autocompletion=lambda: ["auto", "embedding", "first-mlp", "first-block"],
+    ),
+]
+Relations = Annotated[
+    str | None,
+    typer.Option(
+        "--relations", envvar="HEADSCRIBE_RELATIONS", help="Names with commas, paper (its 20) or all. [default: all]"
+    ),
+]
+Pairs = Annotated[
+    list[Path] | None,
+    typer.Option("--pairs", help="Own pairs: JSON, JSON lines, CSV or TSV file, or a folder. Repeatable."),
+]
+K = Annotated[int | None, typer.Option("--k", envvar="HEADSCRIBE_K", help="Length of the lists. [default: relation's]")]
+MinPairs = Annotated[
+    int, typer.Option("--min-pairs", envvar="HEADSCRIBE_MIN_PAIRS", help="Fewest one-token pairs that are scored.")
+]
+Target = Annotated[
+    str, typer.Option("--target", envvar="HEADSCRIBE_TARGET", help="single, or first-token of longer targets.")
+]
+Threshold = Annotated[
+    float,
+    typer.Option("--threshold", envvar="HEADSCRIBE_THRESHOLD", help="Score from which a head implements an operation."),
+]
+Device = Annotated[str, typer.Option("--device", envvar="HEADSCRIBE_DEVICE", help="auto, cpu, cuda or mps.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a page.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+@_app.callback(invoke_without_command=True)
+@one_line_errors
+def map_relations(
+    context: typer.Context,
+    model: Model = "smollm2-135m",
+    revision: Revision = None,
+    source: Source = "auto",
+    relations: Relations = None,
+    pairs: Pairs = None,
+    k: K = None,
+    min_pairs: MinPairs = 30,
+    target: Target = "single",
+    threshold: Threshold = 0.15,
+    top: Annotated[int, typer.Option("--top", envvar="HEADSCRIBE_TOP", help="Best heads listed an operation.")] = 3,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write all scores as CSV.")] = None,
+    parquet: Annotated[Path | None, typer.Option("--parquet", help="Write all scores as Parquet.")] = None,
+    figures: Annotated[Path | None, typer.Option("--figures", help="Folder for the figures.")] = None,
+    figure_format: Annotated[str, typer.Option("--format", help="Of the figures: png or svg.")] = "png",
+    report: Annotated[Path | None, typer.Option("--report", help="Write one self-contained HTML file.")] = None,
+    save: Annotated[Path | None, typer.Option("--save", help="Write the JSON, for compare.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Score every operation on every head: best heads, suppressors, and how far each could be chance."""
+    if context.invoked_subcommand is not None:
+        return
+    from maps_engine.relation_job import Job, Outputs
+
+    job = Job(model, revision, source, relations, tuple(pairs or ()), k, min_pairs, target, threshold, device)
+    outputs = Outputs(csv, parquet, figures, figure_format, report, save)
+    _check_top(top)
+    outputs.check()
+    _run(job, outputs, top, as_json)
+
+
+def _check_top(top: int) -> None:
+    if top < 1:
+        stop(f"--top cannot be below 1: got {top}", code=2)
+
+
+def _run(job: Job, outputs: object, top: int, as_json: bool) -> None:
+    from maps_engine.relation_job import Outputs, whole_json
+    from maps_engine.relation_page import show_scores
+    from maps_engine.relation_progress import output_console
+
+    assert isinstance(outputs, Outputs)
+    result = job.run()
+    written = outputs.write(result, top=top)
+    if as_json:
+        print_json(whole_json(result))
+        return
+    console = output_console()
+    show_scores(console, result.scores, result.summaries(top), result.found, result.choice)
+    for path in written:
+        console.print(f"wrote {path}", markup=False, soft_wrap=True)
+
+
+@_app.command("compare")
+@one_line_errors
+def compare(
+    one: Annotated[str, typer.Argument(metavar="A", help="A saved .json, or a model.")],
+    other: Annotated[str, typer.Argument(metavar="B", help="Another.")],
+    source: Source = "auto",
+    relations: Relations = None,
+    threshold: Threshold = 0.15,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Universality: which operations have heads in both models, and at which relative depth."""
+    from dataclasses import asdict
+
+    from maps_engine.head_structure import universality
+    from maps_engine.relation_job import Job, saved_or_scored
+    from maps_engine.relation_page import show_comparison
+    from maps_engine.relation_progress import output_console
+
+    jobs = (Job(name, None, source, relations, threshold=threshold, device=device) for name in (one, other))
+    first, second = (saved_or_scored(job) for job in jobs)
+    rows = universality(first, second, threshold)
+    if as_json:
+        sides = [{"model": side.model, "fingerprint": side.fingerprint, "source": side.source} for side in (first, second)]
+        print_json({"models": sides, "threshold": threshold, "relations": [asdict(row) for row in rows]})
+    else:
+        show_comparison(output_console(), (first, second), rows, threshold)
+
+
+def map_relations_main() -> None:
+    """Entry point of `map-relations`."""
+    _app(prog_name="map-relations")
