@@ -53,11 +53,12 @@ def _evidence(one: SourceEvidence) -> str:
 
 
 def _description(description: HeadDescription) -> RenderableType:
-    lines = [Text.assemble((description.status, STATUS_STYLE[description.status]), "  ", inert(description.operation))]
+    first = Text.assemble((description.status, STATUS_STYLE[description.status]), "  ", inert(description.operation))
+    first.append("  (", "dim")
     if description.status == "ok":
-        lines[0].append(f"  (confidence {description.confidence:.2f}, {description.describer})", "dim")
-    else:
-        lines[0].append(f"  ({description.describer})", "dim")
+        first.append(f"confidence {description.confidence:.2f}, ", "dim")
+    first.append_text(inert(description.describer, "dim")).append(")", "dim")
+    lines = [first]
     for name, text in (
         ("inputs", description.input_strings),
         ("pattern", description.observed_pattern if description.status == "ok" else ""),

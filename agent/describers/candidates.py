@@ -145,7 +145,9 @@ def shared_target_candidates(
         return []
     members = {core(word) for word in findings.field_examples.get(field.label, ())} | {core(w) for w in field.examples}
     typed = [
-        claim for claim in findings.typed if claim.strength >= limits["typed"] and _within(tables[claim.label], members)
+        claim
+        for claim in findings.typed
+        if claim.strength >= limits["shared_typed"] and _within(tables[claim.label], members)
     ]
     if typed:
         relation = tables[typed[0].label].relation

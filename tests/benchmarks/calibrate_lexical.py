@@ -51,7 +51,8 @@ FLOORS = {"pairs": 4.0, "form": 6.0, "typed": 5.0, "shared_field": 15.0, "field"
           "related": 5.0, "input": 12.0}  # fmt: skip
 SHARES = {"pairs_share": 0.4, "pairs_rows": 0.1, "form_share": 0.25, "shared_field_share": 0.5,
           "constant_share": 0.6, "field_share": 0.3, "class_share": 0.5, "related_share": 0.3,
-          "input_share": 0.25}  # fmt: skip
+          "input_share": 0.25, "shared_typed": 5.0,
+          "shared_typed": 5.0}  # nats; only names what `shared_field` has already found  # fmt: skip
 PAIRING = ("pairs", "form", "copying", "related")
 
 
