@@ -324,7 +324,6 @@ def _run_app(
     with one_line_errors(debug=debug):
         from eval.web.serve import find_describer, serve
 
-        console().print(inert(f"http://{host}:{port}  (stop with Ctrl-C)"))
         serve(
             database=database,
             host=host,
@@ -333,6 +332,7 @@ def _run_app(
             open_browser=open_browser,
             allow_hosts=allow_host or (),
             describe=find_describer() if describing else None,
+            announce=lambda address: console().print(inert(f"{address}  (stop with Ctrl-C)")),
         )
 
 

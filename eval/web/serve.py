@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from agent.results import HeadReport
 from eval.errors import NotAllowed
@@ -43,6 +43,7 @@ def serve(
     open_browser: bool = False,
     allow_hosts: Iterable[str] = (),
     describe: Describe | None = None,
+    announce: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Run until stopped. Raises NotAllowed for a wide address without accounts."""
     import uvicorn
@@ -63,5 +64,6 @@ def serve(
     settings = WebSettings(
         engine, accounts=accounts, open_browser=open_browser, hosts=frozenset(names), describe=describe
     )
+    announce(f"http://{host}:{port}")
     # No access log: it would write personal links to a file.
     uvicorn.run(create_app(settings), host=host, port=port, access_log=False, log_level="warning", proxy_headers=False)

@@ -1,0 +1,85 @@
+"""A real headless Chromium for tests: contexts that report outside requests and policy violations."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Debian's Chromium under playwright."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Watched:
+    """A page and what it did: requests, texts of its responses, console errors."""
+
+    page: Page
+    context: BrowserContext
+    requests: list[str] = field(default_factory=list)
+    bodies: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+
+def open_page(browser: Browser, base: str, *, keep_bodies: bool = False, **options: Any) -> Watched:
+    """A fresh context (own cookies) with its page; paths are relative to `base`."""
+    context = browser.new_context(base_url=base, **options)
+    page = context.new_page()
+    watched = Watched(page, context)
+    page.on("request", lambda request: watched.requests.append(request.url))
+    page.on("pageerror", lambda error: watched.errors.append(str(error)))
+    page.on("console", lambda m: watched.errors.append(m.text) if m.type == "error" else None)
+    if keep_bodies:
+
+        def keep(response: Any) -> None:
+            if response.request.resource_type in ("document", "fetch", "xhr") and response.status < 300:
+                watched.bodies.append(response.url + "\n" + str(response.all_headers()) + "\n" + response.text())
+
+        page.on("requestfinished", lambda request: keep(request.response()))
+    return watched
+
+
+def join(watched: Watched, token: str) -> str:
+    """Follow a personal link up to the first item; returns the resume code."""
+    page = watched.page
+    page.goto(f"/join/{token}")
+    page.click("main button[type=submit]")
+    code = page.inner_text("#resume-code")
+    page.click("main a.primary")
+    page.click("main button[type=submit]")
+    page.wait_for_selector("[data-focus]")
+    return code
+
+
+def answer(page: Page, *, plausible: str = "1", save: bool = True) -> None:
+    """Answer the item on screen by keys, and wait for the next screen."""
+    before = screen_id(page)
+    if page.locator("#answer").count() == 0:
+        page.keyboard.press("y")
+        page.wait_for_selector("#answer")
+    page.keyboard.press(plausible)
+    if save:
+        page.keyboard.press("Enter")
+        page.wait_for_function(f"() => ({SCREEN_ID}) !== {before!r}")
+
+
+SCREEN_ID = (
+    "(document.querySelector('details form')?.getAttribute('action') ?? '') + document.querySelector('h1')?.innerText"
+)
+
+
+def screen_id(page: Page) -> str:
+    """What tells one screen from the next: the item's address and the heading."""
+    return str(page.evaluate(SCREEN_ID))
