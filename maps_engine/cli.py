@@ -25,7 +25,8 @@ _app = typer.Typer(
 )
 
 Model = Annotated[
-    str, typer.Option("--model", envvar="HEADSCRIBE_MODEL", help="Built-in alias, hub id, local folder or GGUF file.")
+    str,
+    typer.Option("--model", envvar="HEADSCRIBE_MODEL", help="Built-in alias, hub id, local folder or GGUF file."),
 ]
 Revision = Annotated[str | None, typer.Option("--revision", envvar="HEADSCRIBE_REVISION", help="Revision of a hub id.")]
 Source = Annotated[
@@ -40,7 +41,9 @@ Source = Annotated[
 Relations = Annotated[
     str | None,
     typer.Option(
-        "--relations", envvar="HEADSCRIBE_RELATIONS", help="Names with commas, paper (its 20) or all. [default: all]"
+        "--relations",
+        envvar="HEADSCRIBE_RELATIONS",
+        help="Names with commas, paper (its 20) or all. [default: all]",
     ),
 ]
 Pairs = Annotated[
@@ -49,10 +52,12 @@ Pairs = Annotated[
 ]
 K = Annotated[int | None, typer.Option("--k", envvar="HEADSCRIBE_K", help="Length of the lists. [default: relation's]")]
 MinPairs = Annotated[
-    int, typer.Option("--min-pairs", envvar="HEADSCRIBE_MIN_PAIRS", help="Fewest one-token pairs that are scored.")
+    int,
+    typer.Option("--min-pairs", envvar="HEADSCRIBE_MIN_PAIRS", help="Fewest one-token pairs that are scored."),
 ]
 Target = Annotated[
-    str, typer.Option("--target", envvar="HEADSCRIBE_TARGET", help="single, or first-token of longer targets.")
+    str,
+    typer.Option("--target", envvar="HEADSCRIBE_TARGET", help="single, or first-token of longer targets."),
 ]
 Threshold = Annotated[
     float,
@@ -145,7 +150,9 @@ def compare(
     first, second = (saved_or_scored(job) for job in jobs)
     rows = universality(first, second, threshold)
     if as_json:
-        sides = [{"model": side.model, "fingerprint": side.fingerprint, "source": side.source} for side in (first, second)]
+        sides = [
+            {"model": side.model, "fingerprint": side.fingerprint, "source": side.source} for side in (first, second)
+        ]
         print_json({"models": sides, "threshold": threshold, "relations": [asdict(row) for row in rows]})
     else:
         show_comparison(output_console(), (first, second), rows, threshold)

@@ -118,5 +118,7 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise Failure(
-            f"cannot write {path}", got=error.strerror or error, next_step="Choose another place for the file."
+            f"cannot write {path}",
+            got=error.strerror or error,
+            next_step="Choose another place for the file.",
         ) from error

@@ -101,7 +101,9 @@ def scores_from_json(whole: dict[str, Any]) -> ModelScores:
     parts = whole.get("by_source", {})
     kept = {"model", "fingerprint", "layers", "heads", "value_heads", "min_pairs"}
     by_source = [
-        scores_from_json({key: whole[key] for key in kept} | {"source": name, "sources": [name], "relations": parts[name]})
+        scores_from_json(
+            {key: whole[key] for key in kept} | {"source": name, "sources": [name], "relations": parts[name]}
+        )
         for name in sources
         if name in parts
     ]

@@ -87,7 +87,11 @@ def _category_table(category: str, rows: tuple[OperationSummary, ...], tau: floa
         cells: list[str | Text] = [visible(one.name) + mark, _heads(one.best, tau)]
         if several:
             cells.append(Text(one.best[0].source, style="dim"))
-        cells += [readable_p(one.best[0].p), _heads(one.suppressors[:1], tau), readable_p(one.suppressors[0].p)]
+        cells += [
+            readable_p(one.best[0].p),
+            _heads(one.suppressors[:1], tau),
+            readable_p(one.suppressors[0].p),
+        ]
         table.add_row(*(Text(c) if isinstance(c, str) else c for c in cells), Text(str(one.n_used)))
     table.add_section()
     return table
@@ -97,7 +101,10 @@ def _heads(heads: tuple[HeadScore, ...], tau: float) -> Text:
     line = Text()
     for one in heads:
         cell = f"{one.label} {one.score:.2f}"
-        line.append(cell.ljust(HEADS_WIDTH if one is not heads[-1] else 0), style="bold" if one.score >= tau else "dim")
+        line.append(
+            cell.ljust(HEADS_WIDTH if one is not heads[-1] else 0),
+            style="bold" if one.score >= tau else "dim",
+        )
     return line
 
 

@@ -24,7 +24,12 @@ def layer_bar(what: str, n_layers: int) -> Iterator[Callable[[str, int], None]]:
     if not console.is_terminal:
         yield lambda source, layer: None
         return
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TextColumn("layers"))
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("layers"),
+    )
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
         tasks: dict[str, int] = {}
 

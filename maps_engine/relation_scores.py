@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -110,10 +111,10 @@ def score_relations(
     encoded = [encode_relation(one, engine.checkpoint.vocabulary, target=target) for one in relations]
     rows = tuple(_unscored(one, form, k or one.k) for one, form in zip(relations, encoded, strict=True))
     names = engine.chooser.candidates if source == "auto" else (source,)
-    tables = [
-        _score_under(engine, name, rows, encoded, min_pairs, lambda layer, name=name: progress and progress(name, layer))
-        for name in names
-    ]
+    tables = []
+    for name in names:
+        done = None if progress is None else partial(progress, name)
+        tables.append(_score_under(engine, name, rows, encoded, min_pairs, done))
     return tables[0] if source != "auto" else best_over_sources(tables)
 
 
@@ -136,7 +137,7 @@ def _score_under(
     rows: Sequence[RelationScores],
     encoded: Sequence[EncodedRelation],
     min_pairs: int,
-    progress: Callable[[int], object],
+    progress: Callable[[int], None] | None,
 ) -> ModelScores:
     kept = [i for i, one in enumerate(rows) if one.n_used >= min_pairs]
     real = [PairSet(encoded[i].source_ids, encoded[i].target_ids, rows[i].k) for i in kept]

@@ -57,7 +57,9 @@ def summarise(scores: ModelScores, *, tau: float, top: int = 3) -> tuple[Operati
     return tuple(sorted(found, key=lambda one: (not one.best, one.category, -one.strongest, one.name)))
 
 
-def by_category(summaries: tuple[OperationSummary, ...]) -> Iterator[tuple[str, tuple[OperationSummary, ...]]]:
+def by_category(
+    summaries: tuple[OperationSummary, ...],
+) -> Iterator[tuple[str, tuple[OperationSummary, ...]]]:
     """Scored operations, category by category."""
     scored = [one for one in summaries if one.best]
     for category, rows in groupby(scored, key=lambda one: one.category):
@@ -84,7 +86,11 @@ def _summary(scores: ModelScores, one: RelationScores, tau: float, top: int) -> 
 
 
 def _heads(
-    scores: ModelScores, table: Tensor | None, significance: Significance | None, through: Tensor | None, top: int
+    scores: ModelScores,
+    table: Tensor | None,
+    significance: Significance | None,
+    through: Tensor | None,
+    top: int,
 ) -> tuple[HeadScore, ...]:
     if table is None:
         return ()

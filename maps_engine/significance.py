@@ -70,7 +70,8 @@ def both_sides(scores: PairScores, null: PairScores, *, n: int, n_null: int) -> 
 def best_of(alternatives: Sequence[Significance], index: Tensor) -> Significance:
     """For each head the alternative that `index` (L, H) names; p corrected for having picked among them."""
     null, z, p = (
-        torch.stack([getattr(one, name) for one in alternatives]).gather(0, index[None])[0] for name in ("null", "z", "p")
+        torch.stack([getattr(one, name) for one in alternatives]).gather(0, index[None])[0]
+        for name in ("null", "z", "p")
     )
     return Significance(null, z, (p * len(alternatives)).clamp(max=1))
 
