@@ -11,10 +11,11 @@ of shown rows: a claim read into noise falls apart there.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol, runtime_checkable
 
 from agent.claimed_operations import MAX_PAIRS, ClaimedOperation, claimed_operation, single_token
-from agent.describers.forms import core
+from agent.describers.spelling import core
 from agent.results import HeadDescription, PairTest, RowTest, TestResult, Verdict
 from maps_engine.engine import MapsEngine
 from maps_engine.model import Vocabulary
@@ -38,6 +39,17 @@ class PairProposer(Protocol):
     ) -> Sequence[tuple[str, str]]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class PlannedTest:
+    """A test before its pairs are scored, so that those of many heads can be scored in one pass."""
+
+    description: HeadDescription
+    mapping: HeadMapping
+    pairs: PairSet | None = None
+    rows: RowTest | None = None
+    untestable: str = ""  # why not, where `pairs` is None
+
+
 def run_description_test(
     description: HeadDescription,
     mapping: HeadMapping,
@@ -47,24 +59,44 @@ def run_description_test(
     proposer: PairProposer | None = None,
 ) -> TestResult:
     """Both tests of an `ok` description; raises nothing for a claim that cannot be tested."""
-    operation = description.operation
-    if description.status != "ok":
-        return TestResult("not testable", operation, f"the description is {description.status}")
     vocabulary = engine.checkpoint.vocabulary
+    planned = plan_test(description, mapping, vocabulary=vocabulary, relations=relations, proposer=proposer)
+    return finish_test(planned, engine)
+
+
+def plan_test(
+    description: HeadDescription,
+    mapping: HeadMapping,
+    *,
+    vocabulary: Vocabulary,
+    relations: Sequence[Relation],
+    proposer: PairProposer | None = None,
+) -> PlannedTest:
+    """Everything but the scores: the new pairs, the rows counted, or why there is nothing to test."""
+    if description.status != "ok":
+        return PlannedTest(description, mapping, untestable=f"the description is {description.status}")
     excluded = frozenset(core(row.token) for row in mapping.rows)
-    claim = claimed_operation(operation, relations)
+    claim = claimed_operation(description.operation, relations)
     if claim is not None:
         pairs = claim.pairs(vocabulary, excluded=excluded, n=MAX_PAIRS)
     elif proposer is not None:
         pairs = _proposed(description, vocabulary, excluded, proposer)
     else:
-        return TestResult("not testable", operation, "no pairs can be made from this label alone")
+        return PlannedTest(description, mapping, untestable="no pairs can be made from this label alone")
     rows = count_rows(claim, mapping) if claim is not None else None
     if len(pairs.sources) < MIN_PAIRS:
         reason = f"only {len(pairs.sources)} new one-token pairs; at least {MIN_PAIRS} are needed"
-        return TestResult("not testable", operation, reason, rows=rows)
-    tested = score_new_pairs(pairs, mapping, engine)
-    return TestResult(verdict_of(tested, rows), operation, pairs=tested, rows=rows)
+        return PlannedTest(description, mapping, rows=rows, untestable=reason)
+    return PlannedTest(description, mapping, pairs, rows)
+
+
+def finish_test(planned: PlannedTest, engine: MapsEngine) -> TestResult:
+    """The verdict, with the pairs scored on every head of the model."""
+    operation = planned.description.operation
+    if planned.pairs is None:
+        return TestResult("not testable", operation, planned.untestable, rows=planned.rows)
+    tested = score_new_pairs(planned.pairs, planned.mapping, engine)
+    return TestResult(verdict_of(tested, planned.rows), operation, pairs=tested, rows=planned.rows)
 
 
 def score_new_pairs(pairs: PairSet, mapping: HeadMapping, engine: MapsEngine) -> PairTest:

@@ -16,7 +16,8 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from agent.describers.fields import SemanticFields
-from agent.describers.forms import FORMS, core
+from agent.describers.forms import FORMS
+from agent.describers.spelling import core
 from agent.embedder import Vectors
 
 Pairs: TypeAlias = Sequence[tuple[str, Sequence[str]]]

@@ -45,6 +45,7 @@ def candidates(findings: Findings, known: Sequence[KnownPairs], calibration: Cal
     """Operations whose claims pass their thresholds, best first."""
     tables = {table.relation.name: table for table in known}
     limits = calibration.thresholds
+    shared = shared_target_candidates(findings, tables, limits)
     relations = relation_candidates(findings, tables, limits)
     copying = copying_candidates(findings.forms, limits)
     forms = form_candidates(findings.forms, limits)
@@ -54,10 +55,10 @@ def candidates(findings: Findings, known: Sequence[KnownPairs], calibration: Cal
     by_form = sorted([*forms, *copying], key=lambda c: -c.coverage)
     return [
         *leading,
-        *shared_target_candidates(findings, tables, limits),
+        *shared,
         *by_form,
         *(r for r in relations if r not in leading),
-        *field_candidates(findings, limits),
+        *([] if shared else field_candidates(findings, limits)),
         *class_candidates(findings, limits),
         *([] if copying else related_candidates(findings, limits)),
     ]
@@ -149,6 +150,8 @@ def shared_target_candidates(
         for claim in findings.typed
         if claim.strength >= limits["shared_typed"] and _within(tables[claim.label], members)
     ]
+    typed = [claim for claim in typed if findings.known_sources[claim.label]]
+    typed.sort(key=lambda claim: (-findings.known_sources[claim.label], -claim.strength))
     if typed:
         relation = tables[typed[0].label].relation
         label, sentence = label_of(relation.name), relation.description

@@ -39,6 +39,7 @@ class Findings:
     target_classes: tuple[Claim, ...]
     n_rows: int
     field_examples: Mapping[str, tuple[str, ...]]  # the labelled word lists
+    known_sources: Mapping[str, int]  # relation -> rows whose source it knows
 
 
 def find(
@@ -64,6 +65,7 @@ def find(
         target_classes=_sorted(class_claims("target-form", targets, calibration.target_classes)),
         n_rows=len(rows),
         field_examples=load_prompts().field_labels,
+        known_sources={table.relation.name: sum(table.knows(row.token) for row in rows) for table in known},
     )
 
 

@@ -49,10 +49,18 @@ RATE_FLOOR = 0.004
 CLASS_RATE_FLOOR = 0.01
 FLOORS = {"pairs": 4.0, "form": 6.0, "typed": 5.0, "shared_field": 15.0, "field": 20.0, "class": 20.0,
           "related": 5.0, "input": 12.0}  # fmt: skip
-SHARES = {"pairs_share": 0.4, "pairs_rows": 0.1, "form_share": 0.25, "shared_field_share": 0.5,
-          "constant_share": 0.6, "field_share": 0.3, "class_share": 0.5, "related_share": 0.3,
-          "input_share": 0.25, "shared_typed": 5.0,
-          "shared_typed": 5.0}  # nats; only names what `shared_field` has already found  # fmt: skip
+SHARES = {
+    "pairs_share": 0.4,
+    "pairs_rows": 0.1,
+    "form_share": 0.25,
+    "shared_field_share": 0.5,
+    "constant_share": 0.6,
+    "field_share": 0.3,
+    "class_share": 0.5,
+    "related_share": 0.3,
+    "input_share": 0.25,
+    "shared_typed": 5.0,  # in nats: it only names what `shared_field` has already found
+}
 PAIRING = ("pairs", "form", "copying", "related")
 
 
