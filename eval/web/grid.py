@@ -138,7 +138,9 @@ def _number_looks(
         if value is None:
             return "is-none", "", "no value"
         step = min(STEPS - 1, max(0, int((value - low) / width * STEPS)))
-        return f"c{step}", "", f"{value:.1f}" if high > 10 else f"{value:.2f}"
+        if high > 10:
+            return f"c{step}", f"{value:.0f}", f"{value:.1f}"
+        return f"c{step}", "1" if value >= 0.995 else f"{value:.2f}".lstrip("0"), f"{value:.2f}"
 
     digits = 0 if high > 10 else 2
     bounds = [low + width * step / STEPS for step in range(STEPS)]
