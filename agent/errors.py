@@ -9,7 +9,11 @@ UserMistake
 Failure
 ├── StoreUnusable          the store cannot be opened, read or written
 ├── StoreBusy              another process owns the store's folder
-└── DatabaseUnusable       locked, lost, full, unreadable, or its driver is missing
+├── DatabaseUnusable       locked, lost, full, unreadable, or its driver is missing
+├── DescriberDown          many descriptions in a row failed
+├── WorkerLost             a worker process died again and again
+├── ExtraMissing           an optional part is not installed
+└── ExportFailed           a file cannot be written
 """
 
 from __future__ import annotations
@@ -47,3 +51,19 @@ class UnknownRun(UserMistake):
 
 class DatabaseUnusable(Failure):
     """The database is locked, lost, full or unreadable, or its driver is missing."""
+
+
+class DescriberDown(Failure):
+    """Many descriptions in a row failed: the describer is not to be had."""
+
+
+class WorkerLost(Failure):
+    """A worker process died again and again."""
+
+
+class ExtraMissing(Failure):
+    """An optional part (Parquet, Ray) is asked for and not installed."""
+
+
+class ExportFailed(Failure):
+    """A file of results cannot be written."""

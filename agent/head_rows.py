@@ -66,12 +66,15 @@ def mapping_of(record: HeadRecord, run: RunRecord) -> HeadMapping | None:
     """The dataclass of a stored head; None while it has no rows."""
     if record.rows is None:
         return None
+    made_with = dict(run.settings["engine"])
+    if record.description is not None:  # a run may say "auto"; the description knows what was chosen
+        made_with |= record.description.provenance.get("settings") or {}
     return HeadMapping(
         model=run.model.name,
         fingerprint=run.model.fingerprint,
         layer=record.layer,
         head=record.head,
-        settings=EngineSettings(**run.settings["engine"]),
+        settings=EngineSettings(**made_with),
         rows=rows_of(record.rows),
         suppressed_rows=rows_of(record.suppressed_rows or []),
         held_out_rows=rows_of(record.held_out_rows or []),

@@ -9,10 +9,10 @@ Listing, comparing, exporting and deleting are in `agent.run_tables`.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import Engine, func, or_, select, update
+from sqlalchemy import ColumnElement, Engine, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from agent.database import reading, writing
@@ -149,27 +149,36 @@ def claim_heads(
     *,
     worker: str,
     limit: int,
+    layers: Collection[int] | None = None,
+    heads: Collection[int] | None = None,
     lease_seconds: float = LEASE_SECONDS,
     now: float | None = None,
 ) -> list[HeadKey]:
     """Take up to `limit` heads that nobody works on, in order of layer and head, for `lease_seconds`.
 
-    `worker` must be unique per process. Expired claims of others are taken over. Empty: nothing left to take now.
+    `worker` must be unique per process. `layers` and `heads` limit the choice. Expired claims of others are taken
+    over. Empty: nothing left to take now.
     """
     when = time.time() if now is None else now
     free = or_(HeadRecord.state == "waiting", (HeadRecord.state == "claimed") & (HeadRecord.claim_expires <= when))
     query = (
         select(HeadRecord)
-        .where(HeadRecord.run_id == run_id, free)
+        .where(HeadRecord.run_id == run_id, free, *_among(layers, heads))
         .order_by(HeadRecord.layer, HeadRecord.head)
         .limit(limit)
         .with_for_update(skip_locked=True)  # PostgreSQL; SQLite has the whole database already
     )
     with writing(engine) as session:
-        heads = session.scalars(query).all()
-        for head in heads:
+        found = session.scalars(query).all()
+        for head in found:
             head.state, head.claimed_by, head.claim_expires = "claimed", worker, when + lease_seconds
-        return [(head.layer, head.head) for head in heads]
+        return [(head.layer, head.head) for head in found]
+
+
+def _among(layers: Collection[int] | None, heads: Collection[int] | None) -> list[ColumnElement[bool]]:
+    """Conditions for a choice of layers and heads; None means all."""
+    chosen = ((HeadRecord.layer, layers), (HeadRecord.head, heads))
+    return [column.in_(sorted(values)) for column, values in chosen if values is not None]
 
 
 def renew_claims(
@@ -280,17 +289,19 @@ def store_relation_scores(
     return len(rows)
 
 
-def counts(engine: Engine, run_id: int) -> RunCounts:
-    """How many heads are ok, unclear, failed, claimed and waiting. Raises UnknownRun."""
+def counts(
+    engine: Engine, run_id: int, *, layers: Collection[int] | None = None, heads: Collection[int] | None = None
+) -> RunCounts:
+    """How many heads (of `layers` and `heads`) are ok, unclear, failed, claimed and waiting. Raises UnknownRun."""
     with reading(engine) as session:
-        return counts_in(session, run_id)
+        return counts_in(session, run_id, *_among(layers, heads))
 
 
-def counts_in(session: Session, run_id: int) -> RunCounts:
+def counts_in(session: Session, run_id: int, *where: ColumnElement[bool]) -> RunCounts:
     """The same within a transaction of the caller."""
     _run(session, run_id)
-    by_state = _grouped(session, HeadRecord.state, run_id)
-    by_status = _grouped(session, DescriptionRecord.status, run_id, HeadRecord.state == "done")
+    by_state = _grouped(session, HeadRecord.state, run_id, *where)
+    by_status = _grouped(session, DescriptionRecord.status, run_id, HeadRecord.state == "done", *where)
     ok, unclear, failed = (by_status.get(status, 0) for status in STATUSES)
     claimed, waiting = by_state.get("claimed", 0), by_state.get("waiting", 0)
     return RunCounts(sum(by_state.values()), ok, unclear, failed, claimed, waiting)

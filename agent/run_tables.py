@@ -95,7 +95,7 @@ def export_rows(engine: Engine, run_id: int, *, with_mappings: bool = True) -> I
         select(HeadRecord)
         .join(HeadRecord.description)
         .options(joinedload(HeadRecord.description).joinedload(DescriptionRecord.test))
-        .where(HeadRecord.run_id == run_id)
+        .where(HeadRecord.run_id == run_id, HeadRecord.state == "done")
         .order_by(HeadRecord.layer, HeadRecord.head)
     )
     if with_mappings:

@@ -84,24 +84,26 @@ class MapsEngine:
         self,
         layers: Iterable[int] | None = None,
         *,
+        heads: Sequence[int] | None = None,
         held_out: int = HELD_OUT,
         progress: Callable[[int], None] | None = None,
     ) -> Iterator[HeadMapping]:
-        """Mappings of all heads of `layers`, layer by layer, heads in order."""
+        """Mappings of `heads` (default: all) of `layers`, layer by layer, heads in order."""
+        wanted = range(self.shape.n_heads) if heads is None else heads
         for layer in range(self.shape.n_layers) if layers is None else layers:
-            choices = self._choices(layer)
+            choices = dict(zip(wanted, self._choices(layer, wanted), strict=True))
             found: dict[int, HeadMapping] = {}
-            for source in {choice.source for choice in choices}:
-                heads = [h for h, choice in enumerate(choices) if choice.source == source]
-                found |= {m.head: m for m in self.at(source).map_layer(layer, heads=heads, held_out=held_out)}
-            for head, choice in enumerate(choices):
+            for source in {choice.source for choice in choices.values()}:
+                own = [h for h, choice in choices.items() if choice.source == source]
+                found |= {m.head: m for m in self.at(source).map_layer(layer, heads=own, held_out=held_out)}
+            for head, choice in choices.items():
                 yield replace(found[head], source_choice=choice)
             if progress is not None:
                 progress(layer)
 
-    def _choices(self, layer: int) -> list[SourceChoice]:
-        self.check_head(layer, 0)
-        heads = range(self.shape.n_heads)
+    def _choices(self, layer: int, heads: Sequence[int]) -> list[SourceChoice]:
+        for head in heads:
+            self.check_head(layer, head)
         if self.settings.source != "auto":
             return [SourceChoice(self.settings.source, "user") for _ in heads]
         return self.chooser.for_heads(layer, heads)

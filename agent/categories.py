@@ -1,0 +1,27 @@
+"""The category of a description's operation: the paper's four where it has one, for colours and summaries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from agent.claimed_operations import ClaimedFields, ClaimedForm, ClaimedRelation, claimed_operation
+from maps_engine.relation_catalogue import Relation
+
+CATEGORIES: Final = ("algorithmic", "knowledge", "linguistic", "translation", "word fields", "other")
+_LINGUISTIC_FORMS: Final = frozenset({"singular to plural", "plural to singular", "word to related words"})
+_TRANSLATING_FORMS: Final = frozenset({"word to another script"})
+
+
+def category_of(operation: str, relations: Sequence[Relation]) -> str:
+    """A relation's own category; forms are algorithmic unless they inflect; fields and free text have their own."""
+    claim = claimed_operation(operation, relations)
+    if isinstance(claim, ClaimedRelation):
+        return claim.relation.category
+    if isinstance(claim, ClaimedFields):
+        return "word fields"
+    if isinstance(claim, ClaimedForm):
+        if claim.form.name in _TRANSLATING_FORMS:
+            return "translation"
+        return "linguistic" if claim.form.name in _LINGUISTIC_FORMS else "algorithmic"
+    return "linguistic" if operation.casefold().endswith("to related words") else "other"
