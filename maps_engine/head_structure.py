@@ -142,14 +142,15 @@ def shared_value_heads(
         note = "every head has its own value head" if group == 1 else "all heads of a layer share one value head"
         return SharedValueHeads(float("nan"), float("nan"), float("nan"), 0, note if len(table) else "nothing scored")
     overlap = _overlaps(table)  # (L, H, H), nan where both heads implement nothing
-    same = _same_group(scores.n_heads, group)
-    observed, n_pairs = _mean_over(overlap, same)
+    first, second = _sharing_pairs(scores.n_heads, group)
+    observed, n_pairs = _mean_overlap(overlap, torch.arange(scores.n_heads).expand(len(overlap), -1), first, second)
     if not n_pairs:
         return SharedValueHeads(float("nan"), float("nan"), float("nan"), 0, "no head reaches the threshold")
     generator = torch.Generator().manual_seed(seed)
-    dealt = torch.stack([_mean_over(_shuffle_heads(overlap, generator), same)[0] for _ in range(permutations)])
+    orders = (torch.rand(overlap.shape[:2], generator=generator).argsort(-1) for _ in range(permutations))
+    dealt = torch.stack([_mean_overlap(overlap, order, first, second)[0] for order in orders])
     p = (1 + int((dealt >= observed - 1e-12).sum())) / (1 + permutations)
-    return SharedValueHeads(float(observed), float(dealt.mean()), p, int(n_pairs))
+    return SharedValueHeads(float(observed), float(dealt.nanmean()), p, int(n_pairs))
 
 
 def _overlaps(table: Tensor) -> Tensor:
@@ -159,21 +160,18 @@ def _overlaps(table: Tensor) -> Tensor:
     return both / (size.unsqueeze(-1) + size.unsqueeze(-2) - both)
 
 
-def _same_group(n_heads: int, group: int) -> Tensor:
+def _sharing_pairs(n_heads: int, group: int) -> tuple[Tensor, Tensor]:
+    """Both heads of every pair that shares a value head, each (n,)."""
     owner = torch.arange(n_heads) // group
-    return (owner.unsqueeze(0) == owner.unsqueeze(1)).triu(1)
+    first, second = (owner.unsqueeze(0) == owner.unsqueeze(1)).triu(1).nonzero(as_tuple=True)
+    return first, second
 
 
-def _mean_over(overlap: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    values = overlap[:, mask]
+def _mean_overlap(overlap: Tensor, order: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean over the pairs with heads dealt by `order` (L, H), and the number of pairs that count."""
+    layer = torch.arange(len(overlap)).unsqueeze(1)
+    values = overlap[layer, order[:, first], order[:, second]]
     return values.nanmean(), (~values.isnan()).sum()
-
-
-def _shuffle_heads(overlap: Tensor, generator: torch.Generator) -> Tensor:
-    n_layers, n_heads, _ = overlap.shape
-    order = torch.rand(n_layers, n_heads, generator=generator).argsort(-1)
-    rows = overlap.gather(1, order.unsqueeze(-1).expand(-1, -1, n_heads))
-    return rows.gather(2, order.unsqueeze(1).expand(-1, n_heads, -1))
 
 
 def opponents(scores: ModelScores, tau: float = TAU) -> tuple[Opponents, ...]:

@@ -90,7 +90,7 @@ def read_scores(path: Path) -> ModelScores:
         raise _no_table(path, whole.get("format", "other JSON") if isinstance(whole, dict) else "other JSON")
     try:
         return scores_from_json(whole)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
         raise _no_table(path, f"a damaged table ({type(error).__name__}: {error})") from error
 
 

@@ -29,6 +29,7 @@ def show_scores(
     _header(console, scores, summaries, found.tau, choice)
     for category, rows in by_category(summaries):
         console.print(_category_table(category, rows, found.tau, several=len(scores.sources) > 1))
+        console.print()
     few = [one for one in summaries if not one.best]
     if few:
         console.print(_title("not scored"))
@@ -73,7 +74,9 @@ def _title(text: str) -> Text:
 
 
 def _category_table(category: str, rows: tuple[OperationSummary, ...], tau: float, *, several: bool) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), title=_title(category), title_justify="left", show_edge=False)
+    table = Table(
+        box=None, padding=(0, 2, 0, 0), title=_title(visible(category)), title_justify="left", show_edge=False
+    )
     table.add_column("operation", no_wrap=True, max_width=34, overflow="ellipsis")
     table.add_column("best heads", no_wrap=True)
     if several:
@@ -93,7 +96,6 @@ def _category_table(category: str, rows: tuple[OperationSummary, ...], tau: floa
             readable_p(one.suppressors[0].p),
         ]
         table.add_row(*(Text(c) if isinstance(c, str) else c for c in cells), Text(str(one.n_used)))
-    table.add_section()
     return table
 
 

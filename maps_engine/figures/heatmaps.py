@@ -11,7 +11,7 @@ from maps_engine.figures.style import INK, LINE, SOFT, count_ticks, plain, quiet
 from maps_engine.relation_scores import ModelScores, RelationScores
 
 MAX_PANEL = (4.6, 6.6)  # inches
-MAX_CELL, MIN_PANEL_WIDTH = 0.24, 2.0
+MAX_CELL, MIN_PANEL_WIDTH, MIN_PANEL_HEIGHT = 0.24, 2.0, 1.2
 
 
 def operation_heatmap(scores: ModelScores, one: RelationScores, *, tau: float) -> Figure:
@@ -41,8 +41,7 @@ def operation_heatmap(scores: ModelScores, one: RelationScores, *, tau: float) -
 def _cell(layers: int, heads: int) -> tuple[float, float]:
     """Width and height of a cell in inches: square unless the panel would become too narrow."""
     side = min(MAX_CELL, MAX_PANEL[0] / heads, MAX_PANEL[1] / layers)
-    height = max(side, min(MAX_CELL, 1.6 / layers))
-    return max(side, MIN_PANEL_WIDTH / heads), height
+    return max(side, MIN_PANEL_WIDTH / heads), max(side, MIN_PANEL_HEIGHT / layers)
 
 
 def _panel(axes: Axes, table: Tensor, title: str, *, labelled: bool) -> None:

@@ -1,0 +1,134 @@
+"""The shuffled-pair null: exact binomial, brute force simulation, calibration, and heads that are indifferent."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from maps_engine.engine import MapsEngine
+from maps_engine.relations import PairSet
+from maps_engine.results import EngineSettings
+from maps_engine.significance import Significance, best_of, corrected, shuffled, significance
+from tests.memory_model import memory_checkpoint, memory_weights
+
+
+def one(value: float) -> torch.Tensor:
+    return torch.tensor([[value]])
+
+
+def binomial_tail(hits: int, n: int, q: float) -> float:
+    """P(X >= hits), summed term by term."""
+    return sum(math.comb(n, i) * q**i * (1 - q) ** (n - i) for i in range(hits, n + 1))
+
+
+@pytest.mark.parametrize(("hits", "n", "null_hits", "n_null"), [(0, 30, 0, 150), (3, 40, 2, 200), (40, 40, 9, 200)])
+def test_p_is_the_exact_binomial_tail(hits, n, null_hits, n_null):
+    found = significance(one(hits / n), one(null_hits / n_null), n=n, n_null=n_null)
+    q = (null_hits + 0.5) / (n_null + 1)
+    assert float(found.null) == pytest.approx(q, rel=1e-5)
+    assert float(found.p) == pytest.approx(binomial_tail(hits, n, q), rel=1e-4)
+    assert float(found.z) == pytest.approx((hits / n - q) / math.sqrt(q * (1 - q) / n), rel=1e-4)
+
+
+def test_p_agrees_with_simulation():
+    rng = random.Random(4)
+    n, q = 40, (6 + 0.5) / 201
+    rounds = 20_000
+    simulated = sum(sum(rng.random() < q for _ in range(n)) >= 4 for _ in range(rounds)) / rounds
+    found = significance(one(4 / n), one(6 / 200), n=n, n_null=200)
+    assert float(found.p) == pytest.approx(simulated, abs=4 * math.sqrt(0.05 / rounds))
+
+
+def test_the_same_score_means_more_on_more_pairs():
+    few = significance(one(0.15), one(0.05), n=40, n_null=200)
+    many = significance(one(0.15), one(0.05), n=500, n_null=2500)
+    assert float(few.p) > 0.001
+    assert float(many.p) < 1e-12
+    assert float(many.z) > 3 * float(few.z)
+
+
+@pytest.mark.parametrize("rate", [0.005, 0.05, 0.3])
+def test_an_indifferent_head_is_rarely_called_significant(rate):
+    """Hits and null hits drawn at one rate: p below alpha hardly more often than alpha."""
+    g = torch.Generator().manual_seed(7)
+    n, heads = 60, 20_000
+    hits = torch.binomial(torch.full((1, heads), float(n)), torch.tensor(rate), generator=g) / n
+    null = torch.binomial(torch.full((1, heads), 5.0 * n), torch.tensor(rate), generator=g) / (5 * n)
+    p = significance(hits, null, n=n, n_null=5 * n).p
+    for alpha in (0.05, 0.01, 0.001):
+        assert float((p <= alpha).float().mean()) <= 2.5 * alpha
+
+
+def test_no_pairs_give_no_significance():
+    found = significance(one(0.5), one(0.0), n=10, n_null=0)
+    assert all(math.isnan(float(value)) for value in (found.null, found.z, found.p))
+
+
+@given(st.lists(st.lists(st.integers(0, 8), min_size=1, max_size=3, unique=True), min_size=1, max_size=12))
+@settings(max_examples=60, deadline=None)
+def test_shuffling_never_deals_an_own_target(targets):
+    pairs = PairSet(tuple(range(len(targets))), tuple(map(tuple, targets)), 3)
+    dealt = shuffled(pairs, rounds=4)
+    assert dealt.k == 3
+    assert len(dealt.sources) == len(dealt.targets) <= 4 * len(targets)
+    pool = {t for accepted in targets for t in accepted}
+    for source, accepted in zip(dealt.sources, dealt.targets, strict=True):
+        assert accepted
+        assert set(accepted) <= pool - set(targets[source])
+
+
+def test_shuffling_is_the_same_every_time():
+    pairs = PairSet(tuple(range(9)), tuple((t,) for t in range(10, 19)), 5)
+    assert shuffled(pairs) == shuffled(pairs)
+    assert shuffled(pairs) != shuffled(pairs, seed=1)
+
+
+def test_one_target_for_all_leaves_nothing_to_deal():
+    assert shuffled(PairSet((1, 2, 3), ((9,), (9,), (9,)), 1)).sources == ()
+
+
+def test_the_null_exposes_a_head_that_writes_the_same_targets_whatever_it_reads():
+    """Head 0.0 maps source i to target i; head 1.0 promotes all targets of the operation for every source."""
+    w = memory_weights()
+    n = 10
+    w.E = torch.eye(700, 48)[torch.randperm(700, generator=torch.Generator().manual_seed(2))] * 0
+    w.E[:n, :n] = torch.eye(n)  # sources 0..9
+    w.U = 0.01 * torch.randn(700, 48, generator=torch.Generator().manual_seed(3))
+    w.U[100 : 100 + n, :n] = torch.eye(n) * 5  # targets 100..109
+    w.value, w.output = torch.zeros_like(w.value), torch.zeros_like(w.output)
+    w.value[0, 0, :16] = w.value[1, 0, :16] = torch.eye(16)
+    w.output[0, 0, :, :16] = torch.eye(16)
+    w.output[1, 0, :n, :n] = 1.0
+    w.value_bias = None
+    pairs = PairSet(tuple(range(n)), tuple((100 + i,) for i in range(n)), 10)
+    engine = MapsEngine(memory_checkpoint(w), EngineSettings(source="embedding"))
+    null = shuffled(pairs)
+    real, dealt = engine.score_pairs([PairSet(pairs.sources, pairs.targets, 1), null], source="embedding")
+    whole, _ = engine.score_pairs([pairs, null], source="embedding")
+    assert real.score[0, 0] == 1
+    assert whole.score[1, 0] == 1  # as good a score …
+    found = significance(whole.score, dealt.score, n=n, n_null=len(null.sources))
+    assert float(found.null[1, 0]) > 0.95
+    assert float(found.p[1, 0]) > 0.3  # … that says nothing
+    exact = engine.score_pairs([PairSet(null.sources, null.targets, 1)], source="embedding")[0]
+    found = significance(real.score, exact.score, n=n, n_null=len(null.sources))
+    assert float(found.p[0, 0]) < 1e-15
+
+
+def test_picking_among_representations_costs_a_factor():
+    first = Significance(one(0.1), one(1.0), one(0.2))
+    second = Significance(one(0.2), one(2.0), one(0.01))
+    picked = best_of([first, second], torch.tensor([[1]]))
+    assert (float(picked.null), float(picked.z)) == pytest.approx((0.2, 2.0))
+    assert float(picked.p) == pytest.approx(0.02)
+    assert float(best_of([first] * 9, torch.tensor([[0]])).p) == 1
+
+
+def test_correction_for_many_heads_stops_at_one():
+    assert corrected(1e-5, 270) == pytest.approx(0.0027)
+    assert corrected(0.2, 270) == 1.0
