@@ -10,7 +10,7 @@ from agent.describe import HeadSession
 from agent.describers.spelling import core
 from agent.errors import DescriberDown
 from agent.results import HeadDescription, HeadReport, Retrieved, TestResult
-from agent.token_usage import Usage, metered
+from agent.token_usage import NO_USAGE, Usage, metered
 from maps_engine.results import HeadMapping
 
 FAILURES_IN_A_ROW = 20
@@ -22,7 +22,7 @@ class Described:
     """A head with its description, not tested yet."""
 
     report: HeadReport
-    usage: Usage = Usage()
+    usage: Usage = NO_USAGE
 
 
 @dataclass

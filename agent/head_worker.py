@@ -24,7 +24,7 @@ from agent.label_job import LabelJob
 from agent.pair_cache import PairCachingEngine
 from agent.run_store import HeadKey, claim_heads, counts, release_claims, renew_claims, store_result
 from agent.run_workers import keep_reply, kept_replies, release_dead, worker_name
-from agent.token_usage import Usage
+from agent.token_usage import NO_USAGE, Usage
 from maps_engine.relations import PairSet
 from maps_engine.results import HeadMapping
 
@@ -38,7 +38,7 @@ class HeadDone:
     layer: int
     head: int
     status: str
-    usage: Usage = Usage()
+    usage: Usage = NO_USAGE
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,9 @@ class PairCachingEngine(MapsEngine):
 
     _hits: dict[tuple[str, _Pair], Tensor] = field(default_factory=dict, repr=False)
 
-    def prepare(self, pair_sets: Mapping[str, Iterable[PairSet]], *, progress: Callable[[int], None] | None = None) -> int:
+    def prepare(
+        self, pair_sets: Mapping[str, Iterable[PairSet]], *, progress: Callable[[int], None] | None = None
+    ) -> int:
         """Score all pairs that are not known yet, one pass per source; returns how many there were."""
         found = 0
         for source, sets in pair_sets.items():

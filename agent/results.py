@@ -26,6 +26,7 @@ class Claim:
     expected: float = 0.0  # of the n, under the null named in `agent.describers.calibration`
     strength: float = 0.0  # log-likelihood ratio against that null, in nats
     examples: tuple[str, ...] = ()  # what the k are: words, or `source → target`
+    lead: float = 1.0  # mean reciprocal rank of the fitting target in the k rows: 1 when it is always the strongest
 
     def __str__(self) -> str:
         return f"{self.label} ({self.k} of {self.n})"

@@ -24,6 +24,9 @@ class Usage:
         return None if price is None else (self.read * price[0] + self.written * price[1]) / 1e6
 
 
+NO_USAGE = Usage()
+
+
 def metered(work: Callable[[], Result]) -> tuple[Result, Usage]:
     """The result of `work` with the tokens of every LangChain call in it, this thread's only."""
     from langchain_core.callbacks import get_usage_metadata_callback

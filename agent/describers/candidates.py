@@ -2,7 +2,8 @@
 
 Order: a known relation with pairs among the rows; few shared targets of one kind; operations of form and copying,
 by coverage; field to field; token class; related meaning. A relation may lead over copying that covers more rows:
-nearly every head that knows a word's country or plural also promotes the word itself.
+nearly every head that knows a word's country or plural also promotes the word itself. It does not lead over copying
+that is first in nearly every row.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ SIDE_EFFECTS = frozenset(
      "word to its ending", "completion of the beginning of a word"}
 )  # fmt: skip
 EVERYDAY_CLASSES = frozenset({"fragments of words", "capitalised words", "bytes that are no text"})  # noise has them
+PURE_COPYING = 0.85
 NOTABLE_VARIANT = 0.4  # share of copying rows with a variant that makes it part of the label
 
 
@@ -51,7 +53,8 @@ def candidates(findings: Findings, known: Sequence[KnownPairs], calibration: Cal
     forms = form_candidates(findings.forms, limits)
     if copying:  # a copied word brings its relatives with it: alike spellings explain nothing more
         forms = [f for f in forms if f.operation not in SIDE_EFFECTS or f.coverage > copying[0].coverage]
-    leading = [r for r in relations if not copying or _outweighs(r, findings, limits)]
+    pure = bool(copying) and _is_pure(copying[0].claims[0])
+    leading = [] if pure else [r for r in relations if not copying or _outweighs(r, findings, limits)]
     by_form = sorted([*forms, *copying], key=lambda c: -c.coverage)
     return [
         *leading,
@@ -64,6 +67,11 @@ def candidates(findings: Findings, known: Sequence[KnownPairs], calibration: Cal
     ]
 
 
+def _is_pure(copying: Claim) -> bool:
+    """Whether the word itself is nearly always the strongest target: then relatives of it are side effects."""
+    return copying.k >= PURE_COPYING * copying.n and copying.lead >= PURE_COPYING
+
+
 def _outweighs(relation: Candidate, findings: Findings, limits: Mapping[str, float]) -> bool:
     """Whether a relation leads although the head copies: many rows, or many targets of its type."""
     claim = relation.claims[0]
@@ -74,7 +82,7 @@ def _outweighs(relation: Candidate, findings: Findings, limits: Mapping[str, flo
 def relation_candidates(
     findings: Findings, tables: Mapping[str, KnownPairs], limits: Mapping[str, float]
 ) -> list[Candidate]:
-    """Known relations by their pairs; of relations that explain the same rows, the one with fewer pairs."""
+    """Known relations by their pairs; of relations that explain the same rows, the one whose targets come first."""
     passing = [
         claim
         for claim in findings.pairs
@@ -83,7 +91,7 @@ def relation_candidates(
         and claim.k >= limits["pairs_share"] * claim.n
         and claim.k >= limits["pairs_rows"] * findings.n_rows
     ]
-    passing.sort(key=lambda c: (-round(c.strength), len(tables[c.label].targets_of)))
+    passing.sort(key=lambda c: (-round(c.strength * c.lead), len(tables[c.label].targets_of)))
     found: list[Candidate] = []
     explained: list[frozenset[str]] = []
     for claim in passing:

@@ -1,0 +1,208 @@
+"""`label-heads`: every head of a model labelled, stored and resumable. Heavy imports stay inside the handler."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from agent.cli_support import console, echo_json, one_line_errors, quiet_libraries
+
+if TYPE_CHECKING:
+    from agent.bulk import Outcome, Plan
+    from agent.label_job import LabelRequest
+
+_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+Model = Annotated[
+    str, typer.Option("--model", help="Built-in alias, hub id, local folder or GGUF file.", envvar="HEADSCRIBE_MODEL")
+]
+Layers = Annotated[str | None, typer.Option("--layers", help="Such as 0-11,20. [default: all]")]
+Heads = Annotated[str | None, typer.Option("--heads", help="Of each layer, such as 0,3-5. [default: all]")]
+Source = Annotated[
+    str, typer.Option("--source", help="auto, first-mlp, embedding or first-block.", envvar="HEADSCRIBE_SOURCE")
+]
+Describer = Annotated[
+    str, typer.Option("--describer", help="auto, lexical or openai:MODEL.", envvar="HEADSCRIBE_DESCRIBER")
+]
+Device = Annotated[
+    str,
+    typer.Option("--device", help="auto, cpu, cuda, mps, or several such as cuda:0,cuda:1.", envvar="HEADSCRIBE_DEVICE"),
+]
+Database = Annotated[
+    str | None,
+    typer.Option("--database", help="SQLite file or postgresql:// address.", envvar="HEADSCRIBE_DATABASE"),
+]
+Export = Annotated[
+    list[Path] | None, typer.Option("--export", help="File .jsonl, .csv, .parquet or .html. Repeatable.")
+]
+Price = Annotated[
+    str | None,
+    typer.Option("--price", help="Of a million tokens read and written, such as 2.5,10: shows the cost."),
+]
+
+
+@_app.command()
+def label_heads(
+    model: Model = "smollm2-135m",
+    layers: Layers = None,
+    heads: Heads = None,
+    source: Source = "auto",
+    describer: Describer = "auto",
+    device: Device = "auto",
+    database: Database = None,
+    revision: Annotated[str | None, typer.Option(help="Revision of a hub id.")] = None,
+    top: Annotated[int, typer.Option(help="How many salient tokens.")] = 30,
+    targets: Annotated[int, typer.Option(help="How many targets of each.")] = 5,
+    normal_tokens_only: Annotated[
+        bool, typer.Option("--normal-tokens-only", help="Leave special, byte and unused tokens out.")
+    ] = False,
+    fold_norms: Annotated[bool, typer.Option("--fold-norms", help="Fold norm gains into the map.")] = False,
+    fold_biases: Annotated[bool, typer.Option("--fold-biases", help="Fold biases (and norms) into the map.")] = False,
+    workers: Annotated[int, typer.Option(help="Replies of a language model in flight.")] = 8,
+    heads_at_once: Annotated[int, typer.Option(help="Heads of a batch: more share more, fewer lose less.")] = 36,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Describe failed heads again.")] = False,
+    engine: Annotated[str, typer.Option("--engine", help="local, or ray (extra headscribe[ray]).")] = "local",
+    address: Annotated[str | None, typer.Option("--address", help="Of the Ray cluster; none starts one here.")] = None,
+    export: Export = None,
+    price: Price = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate time and memory, then stop.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Say what every attention head of a model does. The same command continues a run that was stopped or killed."""
+    quiet_libraries()
+    with one_line_errors(debug=debug):
+        from agent.exports import check_export
+        from agent.label_job import LabelRequest
+        from maps_engine.results import EngineSettings
+
+        settings = EngineSettings(
+            source=source,
+            fold_norms=fold_norms,
+            fold_biases=fold_biases,
+            include_special=not normal_tokens_only,
+            top=top,
+            targets=targets,
+        )
+        request = LabelRequest(
+            model, revision, layers, heads, settings, describer, device, workers, heads_at_once
+        )
+        if dry_run:
+            _estimate(request, as_json)
+            return
+        for path in export or ():
+            check_export(path)
+        cost = _price(price)
+        stopped = _run(request, database, retry_failed, engine, address, cost, export or [], as_json)
+    if stopped:
+        raise typer.Exit(130)
+
+
+def _run(
+    request: LabelRequest,
+    database: str | None,
+    retry_failed: bool,
+    engine: Any,
+    address: str | None,
+    price: tuple[float, float] | None,
+    export: list[Path],
+    as_json: bool,
+) -> bool:
+    """Whether it was stopped before the end."""
+    from agent.bulk import label, prepare
+    from agent.exports import export_run
+    from agent.label_progress import Tally, shown_progress
+
+    with _stoppable() as stop:
+        plan = prepare(request, database=database, retry_failed=retry_failed)
+        _tell(_opening(plan))
+        tally = Tally(plan.before, price)
+        with shown_progress(tally) as on_event:
+            outcome = label(plan, on_event=on_event, stop=stop, engine=engine, address=address)
+    for path in export:
+        n = export_run(plan.database, plan.job.run_id, path)
+        _tell(f"{n} heads written to {path}")
+    _result(plan, outcome, as_json)
+    if outcome.state == "stopped":
+        now = outcome.counts
+        _tell(f"stopped: {now.done} of {now.total} heads are done; the same command continues run {outcome.run_id}")
+    return outcome.state == "stopped"
+
+
+def _opening(plan: Plan) -> str:
+    before = plan.before
+    if plan.created:
+        return f"run {plan.job.run_id} (new): {before.total} heads"
+    return f"run {plan.job.run_id} (continued): {before.done} of {before.total} heads are done"
+
+
+def _result(plan: Plan, outcome: Outcome, as_json: bool) -> None:
+    from agent.label_summary import show_summary, summarise
+
+    summary = summarise(plan.database, plan.job.run_id)
+    if as_json:
+        done = {"state": outcome.state, "labelled": outcome.labelled, "seconds": round(outcome.seconds, 3)}
+        echo_json(done | summary.to_json())
+    else:
+        show_summary(console(), summary)
+
+
+def _tell(line: str) -> None:
+    from maps_engine.token_spelling import visible
+
+    typer.echo(visible(line), err=True)
+
+
+def _estimate(request: LabelRequest, as_json: bool) -> None:
+    from agent.estimate import estimate_request, show_estimate
+
+    estimate = estimate_request(request)
+    if as_json:
+        echo_json(estimate.to_json())
+    else:
+        show_estimate(console(), estimate)
+
+
+def _price(text: str | None) -> tuple[float, float] | None:
+    from maps_engine.errors import UserMistake
+
+    if text is None:
+        return None
+    try:
+        read, written = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UserMistake("not a price", got=text, expected="two numbers such as 2.5,10") from error
+    return read, written
+
+
+@contextmanager
+def _stoppable() -> Iterator[Callable[[], bool]]:
+    """The first Ctrl-C (or SIGTERM) asks to stop, the second stops at once."""
+    asked = threading.Event()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.stderr.write("\nfinishing what is in flight; Ctrl-C again stops at once\n")
+
+    for number in before:
+        signal.signal(number, on_signal)
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def label_heads_main() -> None:
+    """Entry point of `label-heads`."""
+    _app(prog_name="label-heads")

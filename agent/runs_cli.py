@@ -1,0 +1,176 @@
+"""`runs`: list, show, compare, export and delete what `label-heads` stored."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from agent.cli_support import console, echo_json, inert, one_line_errors, quiet_libraries
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from agent.run_tables import Comparison, RunSummary
+
+_app = typer.Typer(
+    help="Runs of label-heads in the database.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+)
+SHOWN_DIFFERENCES = 40
+
+Run = Annotated[int, typer.Argument(help="Number of the run, as in `runs list`.")]
+Database = Annotated[
+    str | None,
+    typer.Option("--database", help="SQLite file or postgresql:// address.", envvar="HEADSCRIBE_DATABASE"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+@_app.command("list")
+def list_command(database: Database = None, as_json: AsJson = False, debug: Debug = False) -> None:
+    """All runs, newest first."""
+    with one_line_errors(debug=debug):
+        from agent.run_tables import list_runs
+
+        found = list_runs(_opened(database))
+        if as_json:
+            echo_json([asdict(one) for one in found])
+        else:
+            _show_list(found)
+
+
+@_app.command("show")
+def show_command(run: Run, database: Database = None, as_json: AsJson = False, debug: Debug = False) -> None:
+    """One run: settings, coverage by layer, most frequent operations."""
+    with one_line_errors(debug=debug):
+        from agent.label_summary import show_summary, summarise
+
+        summary = summarise(_opened(database), run)
+        if as_json:
+            echo_json(summary.to_json())
+            return
+        out = console()
+        show_summary(out, summary)
+        out.print()
+        for name, value in sorted(_flat(summary.run.settings).items()):
+            out.print(inert(f"{name}: {value}", "dim"))
+
+
+@_app.command("compare")
+def compare_command(
+    first: Run, second: Run, database: Database = None, as_json: AsJson = False, debug: Debug = False
+) -> None:
+    """Two runs: settings that differ, and heads that are described differently."""
+    with one_line_errors(debug=debug):
+        from agent.run_tables import compare_runs
+
+        found = compare_runs(_opened(database), first, second)
+        if as_json:
+            echo_json(asdict(found))
+        else:
+            _show_comparison(found, first, second)
+
+
+@_app.command("export")
+def export_command(
+    run: Run,
+    files: Annotated[list[Path], typer.Argument(help="Files .jsonl, .csv, .parquet or .html.")],
+    database: Database = None,
+    debug: Debug = False,
+) -> None:
+    """Write a run to files; the suffix decides the format."""
+    with one_line_errors(debug=debug):
+        from agent.exports import check_export, export_run
+        from agent.run_tables import show_run
+
+        engine = _opened(database)
+        show_run(engine, run)
+        for path in files:
+            check_export(path)
+        for path in files:
+            typer.echo(f"{export_run(engine, run, path)} heads written to {path}")
+
+
+@_app.command("delete")
+def delete_command(
+    run: Run,
+    database: Database = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Remove a run with everything in it."""
+    with one_line_errors(debug=debug):
+        from agent.run_tables import delete_run, show_run
+
+        engine = _opened(database)
+        summary = show_run(engine, run)
+        question = f"Delete run {run} of {inert(summary.model).plain} with {summary.counts.done} labelled heads?"
+        if not yes and not typer.confirm(question):
+            raise typer.Exit(1)
+        delete_run(engine, run)
+        typer.echo(f"run {run} is deleted")
+
+
+def _opened(database: str | None) -> Engine:
+    quiet_libraries()
+    from agent.database import open_database
+
+    return open_database(database)
+
+
+def _show_list(found: list[RunSummary]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    if not found:
+        typer.echo("no runs yet; label-heads makes one")
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("run", "heads", "named", "unclear", "failed"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("model", "describer", "state", "started (UTC)"):
+        table.add_column(name, no_wrap=True, overflow="ellipsis")
+    for one in found:
+        n = one.counts
+        cells = (one.run_id, f"{n.done}/{n.total}", n.ok, n.unclear, n.failed)
+        started = time.strftime("%Y-%m-%d %H:%M", time.gmtime(one.started))
+        table.add_row(*map(str, cells), inert(one.model), inert(one.describer), one.state, started)
+    console().print(table)
+
+
+def _show_comparison(found: Comparison, first: int, second: int) -> None:
+    out = console()
+    for name, values in found.settings.items():
+        out.print(inert(f"{name}: {values[0]} | {values[1]}"))
+    out.print(f"{found.same} heads are described alike, {len(found.different)} differently")
+    for one in found.different[:SHOWN_DIFFERENCES]:
+        sides = [_words(one.first), _words(one.second)]
+        out.print(inert(f"  {one.layer}.{one.head}  {sides[0]} | {sides[1]}"))
+    if len(found.different) > SHOWN_DIFFERENCES:
+        out.print(f"  … and {len(found.different) - SHOWN_DIFFERENCES} more; --json has all of runs {first} and {second}")
+
+
+def _words(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "no result"
+    return str(row["operation"]) if row["status"] == "ok" else str(row["status"])
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
+
+
+def runs_main() -> None:
+    """Entry point of `runs`."""
+    _app(prog_name="runs")
