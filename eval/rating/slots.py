@@ -7,6 +7,7 @@ locks the row and passes over rows locked by others (PostgreSQL), and UNIQUE(stu
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from agent.database import writing
 from eval.errors import BadStudy
 from eval.rating.store import add_event
 from eval.rating.studies import StudySettings, get_study
-from eval.rating.tables import Draft, Item, Person, Rating, Slot, Study
+from eval.rating.tables import REGULAR_KINDS, Draft, Item, Person, Rating, Slot, Study
 
 PRACTICE = "practice"
 
@@ -82,11 +83,10 @@ def _take(session: Session, study: Study, settings: StudySettings, person: Perso
     practice = [slot for slot in reserved if slot.item.kind == PRACTICE]
     if practice:
         return practice[0]
-    done = _count(session, person, "done", regular=True) + _count(session, person, "skipped", regular=True)
-    checked = _count(session, person, "done", regular=False, kind="attention")
-    if reserved and done >= _next_check(settings, checked):
+    tally = _tally(session, person)
+    answered = tally.regular("done")
+    if reserved and answered + tally.regular("skipped") >= _next_check(tally["done", "attention"]):
         return reserved[0]
-    answered = _count(session, person, "done", regular=True)
     if settings.items_per_rater is None or answered < settings.items_per_rater:
         slot = _free_slot(session, study, person, when)
         if slot is not None:
@@ -94,18 +94,23 @@ def _take(session: Session, study: Study, settings: StudySettings, person: Perso
     return reserved[0] if reserved else None
 
 
-def _next_check(settings: StudySettings, checked: int) -> int:
+def _next_check(checked: int) -> int:
     """After how many answers the next attention item comes: 3, 11, 19, …"""
     return 3 + 8 * checked
 
 
-def _count(session: Session, person: Person, state: str, *, regular: bool, kind: str | None = None) -> int:
-    query = select(func.count(Slot.id)).where(
-        Slot.rater_id == person.id, Slot.state == state, Slot.regular.is_(regular)
-    )
-    if kind is not None:
-        query = query.join(Item).where(Item.kind == kind)
-    return session.scalar(query) or 0
+class _Tally(Counter[tuple[str, str]]):
+    """(state of the slot, kind of the item) -> how many, for one rater."""
+
+    def regular(self, state: str) -> int:
+        return sum(self[state, kind] for kind in REGULAR_KINDS)
+
+
+def _tally(session: Session, person: Person) -> _Tally:
+    """One query for all counts of a screen."""
+    query = select(Slot.state, Item.kind, func.count(Slot.id)).join(Item).where(Slot.rater_id == person.id)
+    rows = session.execute(query.group_by(Slot.state, Item.kind))
+    return _Tally({(state, kind): n for state, kind, n in rows})
 
 
 def _available(study_id: int, person: Person, when: float) -> ColumnElement[bool]:
@@ -143,8 +148,9 @@ def _lease(session: Session, slot: Slot, person: Person, settings: StudySettings
 
 
 def _screen(session: Session, settings: StudySettings, person: Person, slot: Slot | None, when: float) -> Screen:
-    done = sum(_count(session, person, "done", regular=r) for r in (True, False)) - _practised(session, person)
-    left = _left(session, settings, person, when)
+    tally = _tally(session, person)
+    done = tally.regular("done") + tally["done", "attention"]
+    left = _left(session, settings, person, tally, when)
     last = _last_rating(session, person)
     facts: dict[str, Any] = {
         "done": done,
@@ -170,19 +176,14 @@ def _screen(session: Session, settings: StudySettings, person: Person, slot: Slo
     )
 
 
-def _practised(session: Session, person: Person) -> int:
-    return _count(session, person, "done", regular=False, kind=PRACTICE)
-
-
-def _left(session: Session, settings: StudySettings, person: Person, when: float) -> int:
+def _left(session: Session, settings: StudySettings, person: Person, tally: _Tally, when: float) -> int:
     """Items that this rater can still get, the open one not counted."""
     query = select(func.count(func.distinct(Slot.item_id)))
     free = session.scalar(query.where(_available(person.study_id or 0, person, when))) or 0
     if settings.items_per_rater is not None:
-        used = sum(_count(session, person, state, regular=True) for state in ("done", "leased"))
+        used = tally.regular("done") + tally.regular("leased")
         free = min(free, max(0, settings.items_per_rater - used))
-    checks = _count(session, person, "reserved", regular=False, kind="attention")
-    return free + checks
+    return free + tally["reserved", "attention"]
 
 
 def _held(session: Session, person: Person) -> int:
