@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from maps_engine.figures.style import INK, LINE, SOFT, count_ticks, plain, quiet, score_map
+from maps_engine.figures.style import INK, LINE, SOFT, count_ticks, plain, quiet, read_through, score_map
 from maps_engine.relation_scores import ModelScores, RelationScores
 
 MAX_PANEL = (4.6, 6.6)  # inches
@@ -33,7 +33,8 @@ def operation_heatmap(scores: ModelScores, one: RelationScores, *, tau: float) -
     _colour_bar(figure, axes[0], bar, tau)
     x = left / size[0]
     figure.text(x, 1 - 0.2 / size[1], plain(one.name, 44), va="top", size=12, weight="bold", color=INK)
-    below = f"{plain(scores.model, 34)} · {scores.source} · k = {one.k}\n{one.n_used} of {one.n_pairs} pairs"
+    mark = ", targets by first token" if one.target == "first-token" else ""
+    below = f"{plain(scores.model, 40)}\n{read_through(scores)}; k = {one.k}; {one.n_used} of {one.n_pairs} pairs{mark}"
     figure.text(x, 1 - 0.43 / size[1], below, va="top", size=7, color=SOFT, linespacing=1.35)
     return figure
 
