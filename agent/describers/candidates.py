@@ -2,8 +2,8 @@
 
 Order: a known relation with pairs among the rows; few shared targets of one kind; operations of form and copying,
 by coverage; field to field; token class; related meaning. A relation may lead over copying that covers more rows:
-nearly every head that knows a word's country or plural also promotes the word itself. It does not lead over copying
-that is first in nearly every row.
+nearly every head that knows a word's country or plural also promotes the word itself. Over copying that is first in
+nearly every row it leads only when it holds in most rows and is not a matter of spelling.
 """
 
 from __future__ import annotations
@@ -54,7 +54,10 @@ def candidates(findings: Findings, known: Sequence[KnownPairs], calibration: Cal
     if copying:  # a copied word brings its relatives with it: alike spellings explain nothing more
         forms = [f for f in forms if f.operation not in SIDE_EFFECTS or f.coverage > copying[0].coverage]
     pure = bool(copying) and _is_pure(copying[0].claims[0])
-    leading = [] if pure else [r for r in relations if not copying or _outweighs(r, findings, limits)]
+    if pure:
+        leading = [r for r in relations if _stands_beside_copying(r.claims[0], findings.n_rows)]
+    else:
+        leading = [r for r in relations if not copying or _outweighs(r, findings, limits)]
     by_form = sorted([*forms, *copying], key=lambda c: -c.coverage)
     return [
         *leading,
@@ -70,6 +73,13 @@ def candidates(findings: Findings, known: Sequence[KnownPairs], calibration: Cal
 def _is_pure(copying: Claim) -> bool:
     """Whether the word itself is nearly always the strongest target: then relatives of it are side effects."""
     return copying.k >= PURE_COPYING * copying.n and copying.lead >= PURE_COPYING
+
+
+def _stands_beside_copying(claim: Claim, n_rows: int) -> bool:
+    """Whether a relation is more than the company of a copied word: in most rows, and not spelled like the word."""
+    spelled = [example.casefold().split(" → ") for example in claim.examples]
+    alike = sum(pair[0][:3] == pair[-1][:3] for pair in spelled)
+    return claim.k >= 0.5 * n_rows and alike < 0.5 * len(spelled)
 
 
 def _outweighs(relation: Candidate, findings: Findings, limits: Mapping[str, float]) -> bool:

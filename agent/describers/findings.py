@@ -96,7 +96,7 @@ def examples(rows: Sequence[MappingRow], holds: Holds) -> tuple[str, ...]:
 
 
 def mean_reciprocal_rank(rows: Sequence[MappingRow], holds: Holds) -> float:
-    """Over the rows that fit: 1 / place of their first fitting target. Tells a head's operation from its side effects."""
+    """Mean of 1 / place of the first fitting target, over rows that fit: tells an operation from its side effects."""
     places = [
         next((place for place, t in enumerate(row.targets, 1) if holds(row.token, t.token)), None) for row in rows
     ]

@@ -20,7 +20,7 @@ KNOWN = [
     (26, 2, "first-mlp", {"noun to pronoun"}),
     (23, 2, "first-mlp", {"copying with case variants"}),
     (28, 2, "first-mlp", {"word to first letter"}),
-    (29, 2, "embedding", {"nationality to country", "country to nationality", "country to capital"}),
+    (29, 2, "embedding", {"copying with spacing variants"}),  # and, beside it, countries to nationalities
 ]
 NOISY = [(1, 3, "first-mlp"), (0, 5, "embedding"), (2, 1, "first-mlp")]
 
@@ -49,6 +49,7 @@ def test_known_heads_are_named_and_pass_their_test(sessions, layer, head, source
     assert report.test.pairs.n_pairs >= 30
     assert report.test.rows is not None
     assert len(report.retrieved) == 5
+    assert (layer, head) != (29, 2) or "country to nationality" in report.description.observed_pattern
     shown = {r.token for r in report.mapping.rows}
     assert not shown & {r.token for r in report.mapping.held_out_rows}
 
