@@ -27,7 +27,7 @@ from eval.faithfulness.cli_options import (
     Threads,
     following,
 )
-from maps_engine.cli_support import one_line_errors
+from maps_engine.cli_support import reports_errors
 
 _app = typer.Typer(
     add_completion=False,
@@ -39,7 +39,7 @@ _app = typer.Typer(
 
 
 @_app.command()
-@one_line_errors
+@reports_errors
 def correlation(
     model: Model = "smollm2-135m",
     relations: Relations = None,
@@ -69,7 +69,7 @@ def correlation(
 
 
 @_app.command("multi-token")
-@one_line_errors
+@reports_errors
 def multi_token(
     model: Model = "smollm2-135m",
     relations: Relations = None,
@@ -100,7 +100,7 @@ def multi_token(
 
 
 @_app.command()
-@one_line_errors
+@reports_errors
 def causal(
     model: Model = "smollm2-135m",
     relations: Relations = None,
@@ -130,7 +130,7 @@ def causal(
 
 
 @_app.command("compare-settings")
-@one_line_errors
+@reports_errors
 def compare_settings(
     model: Model = "smollm2-135m",
     relations: Relations = None,
@@ -156,7 +156,7 @@ def compare_settings(
 
 
 @_app.command()
-@one_line_errors
+@reports_errors
 def report(
     model: Model = "smollm2-135m",
     out: Out = None,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from maps_engine.cli_support import print_json
+from maps_engine.cli_support import echo_json
 from maps_engine.errors import UserMistake
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Run:
         whole |= {"max_pairs": self.limits.max_pairs, "cost": self.bench.cost(), **result}
         written = self.bench.folder.write(kind, self.bench.running_identity(kind), whole)
         if as_json:
-            print_json(whole)
+            echo_json(whole)
         else:
             typer.echo(table_text(kind, whole))
             typer.echo(f"stored in {written}")
@@ -96,7 +96,7 @@ class Run:
     def say_written(self, written: Sequence[Path], *, as_json: bool) -> None:
         """Name the files that were written."""
         if as_json:
-            print_json({"written": [str(path) for path in written]})
+            echo_json({"written": [str(path) for path in written]})
         else:
             typer.echo("\n".join(f"wrote {path}" for path in written))
 
@@ -104,7 +104,7 @@ class Run:
 @contextmanager
 def following(options: Mapping[str, Any]) -> Iterator[Run]:
     """Set up a run from a command's options, with a progress bar on standard error while it lasts."""
-    from agent.cli_support import quiet_libraries
+    from maps_engine.cli_support import quiet_libraries
 
     quiet_libraries()
     import torch

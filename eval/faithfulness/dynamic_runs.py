@@ -39,8 +39,9 @@ def run_dynamic(
         found, n_prompts = _run_group(bench, group, templates, done, total)
         done += n_prompts
         for one, scores in zip(group, found, strict=True):
-            bench.folder.write(f"{kind}/{one.name}", identities[one.name], to_json(scores))
-            table[one.name] = scores
+            stored = to_json(scores)
+            bench.folder.write(f"{kind}/{one.name}", identities[one.name], stored)
+            table[one.name] = from_json(stored)  # as a resumed run sees them, to the last digit
     return {one.name: table[one.name] for one in chosen}
 
 

@@ -9,8 +9,9 @@ other position: so the shared beginning runs once, and an ablation costs the pas
 from __future__ import annotations
 
 import copy
+import io
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from typing import Any, Literal, get_args
 
 import torch
@@ -62,14 +63,15 @@ def _load(located: Located, dtype: torch.dtype, attention: str) -> nn.Module:
     place, options = located.path, {}
     if located.kind == "gguf":
         place, options = located.path.parent, {"gguf_file": located.path.name}
-    return AutoModelForCausalLM.from_pretrained(
-        place,
-        dtype=dtype,
-        attn_implementation=attention,
-        local_files_only=True,
-        trust_remote_code=False,
-        **options,
-    )
+    with redirect_stderr(io.StringIO()):  # the GGUF reader's bars know no switch
+        return AutoModelForCausalLM.from_pretrained(
+            place,
+            dtype=dtype,
+            attn_implementation=attention,
+            local_files_only=True,
+            trust_remote_code=False,
+            **options,
+        )
 
 
 class TransformersModel:

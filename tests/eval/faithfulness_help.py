@@ -55,8 +55,8 @@ def plain_scores(
     hits = torch.zeros(2, shape.n_layers, shape.n_heads)
     unembedding = weights.unembedding(slice(None))
     norm = weights.final_norm()
-    if fold and norm is not None and norm.gain is not None:
-        unembedding = unembedding * norm.gain
+    if fold and norm is not None:
+        unembedding = unembedding if norm.gain is None else unembedding * norm.gain
         if norm.kind == "layer":
             unembedding = unembedding - unembedding.mean(-1, keepdim=True)
     for template in templates:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -162,7 +163,7 @@ def test_stored_scores_come_back(tmp_path):
 def test_sources_of_several_tokens_go_against_one_token_scores(tmp_path):
     bench = tiny_bench(tmp_path)
     known = words(bench.checkpoint)
-    pairs = [(f"{a} {a}", (b,)) for a, b in zip(known, known[1:], strict=False)]
+    pairs = [(f"{a} {a}", (b,)) for a, b in pairwise(known)]
     mixed = relation_of("mixed", (*tiny_relation(bench.checkpoint).pairs, *pairs))
     table = multi_token(bench, [mixed], FEW, min_several=5)
     assert table.rows[0].pairs == len(pairs)
