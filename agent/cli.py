@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from agent.cli_support import console, echo_json, one_line_errors, progress, quiet_libraries
+from maps_engine.cli_support import console, echo_json, one_line_errors, progress, quiet_libraries
 
 _app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 

@@ -9,8 +9,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from agent.cli_support import inert, token_text
 from agent.results import HeadDescription, HeadReport, PairTest, Retrieved, RowTest, TestResult
+from maps_engine.cli_support import inert, token_text
 from maps_engine.results import HeadMapping, MappingRow, SourceEvidence
 
 SUPPRESSED_ROWS = 10

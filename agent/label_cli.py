@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.cli_support import console, echo_json, one_line_errors, quiet_libraries
+from maps_engine.cli_support import console, echo_json, one_line_errors, quiet_libraries
 
 if TYPE_CHECKING:
     from agent.bulk import Outcome, Plan

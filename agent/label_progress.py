@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from agent.cli_support import error_console, inert
 from agent.head_worker import Event, HeadDone
 from agent.run_store import RunCounts
 from agent.token_usage import NO_USAGE, Usage
+from maps_engine.cli_support import error_console, inert
 
 LINE_EVERY = 30.0  # seconds between lines where there is no terminal
 

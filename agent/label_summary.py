@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy import Engine
 
-from agent.cli_support import inert
 from agent.run_tables import RunSummary, export_rows, show_run
+from maps_engine.cli_support import inert
 
 FREQUENT = 12
 

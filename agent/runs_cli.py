@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.cli_support import console, echo_json, inert, one_line_errors, quiet_libraries
+from maps_engine.cli_support import console, echo_json, inert, one_line_errors, quiet_libraries
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

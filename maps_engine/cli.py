@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from maps_engine.cli_support import one_line_errors, print_json, stop
+from maps_engine.cli_support import echo_json, fail, reports_errors
 
 if TYPE_CHECKING:
     from maps_engine.relation_job import Job
@@ -69,7 +69,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 
 
 @_app.callback(invoke_without_command=True)
-@one_line_errors
+@reports_errors
 def map_relations(
     context: typer.Context,
     model: Model = "smollm2-135m",
@@ -106,7 +106,7 @@ def map_relations(
 
 def _check_top(top: int) -> None:
     if top < 1:
-        stop(f"--top cannot be below 1: got {top}", code=2)
+        fail(f"--top cannot be below 1: got {top}", 2)
 
 
 def _run(job: Job, outputs: object, top: int, as_json: bool) -> None:
@@ -118,7 +118,7 @@ def _run(job: Job, outputs: object, top: int, as_json: bool) -> None:
     result = job.run()
     written = outputs.write(result, top=top)
     if as_json:
-        print_json(whole_json(result))
+        echo_json(whole_json(result))
         return
     console = output_console()
     show_scores(console, result.scores, result.summaries(top), result.found, result.choice)
@@ -127,7 +127,7 @@ def _run(job: Job, outputs: object, top: int, as_json: bool) -> None:
 
 
 @_app.command("compare")
-@one_line_errors
+@reports_errors
 def compare(
     one: Annotated[str, typer.Argument(metavar="A", help="A saved .json, or a model.")],
     other: Annotated[str, typer.Argument(metavar="B", help="Another.")],
@@ -153,7 +153,7 @@ def compare(
         sides = [
             {"model": side.model, "fingerprint": side.fingerprint, "source": side.source} for side in (first, second)
         ]
-        print_json({"models": sides, "threshold": threshold, "relations": [asdict(row) for row in rows]})
+        echo_json({"models": sides, "threshold": threshold, "relations": [asdict(row) for row in rows]})
     else:
         show_comparison(output_console(), (first, second), rows, threshold)
 

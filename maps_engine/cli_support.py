@@ -1,50 +1,124 @@
-"""What all commands share: one-line errors with exit codes, JSON on standard output, a console for people.
+"""What every command shares: one-line errors with their exit codes, JSON output, consoles, inert tokens.
 
-Import of this module is cheap; commands import torch and the rest inside their handlers so that `--help` is instant.
+Light to import: no torch, no transformers, no LangChain.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 import sys
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn, TypeVar
 
 import typer
+from rich.console import Console
+from rich.text import Text
 
 from maps_engine.errors import HeadscribeError
+from maps_engine.token_spelling import visible
 
 Handler = TypeVar("Handler", bound=Callable[..., None])
 
 
-def one_line_errors(handler: Handler) -> Handler:
-    """Turn our errors into one line and an exit code; `debug=True` among the options lets tracebacks through."""
+def quiet_libraries() -> None:
+    """No library reports home or prints progress over our page."""
+    for name, value in (
+        ("HF_HUB_DISABLE_TELEMETRY", "1"),
+        ("ANONYMIZED_TELEMETRY", "False"),
+        ("TOKENIZERS_PARALLELISM", "false"),
+        ("TRANSFORMERS_VERBOSITY", "error"),
+    ):
+        os.environ.setdefault(name, value)
+
+
+def console() -> Console:
+    """Standard output; plain text of full width where it is no terminal."""
+    out = sys.stdout
+    return Console(file=out, width=None if out.isatty() else 120, highlight=False, soft_wrap=False)
+
+
+def error_console() -> Console:
+    """Standard error, for progress and error lines."""
+    return Console(file=sys.stderr, highlight=False, soft_wrap=True)
+
+
+def token_text(token: str, style: str = "") -> Text:
+    """A token as inert text: no markup, no escapes, spaces shown as ␣."""
+    return Text(visible(token), style=style)
+
+
+def inert(text: str, style: str = "") -> Text:
+    """Any text from a model or a file, in one line, with nothing left that moves a cursor or is markup."""
+    return Text(visible(" ".join(text.split())), style=style)
+
+
+def echo_json(value: object) -> None:
+    """One JSON document on standard output: ASCII only, no NaN."""
+    typer.echo(json.dumps(_finite(value), indent=2, ensure_ascii=True, allow_nan=False))
+
+
+@contextmanager
+def one_line_errors(*, debug: bool) -> Iterator[None]:
+    """Errors as one line and an exit code: 2 for a user's mistake, 1 for a failure; `--debug` shows the traceback."""
+    try:
+        yield
+    except HeadscribeError as error:
+        if debug:
+            raise
+        fail(error.one_line(), error.exit_code)
+    except KeyboardInterrupt:
+        fail("stopped", 130)
+    except BrokenPipeError:
+        # the reader of a pipe went away (`… | head`): no error; nothing may be flushed to it at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except MemoryError:
+        if debug:
+            raise
+        fail("out of memory. Take a smaller model, or --device of a larger machine.", 1)
+    except OSError as error:
+        if debug:
+            raise
+        fail(f"{error.strerror or type(error).__name__}: {error.filename or error}", 1)
+
+
+def reports_errors(handler: Handler) -> Handler:
+    """`one_line_errors` around a whole command, with `debug` taken from its options."""
 
     @functools.wraps(handler)
     def wrapped(*args: Any, **options: Any) -> None:
-        try:
+        with one_line_errors(debug=bool(options.get("debug"))):
             handler(*args, **options)
-        except HeadscribeError as error:
-            if options.get("debug"):
-                raise
-            stop(error.one_line(), code=error.exit_code)
-        except KeyboardInterrupt:
-            stop("stopped by the user", code=130)
-        except BrokenPipeError:
-            # the reader of a pipe went away (`… | head`): not an error; keep the interpreter from complaining at exit
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     return wrapped  # type: ignore[return-value]
 
 
-def stop(message: str, *, code: int) -> None:
-    """Print one line to standard error and end with `code`."""
-    typer.secho(f"error: {message}", err=True, fg=typer.colors.RED if sys.stderr.isatty() else None)
+def fail(message: str, code: int) -> NoReturn:
+    """One line on standard error, then exit."""
+    typer.echo(f"error: {visible(' '.join(message.split()))}", err=True)
     raise typer.Exit(code)
 
 
-def print_json(value: Any) -> None:
-    """`value` as JSON on standard output, readable on a terminal, one line in a pipe."""
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
+@contextmanager
+def progress(enabled: bool) -> Iterator[Callable[[str], None]]:
+    """A status line on standard error while the work lasts; silent where it is no terminal."""
+    err = error_console()
+    if not enabled or not err.is_terminal:
+        yield lambda _: None
+        return
+    with err.status("starting") as status:
+        yield lambda text: status.update(inert(text))
+
+
+def _finite(value: Any) -> Any:
+    """Infinities and NaN as null: JSON has none."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value

@@ -120,7 +120,7 @@ class _Processes:
 
 def _work(job: LabelJob, stopping: Any, pipe: Connection) -> None:
     """In the child: Ctrl-C reaches the parent alone, which says when to stop."""
-    from agent.cli_support import quiet_libraries
+    from maps_engine.cli_support import quiet_libraries
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     quiet_libraries()

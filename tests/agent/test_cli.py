@@ -13,7 +13,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from agent.cli import _app
-from agent.cli_support import echo_json, fail, inert, one_line_errors, token_text
+from maps_engine.cli_support import echo_json, fail, inert, one_line_errors, token_text
 from agent.head_page import show_page
 from agent.results import Claim, HeadDescription, HeadReport, PairTest, Retrieved, RowTest, TestResult
 from maps_engine.errors import CacheUnusable, OutOfRange
