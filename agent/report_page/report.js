@@ -1,0 +1,265 @@
+"use strict";
+(() => {
+  // Texts of models and tokens only ever go through textContent or dataset: nothing here builds markup from data.
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const $ = (id) => document.getElementById(id);
+  const make = (tag, className, text) => {
+    const node = document.createElement(tag);
+    if (className) node.className = className;
+    if (text !== undefined) node.textContent = text;
+    return node;
+  };
+  const STEP = 60;
+  const FACES = {
+    category: { algorithmic: ["A", "algorithmic"], knowledge: ["K", "knowledge"], linguistic: ["L", "linguistic"], translation: ["T", "translation"], "word fields": ["W", "fields"], other: ["O", "other"] },
+    verdict: { supported: ["S", "supported"], weak: ["w", "weak"], contradicted: ["C", "contradicted"], "not testable": ["–", "other"] },
+    status: { ok: ["N", "named"] },
+  };
+  const WORDS = { ok: "named", unclear: "unclear", failed: "failed" };
+  const heads = data.heads;
+  const byKey = new Map(heads.map((head) => [`${head.layer}.${head.head}`, head]));
+  const count = (of) => heads.reduce((seen, head) => seen.set(of(head), (seen.get(of(head)) || 0) + 1), new Map());
+  const named = (head) => head.status === "ok";
+
+  const face = (head, metric) => {
+    if (!head) return [" ", "none", "no result"];
+    if (head.status === "failed") return ["!", "failed", "failed"];
+    if (!named(head)) return ["·", "none", "unclear"];
+    const value = metric === "status" ? "ok" : metric === "verdict" ? head.verdict : head.category;
+    const known = FACES[metric][value] || ["O", "other"];
+    return [known[0], known[1], metric === "status" ? "named" : value || "other"];
+  };
+
+  // --- the map -------------------------------------------------------------------------------------------
+  const grid = $("grid");
+  let focus = null;
+  const cells = new Map();
+  const drawGrid = () => {
+    if (data.n_heads > 20) grid.classList.add("many");
+    if (data.n_heads > 48) grid.classList.add("most");
+    const layers = [...new Set(heads.map((head) => head.layer))].sort((a, b) => b - a);
+    for (const layer of layers) {
+      const row = make("div", "row");
+      row.setAttribute("role", "row");
+      const number = make("div", "number", layer);
+      number.setAttribute("role", "rowheader");
+      row.append(number);
+      const states = { ok: 0, unclear: 0, failed: 0 };
+      for (let h = 0; h < data.n_heads; h += 1) {
+        const head = byKey.get(`${layer}.${h}`);
+        const cell = make("button", "cell");
+        cell.type = "button";
+        cell.tabIndex = -1;
+        cell.setAttribute("role", "gridcell");
+        cell.dataset.key = `${layer}.${h}`;
+        if (head) states[head.status] += 1;
+        cells.set(cell.dataset.key, cell);
+        row.append(cell);
+      }
+      row.append(coverage(states), make("div", "share", `${states.ok} of ${states.ok + states.unclear + states.failed}`));
+      grid.append(row);
+    }
+    focus = grid.querySelector(".cell");
+    if (focus) focus.tabIndex = 0;
+  };
+  const coverage = (states) => {
+    const total = states.ok + states.unclear + states.failed;
+    const strip = make("div", "cov");
+    strip.setAttribute("role", "img");
+    strip.setAttribute("aria-label", `${states.ok} named, ${states.unclear} unclear, ${states.failed} failed`);
+    strip.title = strip.getAttribute("aria-label");
+    for (const name of ["ok", "failed"]) {
+      const part = make("i", name);
+      part.style.width = `${(100 * states[name]) / Math.max(1, total)}%`;
+      strip.append(part);
+    }
+    return strip;
+  };
+  const paint = () => {
+    const metric = $("colour").value;
+    const legend = new Map();
+    for (const [key, cell] of cells) {
+      const head = byKey.get(key);
+      const [letter, look, words] = face(head, metric);
+      cell.className = `cell f-${look}`;
+      cell.textContent = letter;
+      const what = head && named(head) ? `${head.operation}, ${words}` : words;
+      cell.title = `${key}: ${what}`;
+      cell.setAttribute("aria-label", `head ${key}: ${what}`);
+      cell.disabled = !head;
+      legend.set(words, [letter, look, (legend.get(words)?.[2] || 0) + 1]);
+    }
+    const rows = [...legend].sort((a, b) => b[1][2] - a[1][2]).map(([words, [letter, look, n]]) => {
+      const item = make("li");
+      item.append(make("span", `swatch f-${look}`, letter), make("span", "", `${words} `), make("span", "num", n));
+      return item;
+    });
+    $("legend").replaceChildren(...rows);
+  };
+  const moves = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
+  grid.addEventListener("keydown", (event) => {
+    const move = moves[event.key];
+    if (!move || !event.target.classList.contains("cell")) return;
+    const rows = [...grid.children];
+    const row = rows.indexOf(event.target.parentElement);
+    const column = [...event.target.parentElement.querySelectorAll(".cell")].indexOf(event.target);
+    const next = rows[row + move[0]]?.querySelectorAll(".cell")[column + move[1]];
+    if (!next) return;
+    event.preventDefault();
+    focus.tabIndex = -1;
+    focus = next;
+    focus.tabIndex = 0;
+    focus.focus();
+  });
+  grid.addEventListener("click", (event) => {
+    const key = event.target.dataset?.key;
+    if (byKey.has(key)) open(key);
+  });
+
+  // --- operations ----------------------------------------------------------------------------------------
+  const drawOperations = () => {
+    const counts = new Map();
+    for (const head of heads.filter(named)) counts.set(head.operation, [(counts.get(head.operation)?.[0] || 0) + 1, head]);
+    const sorted = [...counts].sort((a, b) => b[1][0] - a[1][0]);
+    const items = sorted.slice(0, 24).map(([operation, [n, head]]) => {
+      const item = make("li");
+      const button = make("button");
+      button.type = "button";
+      const meter = make("span", `meter f-${face(head, "category")[1]}`);
+      meter.style.width = `${(100 * n) / sorted[0][1][0]}%`;
+      button.append(make("span", "", operation), make("span", "num", n), meter);
+      button.addEventListener("click", () => {
+        $("query").value = operation;
+        filter();
+        $("heads").scrollIntoView();
+      });
+      item.append(button);
+      return item;
+    });
+    $("operations").replaceChildren(...(items.length ? items : [make("li", "dim", "No head is named.")]));
+  };
+
+  // --- the list ------------------------------------------------------------------------------------------
+  const searchable = (head) => (head.text ??= [head.operation, head.inputs, head.pattern, head.reason, `${head.layer}.${head.head}`, ...head.rows.flatMap((row) => [row[0], ...row[2]])].join("\n").toLowerCase());
+  let found = heads;
+  let shown = 0;
+  const filter = () => {
+    const words = $("query").value.trim().toLowerCase().split(/\s+/).filter(Boolean);
+    const [status, category, verdict] = ["status", "category", "verdict"].map((id) => $(id).value);
+    found = heads.filter((head) =>
+      (!status || head.status === status) && (!category || head.category === category) && (!verdict || (named(head) && head.verdict === verdict)) &&
+      words.every((word) => searchable(head).includes(word)));
+    const keys = new Set(found.map((head) => `${head.layer}.${head.head}`));
+    for (const [key, cell] of cells) cell.classList.toggle("out", !keys.has(key));
+    $("found").textContent = `${found.length} of ${heads.length} heads`;
+    shown = 0;
+    $("list").replaceChildren();
+    more();
+  };
+  const more = () => {
+    $("list").append(...found.slice(shown, shown + STEP).map(line));
+    shown = Math.min(found.length, shown + STEP);
+    $("more").hidden = shown >= found.length;
+    $("more").textContent = `Show more (${found.length - shown} left)`;
+  };
+  const line = (head) => {
+    const item = make("li");
+    const button = make("button", "head");
+    button.type = "button";
+    button.dataset.key = `${head.layer}.${head.head}`;
+    const title = make("span", "op", named(head) ? head.operation : WORDS[head.status]);
+    if (named(head)) title.append(make("span", `chip f-${face(head, "verdict")[1]}`, head.verdict));
+    const tokens = head.rows.slice(0, 6).map((row) => `${row[0]}→${row[2][0] ?? ""}`).join("  ");
+    button.append(make("span", "id", button.dataset.key), title, make("span", "tokens", tokens));
+    button.addEventListener("click", () => open(button.dataset.key));
+    item.append(button);
+    return item;
+  };
+
+  // --- one head ------------------------------------------------------------------------------------------
+  const fact = (list, name, text) => {
+    if (text) list.append(make("dt", "", name), make("dd", "", text));
+  };
+  const table = (title, rows, withSalience) => {
+    const box = document.createDocumentFragment();
+    box.append(make("h3", "", title));
+    const whole = make("table");
+    const top = make("tr");
+    for (const name of withSalience ? ["salience", "token", "targets, strongest first"] : ["token", "most suppressed"]) {
+      const cell = make("th", "", name);
+      cell.scope = "col";
+      top.append(cell);
+    }
+    whole.append(top);
+    for (const [token, salience, targets] of rows) {
+      const row = make("tr");
+      if (withSalience) row.append(make("td", "num", salience.toFixed(2)));
+      const source = make("td");
+      source.append(make("span", "tok", token));
+      const cell = make("td");
+      cell.append(...targets.map((target) => make("span", "tok", target)));
+      row.append(source, cell);
+      whole.append(row);
+    }
+    box.append(whole);
+    return box;
+  };
+  const page = (head) => {
+    const body = document.createDocumentFragment();
+    const top = make("div", "bar");
+    const title = make("h2", "", `Head ${head.layer}.${head.head}: ${named(head) ? head.operation : WORDS[head.status]}`);
+    title.id = "page-title";
+    const close = make("button", "close", "Close");
+    close.type = "button";
+    close.addEventListener("click", () => $("page").close());
+    top.append(title, close);
+    body.append(top);
+    const facts = make("dl", "facts");
+    fact(facts, "inputs", head.inputs);
+    fact(facts, "pattern", named(head) ? head.pattern : "");
+    fact(facts, "evidence", head.reasoning);
+    fact(facts, "reason", head.reason);
+    fact(facts, "test", named(head) ? [head.verdict, head.test].filter(Boolean).join(": ") : "");
+    fact(facts, "category", head.category);
+    fact(facts, "confidence", named(head) ? head.confidence.toFixed(2) : "");
+    fact(facts, "source", head.source);
+    fact(facts, "alike", head.retrieved.map(([name, alike]) => `${name} ${alike.toFixed(2)}`).join(", "));
+    body.append(facts, table("Most salient tokens and what they are mapped to", head.rows, true));
+    if (head.suppressed.length) body.append(table("What it suppresses", head.suppressed, false));
+    return body;
+  };
+  const open = (key) => {
+    const dialog = $("page");
+    $("page-body").replaceChildren(page(byKey.get(key)));
+    if (!dialog.open) dialog.showModal();
+    dialog.scrollTop = 0;
+    history.replaceState(null, "", `#${key}`);
+  };
+  $("page").addEventListener("close", () => history.replaceState(null, "", location.pathname + location.search));
+  $("page").addEventListener("click", (event) => { if (event.target === $("page")) $("page").close(); });
+
+  // --- start ---------------------------------------------------------------------------------------------
+  $("model").textContent = data.model;
+  $("about").textContent = data.about;
+  $("footer").textContent = data.footer;
+  const states = count((head) => head.status);
+  const supported = heads.filter((head) => named(head) && head.verdict === "supported").length;
+  for (const [name, n] of [["heads", heads.length], ["named", states.get("ok") || 0], ["supported by test", supported], ["unclear", states.get("unclear") || 0], ["failed", states.get("failed") || 0]]) {
+    const box = make("div");
+    box.append(make("dt", "", name), make("dd", "", n));
+    $("totals").append(box);
+  }
+  const options = (id, values) => $(id).append(...[...values].filter(Boolean).sort().map((value) => { const one = make("option", "", value); one.value = value; return one; }));
+  options("category", count((head) => head.category).keys());
+  options("verdict", count((head) => (named(head) ? head.verdict : "")).keys());
+  drawGrid();
+  paint();
+  drawOperations();
+  filter();
+  $("colour").addEventListener("change", () => { paint(); filter(); });
+  for (const id of ["status", "category", "verdict"]) $(id).addEventListener("change", filter);
+  let timer = 0;
+  $("query").addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(filter, 120); });
+  $("more").addEventListener("click", more);
+  if (byKey.has(location.hash.slice(1))) open(location.hash.slice(1));
+})();
