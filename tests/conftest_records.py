@@ -8,13 +8,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 
 from agent.database import open_database
 from tests.believable import Believable, fill_database
 from tests.postgres import postgres_server, postgres_url
 
-__all__ = ["any_engine", "believable", "postgres_server", "postgres_url", "small_template", "sqlite_engine"]
+__all__ = ["any_engine", "believable", "postgres_server", "postgres_url", "quick", "small_template", "sqlite_engine"]
+
+
+def quick(engine: Engine) -> Engine:
+    """Without waiting for the disk at each commit: tests that do not cut the power need no durability."""
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous = OFF"))
+        engine.dispose()
+    return engine
 
 
 @pytest.fixture
@@ -25,7 +33,7 @@ def sqlite_engine(tmp_path: Path) -> Iterator[Engine]:
     engine.dispose()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def any_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     """An empty database, once on SQLite and once on PostgreSQL."""
     if request.param == "sqlite":
@@ -34,7 +42,7 @@ def any_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engin
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pgserver's own folder warnings
             url = request.getfixturevalue("postgres_url")
-    engine = open_database(url)
+    engine = quick(open_database(url))
     yield engine
     engine.dispose()
 
@@ -43,7 +51,7 @@ def any_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engin
 def small_template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Believable]:
     """A filled database file of 8 layers x 6 heads, written once per session."""
     path = tmp_path_factory.mktemp("template") / "records.sqlite"
-    engine = open_database(str(path))
+    engine = quick(open_database(str(path)))
     facts = fill_database(engine, n_layers=8, n_heads=6)
     engine.dispose()
     return path, facts
@@ -55,6 +63,6 @@ def believable(small_template: tuple[Path, Believable], tmp_path: Path) -> Itera
     path, facts = small_template
     copy = tmp_path / "believable.sqlite"
     shutil.copy(path, copy)
-    engine = open_database(str(copy))
+    engine = quick(open_database(str(copy)))
     yield engine, facts
     engine.dispose()

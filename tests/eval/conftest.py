@@ -11,13 +11,13 @@ from sqlalchemy import Engine
 
 from eval.rating.store import open_studies
 from tests.believable import Believable
-from tests.conftest_records import believable, small_template
+from tests.conftest_records import believable, quick, small_template
 from tests.postgres import postgres_server, postgres_url
 
 __all__ = ["believable", "postgres_server", "postgres_url", "small_template"]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def studies(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     """An empty database with rating tables, once on SQLite and once on PostgreSQL."""
     if request.param == "sqlite":
@@ -26,7 +26,7 @@ def studies(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pgserver's own folder warnings
             url = request.getfixturevalue("postgres_url")
-    engine = open_studies(url)
+    engine = quick(open_studies(url))
     yield engine
     engine.dispose()
 
