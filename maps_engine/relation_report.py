@@ -84,7 +84,7 @@ def _provenance(result: Result) -> list[tuple[str, Any]]:
         ("fewest pairs", job.min_pairs),
         ("targets", job.target),
         ("threshold", job.threshold),
-        ("null", "targets dealt to other sources of the operation, 5 rounds; exact binomial p"),
+        ("null", "targets dealt to other sources of the operation; Fisher's exact test"),
         ("made with", made),
         ("written", datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")),
     ]
