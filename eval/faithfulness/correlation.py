@@ -115,8 +115,10 @@ def multi_token(
 
 
 def compare(one: ChosenPairs, static: PairScores, dynamic: DynamicScores) -> RelationCorrelation:
-    """The row of one operation."""
+    """The row of one operation, from scores under the plain projection."""
     without, within = dynamic.without_context, dynamic.with_context
+    if within is None:
+        raise ValueError("no scores with context")
     implements, does = static.score >= TAU, without.score >= TAU
     return RelationCorrelation(
         name=one.name,

@@ -79,8 +79,8 @@ def to_json(scores: dict[Projection, DynamicScores]) -> dict[str, Any]:
     return {
         name: {
             "prompts": one.prompts,
-            "with_context": _sides(one.with_context),
             "without_context": _sides(one.without_context),
+            "with_context": None if one.with_context is None else _sides(one.with_context),
         }
         for name, one in scores.items()
     }
@@ -90,7 +90,10 @@ def from_json(stored: dict[str, Any]) -> dict[Projection, DynamicScores]:
     found: dict[Projection, DynamicScores] = {}
     for name in ("plain", "folded"):
         one = stored[name]
-        found[name] = DynamicScores(_scores(one["with_context"]), _scores(one["without_context"]), one["prompts"])
+        within = one["with_context"]
+        found[name] = DynamicScores(
+            _scores(one["without_context"]), None if within is None else _scores(within), one["prompts"]
+        )
     return found
 
 

@@ -42,10 +42,10 @@ class SourcePairs:
 
 @dataclass(frozen=True)
 class DynamicScores:
-    """phi* and its suppression, (L, H) each, with and without context."""
+    """phi* and its suppression, (L, H) each, without and with context."""
 
-    with_context: PairScores
     without_context: PairScores
+    with_context: PairScores | None  # of the plain projection only: the folded one is there to compare settings
     prompts: int
 
 
@@ -137,10 +137,10 @@ def dynamic_scores(
     sets = [_rows_of(relation, place, n_prompts // len(sources)) for relation in relations]
     found: list[dict[Projection, DynamicScores]] = [{} for _ in relations]
     for name, projector in projectors.items():
-        with_context = projector.score(states.mixed, sets)
         without = projector.score(states.values, sets)
+        within = projector.score(states.mixed, sets) if name == "plain" else [None] * len(sets)
         for i, pair_set in enumerate(sets):
-            found[i][name] = DynamicScores(with_context[i], without[i], len(pair_set.sources))
+            found[i][name] = DynamicScores(without[i], within[i], len(pair_set.sources))
     return found
 
 

@@ -119,7 +119,7 @@ def settings_table(result: Row) -> str:
         [
             one["setting"],
             number(one["without_context"]["plain"], 3),
-            number(one["with_context"]["plain"], 3),
+            number(one["with_context"], 3),
             number(one["suppression"]["plain"], 3),
             _lead(one, "plain"),
             f"{one['best_for']} of {one['operations']}",

@@ -33,7 +33,7 @@ class SettingScore:
     setting: str
     operations: int
     without_context: dict[Projection, float]
-    with_context: dict[Projection, float]
+    with_context: float  # plain
     suppression: dict[Projection, float]  # without context
     lead: dict[Projection, float]  # of without_context over the paper's
     lead_low: dict[Projection, float]
@@ -90,14 +90,13 @@ def _score(
     best: dict[str, str],
 ) -> SettingScore:
     without = {p: _r(chosen, table, dynamic, p, "without_context") for p in PROJECTIONS}
-    within = {p: _r(chosen, table, dynamic, p, "with_context") for p in PROJECTIONS}
     suppressed = {p: _r(chosen, table, dynamic, p, "without_context", "suppression") for p in PROJECTIONS}
     leads = {p: paired_lead(without[p], _r(chosen, paper, dynamic, p, "without_context"), seed=0) for p in PROJECTIONS}
     return SettingScore(
         setting=name,
         operations=sum(r is not None for r in plain.values()),
         without_context={p: mean_r(without[p]) for p in PROJECTIONS},
-        with_context={p: mean_r(within[p]) for p in PROJECTIONS},
+        with_context=mean_r(_r(chosen, table, dynamic, "plain", "with_context")),
         suppression={p: mean_r(suppressed[p]) for p in PROJECTIONS},
         lead={p: leads[p][0] for p in PROJECTIONS},
         lead_low={p: leads[p][1] for p in PROJECTIONS},

@@ -68,7 +68,7 @@ def ablated(name: str, base: float, own: float, other: float) -> dict:
 
 def setting(name: str, r: float, lead: float, low: float) -> dict:
     both = lambda value: {"plain": value, "folded": value}  # noqa: E731
-    return {"setting": name, "operations": 5, "best_for": 2, "without_context": both(r), "with_context": both(r)} | {
+    return {"setting": name, "operations": 5, "best_for": 2, "without_context": both(r), "with_context": r} | {
         "suppression": both(r),
         "lead": both(lead),
         "lead_low": both(low),
