@@ -132,4 +132,3 @@ def devices_of(text: str) -> tuple[str, ...]:
     if not all(parts):
         raise UserMistake("a device is empty", got=text, expected="auto, cpu, cuda:0 or several with commas")
     return parts
-

@@ -1,4 +1,4 @@
-"""Descriptions of many heads: the words of all rows embedded together, several replies of a language model in flight."""
+"""Descriptions of many heads: words of all rows embedded together, several replies of a language model in flight."""
 
 from __future__ import annotations
 

@@ -67,7 +67,8 @@ def page_values(summary: RunSummary, heads: Sequence[Mapping[str, Any]]) -> dict
     engine = summary.settings["engine"]
     return {
         "model": visible(summary.model),
-        "about": f"Described by {visible(summary.describer)} from the weights alone, source {engine['source']}, {when}.{state}",
+        "about": f"Described by {visible(summary.describer)} from the weights alone, "
+        f"source {engine['source']}, {when}.{state}",
         "footer": f"headscribe, run {summary.run_id}, identity {summary.identity[:16]}, "
         f"checkpoint {summary.fingerprint[:16]}, prompts {summary.settings['prompt_hash'][:12]}. "
         "Layers and heads count from 0; ␣ is a space.",

@@ -34,7 +34,7 @@ Describer = Annotated[
 ]
 Device = Annotated[
     str,
-    typer.Option("--device", help="auto, cpu, cuda, mps, or several such as cuda:0,cuda:1.", envvar="HEADSCRIBE_DEVICE"),
+    typer.Option("--device", help="auto, cpu, cuda, mps, or several: cuda:0,cuda:1.", envvar="HEADSCRIBE_DEVICE"),
 ]
 Database = Annotated[
     str | None,
@@ -92,9 +92,7 @@ def label_heads(
             top=top,
             targets=targets,
         )
-        request = LabelRequest(
-            model, revision, layers, heads, settings, describer, device, workers, heads_at_once
-        )
+        request = LabelRequest(model, revision, layers, heads, settings, describer, device, workers, heads_at_once)
         if dry_run:
             _estimate(request, as_json)
             return

@@ -74,12 +74,10 @@ def readable_time(seconds: float) -> str:
 
 
 @contextmanager
-def shown_progress(tally: Tally, *, quiet: bool = False, console: Console | None = None) -> Iterator[Callable[[Event], None]]:
+def shown_progress(tally: Tally, *, console: Console | None = None) -> Iterator[Callable[[Event], None]]:
     """A function to call with every event; shows the tally as suits the console."""
     err = console or error_console()
-    if quiet:
-        yield tally.add
-    elif err.is_terminal:
+    if err.is_terminal:
         with _bar(err) as bar:
             task = bar.add_task("", total=tally.before.total, completed=tally.before.done, stage="")
             yield lambda event: _on_terminal(bar, task, tally, event)
@@ -89,8 +87,9 @@ def shown_progress(tally: Tally, *, quiet: bool = False, console: Console | None
 
 
 def _bar(err: Console) -> Progress:
-    columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))
-    return Progress(*columns, TextColumn("{task.fields[stage]}", markup=False, style="dim"), console=err, transient=True)
+    words = TextColumn("{task.description}", markup=False)
+    stage = TextColumn("{task.fields[stage]}", markup=False, style="dim")
+    return Progress(BarColumn(bar_width=24), MofNCompleteColumn(), words, stage, console=err, transient=True)
 
 
 def _on_terminal(bar: Progress, task: TaskID, tally: Tally, event: Event) -> None:

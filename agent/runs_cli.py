@@ -155,7 +155,8 @@ def _show_comparison(found: Comparison, first: int, second: int) -> None:
         sides = [_words(one.first), _words(one.second)]
         out.print(inert(f"  {one.layer}.{one.head}  {sides[0]} | {sides[1]}"))
     if len(found.different) > SHOWN_DIFFERENCES:
-        out.print(f"  … and {len(found.different) - SHOWN_DIFFERENCES} more; --json has all of runs {first} and {second}")
+        left = len(found.different) - SHOWN_DIFFERENCES
+        out.print(f"  … and {left} more of runs {first} and {second}; --json has all")
 
 
 def _words(row: dict[str, Any] | None) -> str:
