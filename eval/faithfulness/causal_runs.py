@@ -43,6 +43,7 @@ class CausalTable:
     """Rows of the operations that were run, and why others were not."""
 
     setting: str
+    tau: float
     limit: int
     rows: tuple[dict[str, Any], ...]
     skipped: tuple[dict[str, Any], ...]
@@ -51,7 +52,7 @@ class CausalTable:
         """Plain JSON values."""
         return {
             "setting": self.setting,
-            "tau": TAU,
+            "tau": self.tau,
             "most_heads": self.limit,
             "relations": list(self.rows),
             "skipped": list(self.skipped),
@@ -65,20 +66,24 @@ def causal(
     *,
     max_pairs: int | None = None,
     setting: StaticSetting = PAPER,
+    tau: float = TAU,
 ) -> CausalTable:
-    """Ablation table and curves of every operation of `shots` whose base accuracy is at least MIN_ACCURACY."""
+    """Ablation table and curves of every operation of `shots` whose base accuracy is at least MIN_ACCURACY.
+
+    `tau`: phi from which on a head is the operation's; a lower one than the paper's lengthens the curves.
+    """
     shape = bench.checkpoint.weights.shape
     limit = removal_limit(shape.n_layers * shape.n_heads)
-    tasks, skipped = _tasks(bench, {one.name: one for one in relations}, shots, max_pairs, setting)
+    tasks, skipped = _tasks(bench, {one.name: one for one in relations}, shots, max_pairs, setting, tau)
     rows = []
     for done, task in enumerate(tasks.values()):
         n = min(limit, len(task.heads))
         if n:
             rows.append(_row(bench, task, tasks, n, setting))
         else:
-            skipped.append({"name": task.name, "why": f"no head reaches {TAU}", **_base(task)})
+            skipped.append({"name": task.name, "why": f"no head reaches {tau}", **_base(task)})
         bench.progress("operations ablated", done + 1, len(tasks))
-    return CausalTable(setting.name, limit, tuple(rows), tuple(skipped))
+    return CausalTable(setting.name, tau, limit, tuple(rows), tuple(skipped))
 
 
 def _tasks(
@@ -87,6 +92,7 @@ def _tasks(
     shots: Sequence[FewShot],
     max_pairs: int | None,
     setting: StaticSetting,
+    tau: float,
 ) -> tuple[dict[str, Task], list[dict[str, Any]]]:
     vocabulary = bench.checkpoint.vocabulary
     wanted = [relations[one.relation] for one in shots if one.relation in relations]
@@ -104,7 +110,7 @@ def _tasks(
         with bench.timed("clean runs"):
             correct = ask(model, asked, [Ablation()], batch=bench.batch)[0]
             means = mean_states(model, asked, batch=bench.batch)
-        task = Task(one.name, tuple(asked), heads_of(static[one.name].score), correct, means)
+        task = Task(one.name, tuple(asked), heads_of(static[one.name].score, tau=tau), correct, means)
         if task.accuracy < MIN_ACCURACY:
             skipped.append(
                 {"name": one.name, "why": f"base accuracy {task.accuracy:.2f} < {MIN_ACCURACY}", **_base(task)}

@@ -107,6 +107,7 @@ def causal(
     pairs: Pairs = None,
     out: Out = None,
     max_pairs: MaxPairs = 100,
+    tau: Annotated[float, typer.Option(min=0.0, max=1.0, help="Score from which on a head is the operation's.")] = 0.15,
     source: Source = "first-mlp",
     fold_norms: FoldNorms = False,
     fold_biases: FoldBiases = False,
@@ -125,7 +126,9 @@ def causal(
         from eval.faithfulness.few_shot import prompts_for
 
         shots = prompts_for([one.name for one in run.relations] if relations else None)
-        table = experiment(run.bench, run.relations, shots, max_pairs=run.limits.max_pairs, setting=run.setting)
+        table = experiment(
+            run.bench, run.relations, shots, max_pairs=run.limits.max_pairs, setting=run.setting, tau=tau
+        )
         run.finish("causal", table.to_json(), as_json=as_json)
 
 

@@ -28,6 +28,7 @@ from eval.faithfulness.causal import (
 )
 from eval.faithfulness.causal_runs import causal
 from eval.faithfulness.few_shot import FewShot, Question, few_shots, prompts_for, questions
+from eval.faithfulness.results_folder import ResultsFolder
 from eval.faithfulness.running_model import Ablation
 from maps_engine.errors import UserMistake
 from maps_engine.relation_catalogue import load_relations
@@ -195,6 +196,16 @@ def test_table_curve_and_reasons(setup):
                 one = row[mode][what]
                 assert 0 <= one["low"] <= one["value"] <= one["high"] <= 1
     assert json.dumps(table.to_json())
+
+
+def test_a_lower_tau_gives_longer_curves(setup, tmp_path):
+    bench, relations, shots = setup
+    usual = {row["name"]: row["heads"] for row in causal(bench, relations, shots, max_pairs=12).rows}
+    bench.folder = ResultsFolder(tmp_path / "low")
+    low = causal(bench, relations, shots, max_pairs=12, tau=0.05)
+    assert low.to_json()["tau"] == 0.05
+    assert all(row["heads"] >= usual.get(row["name"], 0) for row in low.rows)
+    assert sum(row["heads"] for row in low.rows) > sum(usual.values())
 
 
 def test_a_second_run_reads_the_folder(setup, tmp_path):
