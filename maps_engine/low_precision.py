@@ -13,6 +13,7 @@ where EPS is the rounding of a product's result.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -57,24 +58,30 @@ class _Rounded:
 
 
 class LowPrecisionScan:
-    """Salient tokens and targets for all heads of a model whose X and U are held in memory."""
+    """Salient tokens and targets for all heads of a model; X and U are held in bfloat16.
+
+    Exact rows come from the tables, which hold them in float32 or read them again (see `SourceEngine.hold_tables`).
+    """
 
     def __init__(self, unembedding: UnembeddingTable) -> None:
         self.unembedding = unembedding
         self.fallbacks = 0  # salience lists computed in float32 after all
         self.widened = 0  # rows of M that needed more candidates
-        self._tokens: tuple[Tensor, _Rounded] | None = None
+        self._tokens: tuple[tuple[int, bool], _Rounded] | None = None
 
     @cached_property
     def targets(self) -> _Rounded:
         """U in bfloat16."""
-        return _rounded_in_chunks(self.unembedding.hold(), unit=False)
+        return _rounded_in_chunks(self.unembedding.rows, self.unembedding.weights.shape.vocab_size, unit=False)
 
     def _sources(self, circuit: OVCircuit) -> _Rounded:
-        """X in bfloat16, rows of unit length; kept while the layer's X stays the same tensor."""
-        x = circuit.table.hold(circuit.layer)
-        if self._tokens is None or self._tokens[0] is not x:
-            self._tokens = (x, _rounded_in_chunks(x, unit=True))
+        """X in bfloat16, rows of unit length; kept while layers have the same X."""
+        table, layer = circuit.table, circuit.layer
+        kind = (id(table), table.is_stored(layer))
+        if self._tokens is None or self._tokens[0] != kind:
+            size = table.weights.shape.vocab_size
+            self._tokens = None  # the old one goes before the new one is made
+            self._tokens = (kind, _rounded_in_chunks(lambda part: table.rows(layer, part), size, unit=True))
         return self._tokens[1]
 
     def salient_tokens(self, circuit: OVCircuit, *, top: int, allowed: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -215,13 +222,17 @@ def _spectral(m: Tensor) -> Tensor:
     return (torch.linalg.eigvalsh(gram)[..., -1].clamp_min(0).sqrt() * (1 + 1e-6)).to(m.dtype)
 
 
-def _rounded_in_chunks(rows: Tensor, *, unit: bool) -> _Rounded:
-    """`rows` in bfloat16, of unit length where asked for; zero rows stay zero."""
-    pieces = []
-    for part in rows.split(CHUNK):
-        scale = part.norm(dim=-1, keepdim=True).clamp_min(1e-30) if unit else 1.0
-        pieces.append(_Rounded.of(part / scale))
-    return _Rounded(*(torch.cat([getattr(p, name) for p in pieces]) for name in ("rows", "lost", "norms")))
+def _rounded_in_chunks(rows: Callable[[slice], Tensor], size: int, *, unit: bool) -> _Rounded:
+    """All `size` rows in bfloat16, of unit length where asked for; zero rows stay zero."""
+    whole: _Rounded | None = None
+    for part in chunks(size, CHUNK):
+        exact = rows(part)
+        piece = _Rounded.of(exact / exact.norm(dim=-1, keepdim=True).clamp_min(1e-30) if unit else exact)
+        if whole is None:  # filled in place: joining pieces would need twice the memory
+            whole = _Rounded(*(one.new_empty(size, *one.shape[1:]) for one in (piece.rows, piece.lost, piece.norms)))
+        whole.rows[part], whole.lost[part], whole.norms[part] = piece.rows, piece.lost, piece.norms
+    assert whole is not None
+    return whole
 
 
 def _ranked(values: Tensor, ids: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,7 @@ from maps_engine.salience import salient_tokens, top_targets
 from maps_engine.sources import SourceTable, check_source_name
 
 HELD_OUT = 30
+HELD_BYTES = 2**30  # a table in float32 above which it is read again instead of held
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
@@ -108,13 +109,25 @@ class SourceEngine:
         low = self.precision == "bfloat16" or (self.precision == "auto" and pays_off(self.checkpoint.weights.device))
         return LowPrecisionScan(self.unembedding) if low else None
 
+    def hold_tables(self, layer: int) -> None:
+        """Keep X and U in float32, unless they are large, only candidates are needed exactly, and reading is cheap.
+
+        A table of a large model in float32 is twice what the checkpoint holds; a scan in bfloat16 needs exact rows for
+        a few thousand candidates a layer, and those of E and U can be read again. A computed X is always held.
+        """
+        shape = self.shape
+        large = 4 * shape.vocab_size * shape.d_model > HELD_BYTES and self.low_precision is not None
+        if not large:
+            self.unembedding.hold()
+        if not large or not self.sources.is_stored(layer):
+            self.sources.hold(layer)
+
     def map_layer(
         self, layer: int, *, heads: Sequence[int] | None = None, held_out: int = HELD_OUT
     ) -> list[HeadMapping]:
-        """Mappings of `heads` (default: all) of one layer; X and U are computed once and held."""
+        """Mappings of `heads` (default: all) of one layer; see `hold_tables` for what stays in memory."""
         self.check_head(layer, 0)
-        self.unembedding.hold()
-        self.sources.hold(layer)
+        self.hold_tables(layer)
         wanted = range(self.shape.n_heads) if heads is None else heads
         circuit, scan = self.circuit(layer), self.low_precision
         top, targets = self.settings.top + held_out, self.settings.targets

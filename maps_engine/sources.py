@@ -69,6 +69,10 @@ class SourceTable:
             self._held[plain] = self._all_rows(plain)
         return self._held[plain]
 
+    def is_stored(self, layer: int) -> bool:
+        """Whether X of `layer` is E as it stands in the checkpoint, which costs little to read again."""
+        return self._is_embedding(layer)
+
     def _is_embedding(self, layer: int) -> bool:
         return self.name == "embedding" or (layer == 0 and self.layer_0_reads_embedding)
 

@@ -1,5 +1,8 @@
 """Tensors of a .safetensors file through a memory map: rows are views, and only their pages are read.
 
+Pages that were read count as this process's memory until they are given back, which is done every few hundred MiB: the
+system keeps them in its own cache as long as it likes, and a view that is still in use reads them again from there.
+
 Layout: https://github.com/huggingface/safetensors#format (8 bytes length, a JSON header, raw tensors).
 """
 
@@ -20,6 +23,7 @@ from maps_engine.files.tensor_source import Rows, owner_of, row_indices
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _HEADER_LIMIT = 100 * 2**20  # the format's own limit
+_KEPT_BYTES = 128 * 2**20  # pages read between two give-backs
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,7 @@ class SafetensorsSource:
         with path.open("rb") as file:
             # a private mapping is writable, which torch.frombuffer asks for; nothing is ever written
             self._blob = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        self._read_bytes = 0
 
     def names(self) -> frozenset[str]:
         return frozenset(self._entries)
@@ -47,11 +52,18 @@ class SafetensorsSource:
         return owner_of(self._entries, name).shape
 
     def read(self, name: str) -> Tensor:
-        return self._view(name)
+        return self._counted(self._view(name))
 
     def read_rows(self, name: str, rows: Rows) -> Tensor:
         view = self._view(name)
-        return view[row_indices(rows, len(view))] if isinstance(rows, Tensor) else view[rows]
+        return self._counted(view[row_indices(rows, len(view))] if isinstance(rows, Tensor) else view[rows])
+
+    def _counted(self, read: Tensor) -> Tensor:
+        self._read_bytes += read.nbytes
+        if self._read_bytes > _KEPT_BYTES and hasattr(mmap, "MADV_DONTNEED"):
+            self._blob.madvise(mmap.MADV_DONTNEED)
+            self._read_bytes = 0
+        return read
 
     def _view(self, name: str) -> Tensor:
         entry = owner_of(self._entries, name)

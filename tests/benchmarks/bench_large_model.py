@@ -1,0 +1,135 @@
+"""All heads of a model with the shapes of Llama-3.1 8B on a small machine: time and peak memory against the estimate.
+
+Only the tensors that are needed are made (E, U, W_V, W_O, the first block's MLP and norms; 4.6 GB of bfloat16 in
+sharded safetensors, in a temporary folder). Mapping runs in a process of its own, whose peak is measured.
+Run: python -m tests.benchmarks.bench_large_model [--source embedding] [--layers N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_act": "silu",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+    "rms_norm_eps": 1e-5,
+    "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16",
+}
+LAYERS_A_SHARD = 8
+
+
+def normal(*size: int) -> torch.Tensor:
+    """Random bfloat16, made in pieces so that this process stays small too."""
+    made = torch.empty(size, dtype=torch.bfloat16)
+    for part in made.split(8192):
+        part.copy_(torch.randn(part.shape) * 0.02)
+    return made
+
+
+def make_checkpoint(folder: Path, config: dict[str, object]) -> None:
+    """Shards with an index, a config and a word-level tokenizer."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+
+    d, v, ff = (int(str(config[k])) for k in ("hidden_size", "vocab_size", "intermediate_size"))
+    layers, group = int(str(config["num_hidden_layers"])), 4
+    index: dict[str, str] = {}
+
+    def shard(name: str, tensors: dict[str, torch.Tensor]) -> None:
+        save_file(tensors, folder / name, metadata={"format": "pt"})
+        index.update(dict.fromkeys(tensors, name))
+
+    ones = torch.ones(d).bfloat16()
+    shard("model-e.safetensors", {"model.embed_tokens.weight": normal(v, d), "model.norm.weight": ones})
+    shard("model-u.safetensors", {"lm_head.weight": normal(v, d)})
+    first = {f"model.layers.0.mlp.{n}_proj.weight": normal(ff, d) for n in ("gate", "up")}
+    shard("model-mlp.safetensors", first | {"model.layers.0.mlp.down_proj.weight": normal(d, ff)})
+    for start in range(0, layers, LAYERS_A_SHARD):
+        tensors = {}
+        for i in range(start, min(layers, start + LAYERS_A_SHARD)):
+            at = f"model.layers.{i}."
+            tensors[f"{at}self_attn.v_proj.weight"] = normal(d // group, d)
+            tensors[f"{at}self_attn.o_proj.weight"] = normal(d, d)
+            for norm in ("input_layernorm", "post_attention_layernorm"):
+                tensors[f"{at}{norm}.weight"] = ones.clone()
+        shard(f"model-{start:02d}.safetensors", tensors)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    (folder / "config.json").write_text(json.dumps(config))
+    Tokenizer(WordLevel({f"w{i}": i for i in range(v)}, unk_token="w0")).save(str(folder / "tokenizer.json"))
+
+
+def map_all(folder: str, source: str, layers: int) -> None:
+    """In the child: estimate, then map; one line of JSON."""
+    from maps_engine.cost_estimate import estimate_mapping, measure_speed
+    from maps_engine.engine import MapsEngine
+    from maps_engine.results import EngineSettings
+
+    engine = MapsEngine.open(folder, settings=EngineSettings(source=source), device="cpu")
+    low = engine.at("embedding").low_precision is not None
+    speed = measure_speed(engine.shape.d_model, low=low, device=torch.device("cpu"))
+    estimate = estimate_mapping(engine, n_layers=layers, speed=speed)
+    started, processor = time.perf_counter(), time.process_time()
+    heads = 0
+    for mapping in engine.map_heads(range(layers)):
+        heads += 1
+        assert len(mapping.rows) == 30
+        if mapping.head == 0:
+            sys.stderr.write(f"layer {mapping.layer} after {time.perf_counter() - started:.0f} s\n")
+    scan = engine.at(source).low_precision if source != "auto" else None
+    result = {
+        "heads": heads,
+        "seconds": time.perf_counter() - started,
+        "processor_seconds": time.process_time() - processor,
+        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+        "estimated_seconds": estimate.seconds,
+        "estimated_peak_gb": estimate.peak_bytes / 1e9,
+        "float32_gflops": 2e-9 * speed.float32,
+        "scan_gflops": 2e-9 * speed.scan,
+        "fallbacks": scan.fallbacks if scan else None,
+        "widened": scan.widened if scan else None,
+    }
+    print(json.dumps(result))  # noqa: T201
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--source", default="embedding")
+    parser.add_argument("--layers", type=int, default=32, help="how many layers to map")
+    parser.add_argument("--keep", help="folder of the checkpoint; made there unless it exists")
+    parser.add_argument("--child", metavar="FOLDER")
+    options = parser.parse_args()
+    if options.child:
+        map_all(options.child, options.source, options.layers)
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(options.keep or temporary)
+        if not (folder / "config.json").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            make_checkpoint(folder, dict(CONFIG))
+        command = [sys.executable, "-m", "tests.benchmarks.bench_large_model", "--child", str(folder)]
+        command += ["--source", options.source, "--layers", str(options.layers)]
+        found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    for name, value in found.items():
+        print(f"{name:20s} {value if isinstance(value, int) or value is None else round(value, 2)}")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
