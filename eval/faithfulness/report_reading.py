@@ -33,6 +33,14 @@ def read_correlation(result: Row, *, several_tokens: bool = False) -> list[str]:
         text.append("Poorly read: " + _listed(f"{name} ({r:.2f})" for r, name in weak) + ".")
     if silent:
         text.append("No score varies over heads for " + _listed(silent) + ", so there is no r.")
+    done = [row["without_context"]["r"] for row in rows if row["heads_dynamic"]]
+    if done and len(done) < len(rows):
+        idle = [row["without_context"]["r"] for row in rows if not row["heads_dynamic"]]
+        text.append(
+            f"Mean r over the {len(done)} operations that some head does at inference (0.15 or more without context) "
+            f"is {sum(done) / len(done):.2f}; over the {len(idle)} that no head does, where r rests on a few low "
+            f"scores, {sum(idle) / len(idle):.2f}."
+        )
     if not several_tokens:
         text += _against_paper(rows)
     return [*text, *_heads_found(rows)]
@@ -92,14 +100,13 @@ def read_causal(result: Row) -> list[str]:
         theirs = sum(_kept(PYTHIA_12B_ABLATION[n][0], PYTHIA_12B_ABLATION[n][1]) for n in shared) / len(shared)
         text.append(
             f"On the {len(lost)} operations that the paper ablates in Pythia 12B, {ours:.0%} of the base accuracy "
-            f"is left here and {theirs:.0%} there; few heads removed ({_listed(_removed(lost))}) and low base "
-            "accuracy make the two hard to compare."
+            f"is left here and {theirs:.0%} there (heads removed here: {_listed(_removed(lost))})."
         )
     return text
 
 
 def _removed(rows: Sequence[Row]) -> list[str]:
-    return [f"{row['name']}: {row['removed']}" for row in rows]
+    return [f"{row['name']} {row['removed']}" for row in rows]
 
 
 def _mean_drops(rows: Sequence[Row]) -> str:

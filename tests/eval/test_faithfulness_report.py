@@ -119,6 +119,9 @@ def test_reading_names_what_reads_poorly_and_what_differs():
     assert "6 heads reach 0.15 by weights and 8 at inference" in text
     assert "67% of those that the weights name" in text
     assert "Llama" not in " ".join(read_correlation(correlations(*rows), several_tokens=True))
+    idle = " ".join(read_correlation(correlations(row("a", 0.9), row("b", 0.5), row("c", 0.1, heads=(0, 0, 0)))))
+    assert "over the 2 operations that some head does at inference (0.15 or more without context) is 0.70" in idle
+    assert "over the 1 that no head does, where r rests on a few low scores, 0.10" in idle
     assert read_correlation(correlations()) == ["No operation could be compared."]
     assert "0 by weights" in read_correlation(correlations(row("a", 0.9, heads=(0, 2, 0))))[-1]
 
