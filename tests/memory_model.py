@@ -119,6 +119,4 @@ def memory_checkpoint(weights: MemoryWeights | None = None, *, words: tuple[str,
     """A checkpoint around `weights`, with one word a token."""
     weights = weights or memory_weights()
     vocabulary = WordVocabulary(weights.shape.vocab_size, words=words)
-    return Checkpoint(
-        name="memory", fingerprint="memory", location="memory", weights=weights, vocabulary=vocabulary
-    )
+    return Checkpoint(name="memory", fingerprint="memory", location="memory", weights=weights, vocabulary=vocabulary)

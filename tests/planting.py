@@ -1,8 +1,9 @@
 """An operation planted in one head of a real checkpoint: W_V and W_O fitted by least squares, nothing else touched.
 
 Up to d_h pairs can be met exactly by a map of rank d_h: B = C^-1 X^T (X C^-1 X^T)^-1 Y sends every source to Y, the
-direction that is least squares' best for its targets against all other tokens (u whitened by U's second moment), and, among all such maps, writes least for other tokens, C being the second moment
-of a few thousand of them. B is split into W_V and W_O; query heads that share the value head keep their own W_O.
+direction that is least squares' best for its targets against all other tokens (u whitened by U's second moment). Among
+all such maps it writes least for other tokens, C being the second moment of a few thousand of them. B is split into
+W_V and W_O; query heads that share the value head keep their own W_O.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Salient tokens and mappings of all heads: the engine against the plain procedure of METHOD, in the same run.
 
-The plain procedure is timed on a sample of heads and scaled to all of them; the engine runs all heads, X and U included.
-Run by `make bench`. Times are wall seconds; read the ratios.
+The plain procedure is timed on a sample of heads and scaled to all of them; the engine runs all heads, X and U
+included. Run by `make bench`. Times are wall seconds; read the ratios.
 """
 
 from __future__ import annotations
