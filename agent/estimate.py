@@ -1,8 +1,8 @@
 """`label-heads --dry-run`: time and memory before starting. The engine's part is `maps_engine.cost_estimate`.
 
 The agent's part: the pairs that descriptions predict are scored once on all heads of the model (about NEW_PAIRS rows a
-head labelled, never more than MOST_PAIRS), and a lexical description takes a known time a head. What a language model takes
-is its own and not part of the estimate.
+head labelled, never more than MOST_PAIRS), and a lexical description takes a known time a head. What a language model
+takes is its own and not part of the estimate.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 
 from rich.console import Console
 
-from maps_engine.cli_support import inert
 from agent.label_job import LabelRequest, parse_indices
 from agent.label_progress import readable_time
+from maps_engine.cli_support import inert
 from maps_engine.cost_estimate import EFFICIENCY, estimate_mapping, measure_speed, probe_operations
 from maps_engine.engine import MapsEngine
 

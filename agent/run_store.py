@@ -31,6 +31,7 @@ from agent.run_identity import ModelCard, RunIdentity, content_hash
 from maps_engine.results import EngineSettings, HeadMapping
 
 LEASE_SECONDS = 600.0
+STOPPING = "stopping"  # state of a run whose workers elsewhere are to finish what is in flight
 HeadKey = tuple[int, int]  # layer, head
 
 
@@ -313,6 +314,24 @@ def _grouped(session: Session, column: object, run_id: int, *where: object) -> d
         query = query.join(DescriptionRecord)
     rows = session.execute(query.where(HeadRecord.run_id == run_id, *where).group_by(column))
     return {str(name): int(n) for name, n in rows}
+
+
+def done_heads(engine: Engine, run_id: int) -> dict[HeadKey, str]:
+    """Heads with a result and its status, in order of layer and head."""
+    query = (
+        select(HeadRecord.layer, HeadRecord.head, DescriptionRecord.status)
+        .join(DescriptionRecord)
+        .where(HeadRecord.run_id == run_id, HeadRecord.state == "done")
+        .order_by(HeadRecord.layer, HeadRecord.head)
+    )
+    with reading(engine) as session:
+        return {(layer, head): status for layer, head, status in session.execute(query)}
+
+
+def run_state(engine: Engine, run_id: int) -> str:
+    """The state of a run. Raises UnknownRun."""
+    with reading(engine) as session:
+        return _run(session, run_id).state
 
 
 def finish_run(engine: Engine, run_id: int, *, state: str = "finished", now: float | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Bulk runs without any download: a tiny checkpoint, an embedder of letters, and a describer that is asked for replies."""
+"""Bulk runs without any download: a tiny checkpoint, an embedder of letters, a describer that gives replies."""
 
 from __future__ import annotations
 
