@@ -41,6 +41,7 @@ def ablation_curves(rows: Sequence[Mapping[str, Any]], *, file_format: Format = 
                 [row["removed"]], [control["value"]], yerr=spread, color=ORANGE, fmt="D", ms=4, label="control tasks"
             )
         axis.set(ylim=(-0.04, 1.04), yticks=(0, 0.5, 1))
+        axis.xaxis.get_major_locator().set_params(integer=True)  # heads are whole
         axis.set_title(row["name"], fontsize=8)
         axis.tick_params(labelsize=7)
     if rows:
