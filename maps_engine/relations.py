@@ -12,18 +12,19 @@ for an unrelated head is after the first, thinly spread chunk; a chunk of U is b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from maps_engine.ov_circuit import OVCircuit
+from maps_engine.ov_circuit import OVCircuit, UnembeddingTable
 from maps_engine.top_entries import top_entries
 
 FIRST_CHUNK = 1024
 NEXT_CHUNK = 8192
 PRUNE_BLOCK = 16
+STACKED_ENTRIES = 8192  # entries over all heads of a layer that are still scanned together
 ROUNDING = 2.0**-19  # times ||y|| ||u||: more than float32 sums of d terms in two orders can differ by
 
 
@@ -116,30 +117,70 @@ def _layer_shares(circuit: OVCircuit, entries: _Entries, n_sets: int, heads: Seq
     sizes = torch.bincount(entries.pair_set, minlength=n_sets).clamp_min(1)
     a, _ = circuit.values(entries.sources)
     targets = circuit.unembedding.rows(entries.targets)
-    for i, head in enumerate(heads):
-        scan = _HeadScan(circuit, head, a[:, head // circuit.heads.group], targets, entries)
-        for side, inside in enumerate(scan.run()):
+    for i, (promoted, suppressed) in enumerate(_decide(circuit, heads, a, targets, entries)):
+        for side, inside in enumerate((promoted, suppressed)):
             hit = torch.zeros(len(entries.pair_set), device=device)
             hit[entries.pair[inside]] = 1.0
             shares[side, :, i] = torch.bincount(entries.pair_set, weights=hit, minlength=n_sets) / sizes
     return shares
 
 
-class _HeadScan:
-    """One head against all entries: walks the vocabulary until every entry is decided."""
+def _decide(
+    circuit: OVCircuit, heads: Sequence[int], a: Tensor, targets: Tensor, entries: _Entries
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """For every head two masks (N,): entry within the k largest, within the k smallest."""
+    if len(entries.row) * len(heads) > STACKED_ENTRIES:
+        for head in heads:
+            yield _head_scan(circuit, head, a[:, head // circuit.heads.group], targets, entries).run()
+        return
+    promoted, suppressed = _stacked_scan(circuit, heads, a, targets, entries).run()
+    yield from zip(promoted.view(len(heads), -1), suppressed.view(len(heads), -1), strict=True)
 
-    def __init__(self, circuit: OVCircuit, head: int, a: Tensor, targets: Tensor, entries: _Entries) -> None:
-        self.output, self.unembedding = circuit.heads.output[head], circuit.unembedding
-        self.a, self.entries = a, entries
-        self.k_max = int(entries.k.max())
-        self.written = a @ self.output
-        self.score = (a[entries.row] * (targets @ self.output.T)[entries.target]).sum(-1)
-        self.slack = self.written.norm(dim=-1)[entries.row] * targets.norm(dim=-1)[entries.target] * ROUNDING
+
+def _head_scan(circuit: OVCircuit, head: int, a: Tensor, targets: Tensor, entries: _Entries) -> _Scan:
+    """One head and many sources: everything that can goes through d_h columns."""
+    output = circuit.heads.output[head]
+    written = a @ output
+    score = (a[entries.row] * (targets @ output.T)[entries.target]).sum(-1)
+    slack = written.norm(dim=-1)[entries.row] * targets.norm(dim=-1)[entries.target] * ROUNDING
+    return _Scan(written, score, slack, entries.row, entries.k, circuit.unembedding, (a, output))
+
+
+def _stacked_scan(circuit: OVCircuit, heads: Sequence[int], a: Tensor, targets: Tensor, entries: _Entries) -> _Scan:
+    """Few sources: the rows of all heads, one head after the other, so that each step is one large product."""
+    chosen = torch.tensor(list(heads), device=a.device)
+    written = torch.bmm(a[:, chosen // circuit.heads.group].transpose(0, 1), circuit.heads.output[chosen])
+    score = (written[:, entries.row] * targets[entries.target]).sum(-1).flatten()
+    slack = (written.norm(dim=-1)[:, entries.row] * targets.norm(dim=-1)[entries.target] * ROUNDING).flatten()
+    offset = torch.arange(len(chosen), device=a.device).unsqueeze(-1) * written.shape[1]
+    row = (entries.row + offset).flatten()
+    return _Scan(written.flatten(0, 1), score, slack, row, entries.k.repeat(len(chosen)), circuit.unembedding)
+
+
+class _Scan:
+    """Entries of rows of M: walks the vocabulary until every entry is known to be inside or outside its list.
+
+    written (n, d) are the rows before U; score and slack (N,) the entries and their rounding; row (N,) says where.
+    """
+
+    def __init__(
+        self,
+        written: Tensor,
+        score: Tensor,
+        slack: Tensor,
+        row: Tensor,
+        k: Tensor,
+        unembedding: UnembeddingTable,
+        narrow: tuple[Tensor, Tensor] | None = None,  # a (n, d_h) and W_O (d_h, d), where all rows are one head's
+    ) -> None:
+        self.written, self.score, self.slack, self.row, self.k = written, score, slack, row, k
+        self.unembedding, self.narrow = unembedding, narrow
+        self.k_max = int(k.max())
 
     def run(self) -> tuple[Tensor, Tensor]:
         """Two masks (N,): entry within the k largest, entry within the k smallest."""
-        n, device = len(self.entries.row), self.a.device
-        lists = [torch.full((len(self.a), self.k_max), -torch.inf, device=device) for _ in range(2)]
+        n, device = len(self.row), self.written.device
+        lists = [torch.full((len(self.written), self.k_max), -torch.inf, device=device) for _ in range(2)]
         alive = [torch.ones(n, dtype=torch.bool, device=device) for _ in range(2)]
         for part, seen in spread_chunks(self.unembedding.weights.shape.vocab_size):
             rows = self._rows_of(alive)
@@ -159,8 +200,8 @@ class _HeadScan:
 
     def _rows_of(self, alive: list[Tensor]) -> Tensor:
         """Source rows that still have an undecided entry."""
-        active = torch.zeros(len(self.a), dtype=torch.bool, device=self.a.device)
-        active[self.entries.row[alive[0] | alive[1]]] = True
+        active = torch.zeros(len(self.written), dtype=torch.bool, device=self.written.device)
+        active[self.row[alive[0] | alive[1]]] = True
         return active.nonzero().squeeze(-1)
 
     def _prune(self, rows: Tensor, chunk: Tensor, alive: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -178,13 +219,15 @@ class _HeadScan:
     def _chunk(self, rows: Tensor, part: slice) -> Tensor:
         """(rows, width of part) of M, through d_h columns where that is cheaper than through d."""
         u = self.unembedding.rows(part)
-        d_h, d = self.output.shape
-        if len(rows) * (d - d_h) > d_h * d:
-            return self.a[rows] @ (self.output @ u.T)
+        if self.narrow is not None:
+            a, output = self.narrow
+            d_h, d = output.shape
+            if len(rows) * (d - d_h) > d_h * d:
+                return a[rows] @ (output @ u.T)
         return self.written[rows] @ u.T
 
     def _still_inside(self, best: Tensor, sign: float) -> Tensor:
-        kth = best[self.entries.row, self.entries.k - 1]
+        kth = best[self.row, self.k - 1]
         return sign * self.score >= kth - self.slack
 
 
