@@ -285,6 +285,8 @@ def test_files_are_written_whole(tmp_path):
     assert folder.read("a/b", {"kind": "x"}) == [1]
     assert [p.name for p in path.parent.iterdir()] == ["b.json"]
     assert folder.read("a/none", {}) is None
+    (tmp_path / "plain").write_text("")
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode, "as readable as any file of the user"
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1, 2]", '{"identity": 1}', "[" * 100_000])
@@ -301,6 +303,10 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(Failure, match="Give another folder with --out"):
         write_whole(tmp_path / "file" / "below" / "a.json", b"")
+    (tmp_path / "a.json").mkdir()
+    with pytest.raises(Failure, match="cannot be written"):
+        write_whole(tmp_path / "a.json", b"")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "file"], "nothing half-written stays"
 
 
 def test_identities_that_are_no_object_are_refused_clearly(tmp_path):
