@@ -24,7 +24,8 @@ from maps_engine.source_engine import HELD_BYTES, HELD_OUT
 PROBED = 0.08  # share of the vocabulary's entries that probing and testing really compute
 EFFICIENCY = 0.75
 BASE_BYTES = 450 * 2**20  # the interpreter with torch and a tokenizer
-SCRATCH_BYTES = 700 * 2**20  # blocks of M with their sorted parts
+SCRATCH_BYTES = 1000 * 2**20  # blocks of M with their sorted parts, pages of files not yet given back
+SCRATCH_ROWS = 6 * 8192  # rows of width d in float32 while tables are rounded
 SAMPLE = 512  # rows of X that are timed
 _MEASURE_SECONDS = 0.4
 
@@ -87,7 +88,8 @@ def peak_bytes(shape: ModelShape, *, names: tuple[str, ...], low: bool) -> int:
     exact = 0 if reread else 1 + sum(name == "embedding" for name in names)
     exact += sum(name != "embedding" for name in names)
     halves = 2 * len(names) if low else 0  # X and U of each representation's scan
-    return BASE_BYTES + SCRATCH_BYTES + round(table * (exact + halves / 2)) + 3 * layer
+    scratch = SCRATCH_BYTES + 4 * SCRATCH_ROWS * shape.d_model
+    return BASE_BYTES + scratch + round(table * (exact + halves / 2)) + 3 * layer
 
 
 def measure_speed(width: int, *, low: bool, device: torch.device) -> Speed:

@@ -69,9 +69,11 @@ def _connected(job: LabelJob, address: str | None) -> Any:
             got=address,
             next_step="Give --database postgresql://…",
         )
-    options: dict[str, Any] = {"logging_level": "error", "log_to_driver": False, "include_dashboard": False}
-    if address not in (None, "local"):
-        options = {"logging_level": "error", "log_to_driver": False, "address": address}
+    options: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
+    if address in (None, "local"):
+        options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    else:
+        options["address"] = address
     try:
         ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError) as error:

@@ -23,7 +23,7 @@ from maps_engine.files.tensor_source import Rows, owner_of, row_indices
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _HEADER_LIMIT = 100 * 2**20  # the format's own limit
-_KEPT_BYTES = 128 * 2**20  # pages read between two give-backs
+_KEPT_BYTES = 64 * 2**20  # pages read between two give-backs
 
 
 @dataclass(frozen=True, slots=True)

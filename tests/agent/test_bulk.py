@@ -302,6 +302,7 @@ def test_a_database_that_cannot_be_written_stops_clearly_and_is_continued(planne
     assert label(fresh, on_event=Stopping(), stop=never).state == "finished"
 
 
+@pytest.mark.slow
 def test_the_same_on_postgresql(planned, model, tmp_path, request, monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
