@@ -81,8 +81,8 @@ def show_summary(out: Console, summary: LabelSummary) -> None:
     out.print()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("layer", "named", "unclear", "failed", "supported"):
-        table.add_column(name, justify="right")
-    table.add_column("most frequent", overflow="ellipsis", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
+    table.add_column("most frequent", overflow="ellipsis", no_wrap=True, max_width=64)
     for one in summary.layers:
         cells = (one.layer, one.ok, one.unclear, one.failed, one.supported)
         table.add_row(*map(str, cells), inert(", ".join(one.operations)))

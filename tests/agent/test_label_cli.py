@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -263,6 +265,9 @@ def test_the_summary_counts_all_three(believable):
     out = io.StringIO()
     show_summary(Console(file=out, width=120), summary)
     assert f"{counts.unclear} unclear, {counts.failed} failed" in out.getvalue()
+    long = replace(summary, layers=(replace(summary.layers[0], layer=7, ok=5, operations=("long name " * 9,) * 3),))
+    show_summary(Console(file=out, width=120), long)
+    assert re.search(r"^ +7 +5 ", out.getvalue(), re.M)  # numbers stay however long the operations are
 
 
 BEFORE = RunCounts(10, 1, 1, 0, 0, 8)

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from agent.database import open_database
-from agent.exports import export_run
-from tests.believable import fill_database
+playwright_api = pytest.importorskip("playwright.sync_api")
+
+from agent.database import open_database  # noqa: E402
+from agent.exports import export_run  # noqa: E402
+from tests.believable import fill_database  # noqa: E402
 
 pytestmark = pytest.mark.browser
+expect = playwright_api.expect
 CHROMIUM = "/usr/bin/chromium"
 
 
@@ -27,8 +30,7 @@ def report(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as started:
+    with playwright_api.sync_playwright() as started:
         found = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield found
         found.close()
@@ -64,7 +66,7 @@ def test_no_sideways_scroll_and_everything_is_there(page):
 
 def test_search_filters_list_and_map(page):
     page.fill("#query", "capital cairo")
-    page.wait_for_function("document.getElementById('found').textContent !== '1200 of 1200 heads'")
+    expect(page.locator("#found")).not_to_have_text("1200 of 1200 heads")
     found = int(page.text_content("#found").split()[0])
     assert 0 < found < 400
     assert page.locator(".cell:not(.out)").count() == found
@@ -74,10 +76,10 @@ def test_search_filters_list_and_map(page):
 
 def test_searching_all_heads_is_fluid(page):
     page.fill("#query", "zzz")  # builds the search texts once
-    page.wait_for_function("document.getElementById('found').textContent.startsWith('0 ')")
+    expect(page.locator("#found")).to_have_text("0 of 1200 heads")
     started = time.monotonic()
     page.fill("#query", "paris")
-    page.wait_for_function("!document.getElementById('found').textContent.startsWith('0 ')")
+    expect(page.locator("#found")).not_to_have_text("0 of 1200 heads")
     assert time.monotonic() - started < 2
 
 
