@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.model]
 HEADS = ("--layers", "20-25", "--heads", "0-1", "--heads-at-once", "2", "--describer", "lexical")
 SETTINGS = (*HEADS, "--source", "embedding")
 KILLS = 20
+TOOK: list[float] = []  # seconds of the undisturbed run
 COMMAND = [sys.executable, "-c", "from agent.label_cli import label_heads_main; label_heads_main()"]
 
 
@@ -40,9 +41,11 @@ def table(database):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     database = tmp_path_factory.mktemp("plain") / "r.sqlite"
+    started = time.monotonic()
     process = start(database)
     _, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
+    TOOK.append(time.monotonic() - started)
     return table(database)[1]
 
 
@@ -50,7 +53,7 @@ def test_killed_at_random_moments_the_table_is_the_undisturbed_one(tmp_path, und
     database, chance, seen = tmp_path / "r.sqlite", random.Random(6), []
     for _ in range(KILLS):
         process = start(database)
-        time.sleep(chance.uniform(1.0, 18.0))
+        time.sleep(chance.uniform(0.05, 0.95) * TOOK[0])
         process.send_signal(signal.SIGKILL)
         process.communicate()
         seen.append(len(table(database)[1]) if database.exists() else 0)
