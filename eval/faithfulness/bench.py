@@ -96,3 +96,14 @@ class Bench:
             "peak_memory_mib": round(peak),
             "peak_gpu_memory_mib": round(on_gpu),
         }
+
+
+def added_cost(cost: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """The cost of a run that went on where an earlier one had stopped: seconds add up, memory is the larger."""
+    whole = dict(cost)
+    for part in ("seconds", "processor_seconds"):
+        stages = {**before[part], **cost[part]}
+        whole[part] = {name: round(before[part].get(name, 0) + cost[part].get(name, 0), 1) for name in stages}
+    for part in ("peak_memory_mib", "peak_gpu_memory_mib"):
+        whole[part] = max(cost[part], before[part])
+    return whole

@@ -77,16 +77,20 @@ class Run:
 
     def finish(self, kind: str, result: dict[str, Any], *, as_json: bool) -> None:
         """Store the table for the report and print it."""
+        from eval.faithfulness.bench import added_cost
         from eval.faithfulness.report_text import table_text
 
-        checkpoint = self.bench.checkpoint
+        checkpoint, cost, identity = self.bench.checkpoint, self.bench.cost(), self.bench.running_identity(kind)
+        before = self.bench.folder.stored(kind)
+        if before is not None and before["identity"] == identity:
+            cost = added_cost(cost, before["result"]["cost"])
         whole: dict[str, Any] = {
             "model": checkpoint.name,
             "fingerprint": checkpoint.fingerprint,
             "dtype": self.bench.dtype,
         }
-        whole |= {"max_pairs": self.limits.max_pairs, "cost": self.bench.cost(), **result}
-        written = self.bench.folder.write(kind, self.bench.running_identity(kind), whole)
+        whole |= {"max_pairs": self.limits.max_pairs, "cost": cost, **result}
+        written = self.bench.folder.write(kind, identity, whole)
         if as_json:
             echo_json(whole)
         else:

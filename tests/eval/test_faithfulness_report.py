@@ -228,6 +228,13 @@ def test_json_is_the_stored_table(place):
     assert {one["name"] for one in shown["relations"]} == {"step-1", "step-2"}
 
 
+def test_a_resumed_run_tells_the_cost_of_both(place):
+    first = json.loads(experiment(place, "correlation", "--json").stdout)["cost"]
+    second = json.loads(experiment(place, "correlation", "--json").stdout)["cost"]
+    assert second["seconds"]["forward passes"] == first["seconds"]["forward passes"]
+    assert second["peak_memory_mib"] >= first["peak_memory_mib"]
+
+
 def test_causal_without_prompts_for_its_operations_is_empty_and_says_so(place):
     result = experiment(place, "causal", "--json")
     assert result.exit_code == 0, result.output
