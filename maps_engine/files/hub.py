@@ -74,5 +74,5 @@ def _unknown(model: str, revision: str | None, reason: str) -> UnknownModel:
     return UnknownModel(
         "this hub model cannot be had",
         got=f"{model}" + (f" at revision {revision}" if revision else "") + f" ({reason})",
-        next_step="Check the name and the connection, or give --model a local folder, a GGUF file or the built-in smollm2-135m.",
+        next_step="Check name and connection, or give a local folder, a GGUF file or the built-in smollm2-135m.",
     )

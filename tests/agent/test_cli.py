@@ -13,9 +13,9 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from agent.cli import _app
-from maps_engine.cli_support import echo_json, fail, inert, one_line_errors, token_text
 from agent.head_page import show_page
 from agent.results import Claim, HeadDescription, HeadReport, PairTest, Retrieved, RowTest, TestResult
+from maps_engine.cli_support import echo_json, fail, inert, one_line_errors, token_text
 from maps_engine.errors import CacheUnusable, OutOfRange
 from maps_engine.results import SourceChoice, SourceEvidence
 from tests.agent.mappings import HOSTILE, mapping, noise_rows, row
