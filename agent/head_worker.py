@@ -22,7 +22,8 @@ from agent.description_test import PairProposer, PlannedTest, finish_test, plan_
 from agent.errors import DatabaseUnusable
 from agent.label_job import LabelJob
 from agent.pair_cache import PairCachingEngine
-from agent.run_store import HeadKey, claim_heads, counts, release_claims, renew_claims, store_result
+from agent.results import HeadReport
+from agent.run_store import HeadKey, claim_heads, counts, release_claims, renew_claims, store_results
 from agent.run_workers import keep_reply, kept_replies, release_dead, worker_name
 from agent.token_usage import NO_USAGE, Usage
 from maps_engine.relations import PairSet
@@ -134,8 +135,8 @@ class HeadWorker:
         plans = [self._plan(one) for one in described]
         if isinstance(engine, PairCachingEngine):
             engine.prepare(_by_source(plans))
-        for one, plan in zip(described, plans, strict=True):
-            self._store(replace(one, report=replace(one.report, test=finish_test(plan, engine))))
+        tested = [replace(one.report, test=finish_test(p, engine)) for one, p in zip(described, plans, strict=True)]
+        self._store(tested, [one.usage for one in described])
 
     def _plan(self, one: Described) -> PlannedTest:
         describer = self.session.describer
@@ -147,12 +148,16 @@ class HeadWorker:
             proposer=describer if isinstance(describer, PairProposer) else None,
         )
 
-    def _store(self, one: Described) -> None:
-        report = one.report
+    def _store(self, reports: Sequence[HeadReport], usages: Sequence[Usage]) -> None:
+        results = [(report, self._category(report)) for report in reports]
+        stored = store_results(self.database, self.job.run_id, results, worker=self.name)
+        for report, usage, kept in zip(reports, usages, stored, strict=True):
+            if kept:
+                self.on_event(HeadDone(report.mapping.layer, report.mapping.head, report.description.status, usage))
+
+    def _category(self, report: HeadReport) -> str | None:
         said = report.description
-        category = category_of(said.operation, self.session.relations) if said.status == "ok" else None
-        if store_result(self.database, self.job.run_id, report, worker=self.name, category=category):
-            self.on_event(HeadDone(report.mapping.layer, report.mapping.head, said.status, one.usage))
+        return category_of(said.operation, self.session.relations) if said.status == "ok" else None
 
     @contextmanager
     def _heartbeat(self) -> Iterator[None]:

@@ -67,7 +67,7 @@ def label_heads(
     fold_norms: Annotated[bool, typer.Option("--fold-norms", help="Fold norm gains into the map.")] = False,
     fold_biases: Annotated[bool, typer.Option("--fold-biases", help="Fold biases (and norms) into the map.")] = False,
     workers: Annotated[int, typer.Option(help="Replies of a language model in flight.")] = 8,
-    heads_at_once: Annotated[int, typer.Option(help="Heads of a batch: more share more, fewer lose less.")] = 36,
+    heads_at_once: Annotated[int, typer.Option(help="Heads of a batch: more share more, fewer lose less.")] = 144,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Describe failed heads again.")] = False,
     engine: Annotated[str, typer.Option("--engine", help="local, or ray (extra headscribe[ray]).")] = "local",
     address: Annotated[str | None, typer.Option("--address", help="Of the Ray cluster; none starts one here.")] = None,

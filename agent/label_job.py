@@ -17,7 +17,7 @@ from maps_engine.results import EngineSettings
 from prompts import load_prompts
 
 DEFAULT_WORKERS = 8  # replies of a language model in flight
-HEADS_AT_ONCE = 36  # fewer lose less when killed, more share more passes
+HEADS_AT_ONCE = 144  # each batch costs a pass over the model to test it; a language model's replies are kept anyway
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from agent.head_worker import Event, HeadDone
+from agent.head_worker import Event, HeadDone, Stage
 from agent.run_store import RunCounts
 from agent.token_usage import NO_USAGE, Usage
 from maps_engine.cli_support import error_console, inert
@@ -107,6 +107,7 @@ class _Lines:
     def __call__(self, event: Event) -> None:
         self._tally.add(event)
         now = self._tally.clock()
-        if isinstance(event, HeadDone) and now - self._last >= LINE_EVERY:
+        # heads are recorded batch by batch: a line amid a batch's results would misjudge the rate
+        if isinstance(event, Stage) and now - self._last >= LINE_EVERY:
             self._last = now
-            self._err.print(inert(self._tally.line()))
+            self._err.print(inert(f"{self._tally.line()}; {event.text}"))

@@ -244,15 +244,33 @@ def store_result(
     With `worker`, False (and nothing stored) when that worker no longer holds the claim: another one took the
     head over after the lease ran out. Without `worker`, the result replaces what is there.
     """
+    return store_results(engine, run_id, [(report, category)], worker=worker, now=now)[0]
+
+
+def store_results(
+    engine: Engine,
+    run_id: int,
+    results: Sequence[tuple[HeadReport, str | None]],
+    *,
+    worker: str | None = None,
+    now: float | None = None,
+) -> list[bool]:
+    """`store_result` for several reports with their categories in one transaction: all that are still held, or none."""
     when = time.time() if now is None else now
     with writing(engine) as session:
-        record = _head(session, run_id, report.mapping.layer, report.mapping.head)
-        if worker is not None and (record.state != "claimed" or record.claimed_by != worker):
-            return False
-        put_mapping(session, record, report.mapping)
-        put_description(session, record, report, category=category, when=when)
-        record.state, record.claimed_by, record.claim_expires = "done", None, None
-        return True
+        return [_put_result(session, run_id, report, category, worker, when) for report, category in results]
+
+
+def _put_result(
+    session: Session, run_id: int, report: HeadReport, category: str | None, worker: str | None, when: float
+) -> bool:
+    record = _head(session, run_id, report.mapping.layer, report.mapping.head)
+    if worker is not None and (record.state != "claimed" or record.claimed_by != worker):
+        return False
+    put_mapping(session, record, report.mapping)
+    put_description(session, record, report, category=category, when=when)
+    record.state, record.claimed_by, record.claim_expires = "done", None, None
+    return True
 
 
 def retry_heads(engine: Engine, run_id: int, *, statuses: Sequence[str] = ("failed",)) -> int:
