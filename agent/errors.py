@@ -11,6 +11,8 @@ Failure
 ├── StoreBusy              another process owns the store's folder
 ├── DatabaseUnusable       locked, lost, full, unreadable, or its driver is missing
 ├── DescriberDown          many descriptions in a row failed
+├── ModelFault             a language model gave no usable answer; `kind` says how
+├── BudgetSpent            the tokens or the money allowed for language models are used up
 ├── WorkerLost             a worker process died again and again
 ├── ExtraMissing           an optional part is not installed
 └── ExportFailed           a file cannot be written
@@ -55,6 +57,20 @@ class DatabaseUnusable(Failure):
 
 class DescriberDown(Failure):
     """Many descriptions in a row failed: the describer is not to be had."""
+
+
+class ModelFault(Failure):
+    """No usable answer after the retries that its kind allows: one question failed, not the run."""
+
+    def __init__(self, kind: str, reason: str, *, raw: str = "") -> None:
+        super().__init__(reason)
+        self.kind = kind  # "rate limit" | "server" | "timeout" | "connection" | "refusal" | "empty" | "cut off" | …
+        self.reason = reason
+        self.raw = raw  # the reply as it came, where there was one
+
+
+class BudgetSpent(Failure):
+    """The tokens or the money allowed for language models are used up; what is done is kept."""
 
 
 class WorkerLost(Failure):

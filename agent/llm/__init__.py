@@ -1,0 +1,1 @@
+"""Language models behind one door: providers, limits, retries, replies kept on disk, tool calls, validated answers."""

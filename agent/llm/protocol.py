@@ -1,0 +1,71 @@
+"""What the agent asks of a language model, whoever serves it.
+
+One question is one conversation: the model may call tools first (natively, or by an action in its JSON where the
+endpoint knows no tools), then gives an answer that is validated against a pydantic model. How the endpoint is made to
+answer in that form is the business of the implementation, not of the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+from pydantic import BaseModel
+
+from agent.token_usage import NO_USAGE, Usage
+
+Answer = TypeVar("Answer", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """Something the model may call while it thinks. `run` takes validated `arguments` and answers in plain text."""
+
+    name: str
+    description: str
+    arguments: type[BaseModel]
+    run: Callable[[Any], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation, as it is shown in a transcript. `tool` names the tool called or answering."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    text: str
+    tool: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply(Generic[Answer]):
+    """A validated answer with all that led to it."""
+
+    answer: Answer
+    raw: str  # the text that was validated
+    messages: tuple[Message, ...] = ()
+    usage: Usage = NO_USAGE
+    requests: int = 0  # sent to the endpoint for it; 0 when the reply was kept from before
+
+
+class LanguageModel(Protocol):
+    """A model that answers in a given form. Safe to use from several threads."""
+
+    @property
+    def name(self) -> str:
+        """As given on the command line, for example `openai:gpt-4o`."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """All that can change its answers besides the question; never a key."""
+
+    def ask(
+        self,
+        prompt: str,
+        answer: type[Answer],
+        *,
+        system: str = "",
+        tools: Sequence[Tool] = (),
+        max_tool_calls: int = 4,
+    ) -> Reply[Answer]:
+        """The model's validated answer. Raises ModelFault (one question failed) or BudgetSpent (the run must stop)."""
