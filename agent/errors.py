@@ -12,6 +12,7 @@ Failure
 ├── DatabaseUnusable       locked, lost, full, unreadable, or its driver is missing
 ├── DescriberDown          many descriptions in a row failed
 ├── ModelFault             a language model gave no usable answer; `kind` says how
+├── ModelDown              a language model takes no question at all: wrong key, no such model, no quota left
 ├── BudgetSpent            the tokens or the money allowed for language models are used up
 ├── WorkerLost             a worker process died again and again
 ├── ExtraMissing           an optional part is not installed
@@ -67,6 +68,22 @@ class ModelFault(Failure):
         self.kind = kind  # "rate limit" | "server" | "timeout" | "connection" | "refusal" | "empty" | "cut off" | …
         self.reason = reason
         self.raw = raw  # the reply as it came, where there was one
+
+
+class ModelDown(Failure):
+    """No question would fare better (wrong key, no such model, no quota left): the run must stop."""
+
+    def __init__(self, what: str, reason: str, *, kind: str) -> None:
+        super().__init__(what, got=reason, next_step=_NEXT_STEPS.get(kind, _NEXT_STEPS[""]))
+        self.kind = kind  # "key" | "forbidden" | "not found" | "no quota"
+
+
+_NEXT_STEPS = {
+    "key": "See to the key in the environment, OPENAI_API_KEY or the provider's own.",
+    "not found": "See to the model's name and to the address, OPENAI_BASE_URL or the provider's own.",
+    "no quota": "See to the account at the provider; what is done is kept.",
+    "": "See to what the key is allowed to use.",
+}
 
 
 class BudgetSpent(Failure):

@@ -1,8 +1,10 @@
-"""Tokens that a language model took for one description, counted by LangChain's own callback."""
+"""Tokens that language models took, counted request by request wherever they are asked."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -11,13 +13,19 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens read and written by language models; zero where none is used or the endpoint does not say."""
+    """Tokens read and written by language models; zero where none was asked."""
 
     read: int = 0
     written: int = 0
+    estimated: int = 0  # requests among them whose tokens were not reported: those are guessed from lengths
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(self.read + other.read, self.written + other.written)
+        return Usage(self.read + other.read, self.written + other.written, self.estimated + other.estimated)
+
+    @property
+    def tokens(self) -> int:
+        """Read and written together."""
+        return self.read + self.written
 
     def cost(self, price: tuple[float, float] | None) -> float | None:
         """In the unit of `price` (for a million tokens read, and written); None where no price is known."""
@@ -27,11 +35,30 @@ class Usage:
 NO_USAGE = Usage()
 
 
-def metered(work: Callable[[], Result]) -> tuple[Result, Usage]:
-    """The result of `work` with the tokens of every LangChain call in it, this thread's only."""
-    from langchain_core.callbacks import get_usage_metadata_callback
+class _Meter:
+    def __init__(self) -> None:
+        self.usage, self._lock = NO_USAGE, threading.Lock()
 
-    with get_usage_metadata_callback() as counted:
-        result = work()
-    models = counted.usage_metadata.values()
-    return result, Usage(sum(m["input_tokens"] for m in models), sum(m["output_tokens"] for m in models))
+    def add(self, usage: Usage) -> None:
+        with self._lock:
+            self.usage += usage
+
+
+_meter: ContextVar[_Meter | None] = ContextVar("meter", default=None)
+
+
+def count(usage: Usage) -> None:
+    """Add one request's tokens to the meter that runs, if one does."""
+    meter = _meter.get()
+    if meter is not None:
+        meter.add(usage)
+
+
+def metered(work: Callable[[], Result]) -> tuple[Result, Usage]:
+    """The result of `work` with the tokens of every request in it, this thread's and those of copied contexts."""
+    meter = _Meter()
+    token = _meter.set(meter)
+    try:
+        return work(), meter.usage
+    finally:
+        _meter.reset(token)

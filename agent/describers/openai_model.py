@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from agent.describers.prompting import PROMPT, BadReply, describe_prompt, first_object, parse_reply, reply_schema
 from agent.errors import UnknownDescriber
 from agent.results import Evidence, HeadDescription
+from agent.token_usage import NO_USAGE, Usage, count
 from prompts import load_prompts
 
 if TYPE_CHECKING:
@@ -131,7 +132,10 @@ class OpenAIDescriber:
         waits = 0
         while True:
             try:
-                return _text_of(self._invoke(prompt, mode, schema))
+                message = self._invoke(prompt, mode, schema)
+                said = message.usage_metadata
+                count(Usage(said["input_tokens"], said["output_tokens"]) if said else NO_USAGE)
+                return _text_of(message)
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
                 raise _ModeRefused(_short(error)) from error
             except (openai.RateLimitError, openai.InternalServerError, openai.APIConnectionError) as error:

@@ -67,5 +67,9 @@ class LanguageModel(Protocol):
         system: str = "",
         tools: Sequence[Tool] = (),
         max_tool_calls: int = 4,
+        about: str = "",
     ) -> Reply[Answer]:
-        """The model's validated answer. Raises ModelFault (one question failed) or BudgetSpent (the run must stop)."""
+        """The model's validated answer; `about` names the question in the log, such as "head 3.4".
+
+        Raises ModelFault (one question failed), ModelDown or BudgetSpent (the run must stop).
+        """
