@@ -1,9 +1,12 @@
 """The store of known operations: Chroma, one vector a mapping, retrieval of operations alike.
 
-Two collections: `catalogue`, rebuilt whenever the catalogue's content changes, and `added`, which only people
-change. Each remembers its embedder; another one is refused. An embedded store is owned by one process at a time
-(two writers on one folder lose data silently), so it is opened under a lock file and closed after use. With a Chroma
-server there is no lock: ids and contents are determined by the catalogue, so writers of the same catalogue agree.
+Two collections: `catalogue`, brought up to date whenever the catalogue's content changes, and `added`, which only
+people change. Each remembers its embedder; another one is refused until the store is rebuilt for it. Whatever a
+killed process left half done is seen at the next opening: a catalogue without its done mark is written again, and
+an added collection that was being moved to another embedder is either still the old one or complete.
+
+On a server several processes may write at once: ids are the operations' names, and nothing is read, changed and
+written back, so that writers of different operations cannot undo each other.
 """
 
 from __future__ import annotations
@@ -13,13 +16,13 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
-from agent.errors import OtherEmbedder, StoreBusy, StoreUnusable, UnknownOperation
+from agent.chroma_places import URL_VARIABLE, embedded_client, one_store_error, server_client
+from agent.errors import OtherEmbedder, UnknownOperation
 from agent.mapping_embedding import MappingEmbedder, Pairs
+from agent.operation import KnownOperation, same_name
 from agent.results import Retrieved
 from maps_engine.folders import data_folder
 from maps_engine.relation_catalogue import Relation
@@ -31,40 +34,33 @@ if TYPE_CHECKING:
 
 CATALOGUE: Final = "headscribe-catalogue"
 ADDED: Final = "headscribe-added"
-MAX_PAIRS: Final = 60  # of a relation, spread over its list: enough for a stable vector
+MOVING: Final = "headscribe-added-moving"  # the added operations under a new embedder, until it takes ADDED's place
 SHOWN_EXAMPLES: Final = 4
 LOCK_SECONDS: Final = 60.0
-URL_VARIABLE: Final = "HEADSCRIBE_CHROMA_URL"
-
-
-@dataclass(frozen=True, slots=True)
-class KnownOperation:
-    """A named operation with example mappings."""
-
-    name: str
-    description: str
-    examples: tuple[tuple[str, tuple[str, ...]], ...]
-    origin: str = "added"  # "catalogue" | "added"
-
-    @classmethod
-    def of(cls, relation: Relation) -> KnownOperation:
-        """A relation of the catalogue as an operation, with at most 60 of its pairs."""
-        step = max(1, -(-len(relation.pairs) // MAX_PAIRS))
-        return cls(relation.name, relation.description, relation.pairs[::step], "catalogue")
+WRITTEN_AT_ONCE: Final = 200
 
 
 class KnownOperationStore:
     """Opened by `open_store`; see there."""
 
     def __init__(
-        self, client: ClientAPI, embedder: MappingEmbedder, relations: Sequence[Relation], *, place: str
+        self,
+        client: ClientAPI,
+        embedder: MappingEmbedder,
+        relations: Sequence[Relation],
+        *,
+        place: str,
+        change_embedder: bool = False,
     ) -> None:
         self._client = client
         self._embedder = embedder
         self._place = place
         self._catalogue = tuple(KnownOperation.of(relation) for relation in relations if relation.pairs)
         self._version = _content_hash(self._catalogue)
-        with _mapped(place):
+        with one_store_error(place):
+            self._finish_move()
+            if change_embedder:
+                self._change_embedder()
             self._added = self._collection(ADDED)
             self._built_in = self._ready_catalogue()
 
@@ -78,7 +74,7 @@ class KnownOperationStore:
         if not vector.any():
             return ()
         found: list[Retrieved] = []
-        with _mapped(self._place):
+        with one_store_error(self._place):
             for collection in (self._built_in, self._added):
                 size = collection.count()
                 if size:
@@ -89,21 +85,29 @@ class KnownOperationStore:
 
     def list(self) -> tuple[KnownOperation, ...]:
         """Every operation in the store, catalogue first, by name."""
-        with _mapped(self._place):
+        with one_store_error(self._place):
             return tuple(one for c in (self._built_in, self._added) for one in _operations(c))
 
-    def add(self, operation: KnownOperation) -> None:
-        """Keep an operation beside the catalogue; the same name replaces what was added before."""
-        if not operation.name.strip() or not operation.examples:
-            raise UnknownOperation("an operation needs a name and example pairs", got=repr(operation.name))
-        if any(operation.name == one.name for one in self._catalogue):
-            raise UnknownOperation("the catalogue has an operation of this name", got=operation.name)
-        with _mapped(self._place):
-            self._write(self._added, [operation])
+    def in_catalogue(self, name: str) -> bool:
+        """Whether the catalogue has an operation of this name, however its words are joined."""
+        return any(same_name(name, one.name) for one in self._catalogue)
+
+    def add(self, *operations: KnownOperation) -> None:
+        """Keep operations beside the catalogue; the same name replaces what was added before.
+
+        When it returns they are stored, whatever happens to the process. Raises UnknownOperation.
+        """
+        for one in operations:
+            if not one.name.strip() or not one.examples:
+                raise UnknownOperation("an operation needs a name and example pairs", got=repr(one.name))
+            if self.in_catalogue(one.name):
+                raise UnknownOperation("the catalogue has an operation of this name", got=one.name)
+        with one_store_error(self._place):
+            self._write(self._added, operations)
 
     def remove(self, name: str) -> None:
         """Drop an added operation; those of the catalogue stay."""
-        with _mapped(self._place):
+        with one_store_error(self._place):
             found = self._added.get(ids=[name])["ids"]
             if found:
                 self._added.delete(ids=[name])
@@ -112,14 +116,19 @@ class KnownOperationStore:
 
     def rebuild(self) -> None:
         """Embed everything anew: the catalogue from its pairs, added operations from their stored examples."""
-        with _mapped(self._place):
-            kept = _operations(self._added)
-            self._client.delete_collection(CATALOGUE)
+        with one_store_error(self._place):
+            self._built_in.modify(metadata={"embedder": self._embedder.name})
             self._built_in = self._ready_catalogue()
-            self._write(self._added, kept)
+            done: dict[str, KnownOperation] = {}
+            while changed := [one for one in _operations(self._added) if done.get(one.name) != one]:
+                # Vectors only: a text that another process changed meanwhile stays, and is seen in the next round.
+                for some in _batches(changed):
+                    vectors = self._embedder.embed_many([one.examples for one in some])
+                    self._added.update(ids=[one.name for one in some], embeddings=list(vectors))
+                done |= {one.name: one for one in changed}
 
     def _ready_catalogue(self) -> Collection:
-        """The catalogue's collection, built when it is new, half-built or of another content."""
+        """The catalogue's collection, written when it is new, half-written or of another content."""
         collection = self._collection(CATALOGUE)
         if (collection.metadata or {}).get("complete") == self._version:
             return collection
@@ -132,6 +141,37 @@ class KnownOperationStore:
         collection.modify(metadata={"embedder": self._embedder.name, "complete": self._version})
         return collection
 
+    def _change_embedder(self) -> None:
+        """Move the added operations to this embedder; the old ones go when the new ones are complete."""
+        if (old := self._existing(CATALOGUE)) and _embedder_of(old) != self._embedder.name:
+            self._client.delete_collection(CATALOGUE)
+        old = self._existing(ADDED)
+        if old is None or _embedder_of(old) == self._embedder.name:
+            return
+        if self._existing(MOVING):
+            self._client.delete_collection(MOVING)
+        new = self._collection(MOVING)
+        self._write(new, _operations(old))
+        new.modify(metadata={"embedder": self._embedder.name, "complete": "yes"})
+        self._client.delete_collection(ADDED)
+        self._finish_move()
+
+    def _finish_move(self) -> None:
+        """Give complete moved operations their name, where the process that moved them was killed before it did."""
+        if self._existing(ADDED) is not None:
+            return
+        moved = self._existing(MOVING)
+        if moved is not None and (moved.metadata or {}).get("complete"):
+            moved.modify(name=ADDED)
+
+    def _existing(self, name: str) -> Collection | None:
+        from chromadb.errors import NotFoundError
+
+        try:
+            return self._client.get_collection(name, embedding_function=None)
+        except NotFoundError:
+            return None
+
     def _collection(self, name: str) -> Collection:
         collection = self._client.get_or_create_collection(
             name,
@@ -139,28 +179,27 @@ class KnownOperationStore:
             embedding_function=None,
             configuration={"hnsw": {"space": "cosine"}},
         )
-        made_with = (collection.metadata or {}).get("embedder")
+        made_with = _embedder_of(collection)
         if made_with != self._embedder.name:
             raise OtherEmbedder(
                 f"the store of known operations ({name}) was built with another embedder",
                 got=made_with or "none recorded",
                 expected=self._embedder.name,
-                next_step="Use another data folder (HEADSCRIBE_DATA) or remove the old store.",
+                next_step="`known-operations rebuild` embeds it anew.",
             )
         return collection
 
     def _write(self, collection: Collection, operations: Sequence[KnownOperation]) -> None:
-        if not operations:
-            return
-        vectors = self._embedder.embed_many([one.examples for one in operations])
-        collection.upsert(
-            ids=[one.name for one in operations],
-            embeddings=list(vectors),
-            documents=[one.description for one in operations],
-            metadatas=[
-                {"origin": one.origin, "examples": json.dumps(one.examples, ensure_ascii=False)} for one in operations
-            ],
-        )
+        for some in _batches(operations):
+            vectors = self._embedder.embed_many([one.examples for one in some])
+            collection.upsert(
+                ids=[one.name for one in some],
+                embeddings=list(vectors),
+                documents=[one.description for one in some],
+                metadatas=[
+                    {"origin": one.origin, "examples": json.dumps(one.examples, ensure_ascii=False)} for one in some
+                ],
+            )
 
 
 @contextmanager
@@ -171,96 +210,29 @@ def open_store(
     folder: Path | None = None,
     url: str | None = None,
     lock_seconds: float = LOCK_SECONDS,
+    change_embedder: bool = False,
 ) -> Iterator[KnownOperationStore]:
     """The store in `folder` (default: the data folder), or on the Chroma server at `url` or HEADSCRIBE_CHROMA_URL.
 
-    Raises StoreBusy (another process owns the folder), StoreUnusable, OtherEmbedder.
+    `change_embedder` moves a store of another embedder to this one instead of refusing it; on a server nobody else
+    should write meanwhile. Raises StoreBusy (another process owns the folder), StoreUnusable, OtherEmbedder.
     """
     address = url or (None if folder else os.environ.get(URL_VARIABLE)) or None
-    if address:
-        yield KnownOperationStore(_server(address), embedder, relations, place=address)
-        return
     place = folder or data_folder() / "chroma"
-    with _owned(place, lock_seconds):
-        client = _embedded(place)
-        try:
-            yield KnownOperationStore(client, embedder, relations, place=str(place))
-        finally:
-            client.close()  # type: ignore[attr-defined]  # of every client, though not of its interface
+    with server_client(address) if address else embedded_client(place, lock_seconds=lock_seconds) as client:
+        yield KnownOperationStore(
+            client, embedder, relations, place=address or str(place), change_embedder=change_embedder
+        )
 
 
-@contextmanager
-def _owned(folder: Path, seconds: float) -> Iterator[None]:
-    """Own the folder's lock file; released by the system when the process dies."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(folder / "owner.lock")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=seconds)
-    except Timeout as error:
-        raise StoreBusy(
-            "another process owns the store of known operations",
-            got=str(folder),
-            next_step=f"Wait for it, or run a Chroma server and set {URL_VARIABLE}.",
-        ) from error
-    except OSError as error:
-        raise StoreUnusable(
-            "the folder of known operations cannot be written",
-            got=f"{folder}: {error.strerror}",
-            next_step="Set HEADSCRIBE_DATA to a writable folder.",
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
+def _embedder_of(collection: Collection) -> str | None:
+    made_with = (collection.metadata or {}).get("embedder")
+    return None if made_with is None else str(made_with)
 
 
-@contextmanager
-def _mapped(place: str) -> Iterator[None]:
-    """Chroma's, SQLite's and the connection's own errors as one clear StoreUnusable."""
-    import sqlite3
-
-    import httpx
-    from chromadb.errors import ChromaError
-
-    try:
-        yield
-    except (ChromaError, sqlite3.Error, httpx.HTTPError, OSError) as error:
-        raise StoreUnusable(
-            "the store of known operations does not work",
-            got=f"{type(error).__name__}: {error} at {place}",
-            next_step="Check that the server runs, or move the folder away and let it be built again.",
-        ) from error
-
-
-def _embedded(folder: Path) -> ClientAPI:
-    import chromadb
-    from chromadb.config import Settings
-
-    with _mapped(str(folder)):
-        return chromadb.PersistentClient(path=str(folder), settings=Settings(anonymized_telemetry=False))
-
-
-def _server(url: str) -> ClientAPI:
-    import chromadb
-    from chromadb.config import Settings
-
-    parts = urlsplit(url if "//" in url else f"http://{url}")
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise StoreUnusable("this is no address of a Chroma server", got=url, expected="http://host:port")
-    try:
-        with _mapped(url):
-            return chromadb.HttpClient(
-                host=parts.hostname,
-                port=parts.port or (443 if parts.scheme == "https" else 8000),
-                ssl=parts.scheme == "https",
-                settings=Settings(anonymized_telemetry=False),
-            )
-    except ValueError as error:  # what chromadb raises when nobody answers
-        raise StoreUnusable(
-            "the Chroma server cannot be reached", got=url, next_step=f"Start it or unset {URL_VARIABLE}."
-        ) from error
+def _batches(operations: Sequence[KnownOperation]) -> Iterator[Sequence[KnownOperation]]:
+    for start in range(0, len(operations), WRITTEN_AT_ONCE):
+        yield operations[start : start + WRITTEN_AT_ONCE]
 
 
 def _operations(collection: Collection) -> list[KnownOperation]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine, delete, select
+from sqlalchemy import Engine, Select, delete, select
 from sqlalchemy.orm import Session, joinedload, undefer
 
 from agent.database import reading, writing
@@ -91,6 +91,23 @@ def export_rows(engine: Engine, run_id: int, *, with_mappings: bool = True) -> I
     held_out_rows, claims, retrieved, raw_reply, provenance.
     """
     summary = show_run(engine, run_id)
+    with reading(engine) as session:
+        for head in session.scalars(_done_heads(run_id, with_mappings).execution_options(yield_per=100)):
+            yield _export_row(summary, head, with_mappings)
+
+
+def export_head(engine: Engine, run_id: int, layer: int, head: int) -> dict[str, Any]:
+    """One head as `export_rows` gives it, with mappings. Raises UnknownRun."""
+    summary = show_run(engine, run_id)
+    query = _done_heads(run_id, True).where(HeadRecord.layer == layer, HeadRecord.head == head)
+    with reading(engine) as session:
+        found = session.scalar(query)
+        if found is None:
+            raise UnknownRun("the run has no result for this head", got=f"run {run_id}, layer {layer}, head {head}")
+        return _export_row(summary, found, True)
+
+
+def _done_heads(run_id: int, with_mappings: bool) -> Select[HeadRecord]:
     query = (
         select(HeadRecord)
         .join(HeadRecord.description)
@@ -98,12 +115,8 @@ def export_rows(engine: Engine, run_id: int, *, with_mappings: bool = True) -> I
         .where(HeadRecord.run_id == run_id, HeadRecord.state == "done")
         .order_by(HeadRecord.layer, HeadRecord.head)
     )
-    if with_mappings:
-        columns = (HeadRecord.rows, HeadRecord.suppressed_rows, HeadRecord.held_out_rows)
-        query = query.options(*(undefer(column) for column in columns))
-    with reading(engine) as session:
-        for head in session.scalars(query.execution_options(yield_per=100)):
-            yield _export_row(summary, head, with_mappings)
+    columns = (HeadRecord.rows, HeadRecord.suppressed_rows, HeadRecord.held_out_rows)
+    return query.options(*(undefer(column) for column in columns)) if with_mappings else query
 
 
 def _export_row(summary: RunSummary, head: HeadRecord, with_mappings: bool) -> dict[str, Any]:

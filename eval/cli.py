@@ -6,6 +6,7 @@ Heavy imports stay inside the handlers, so that --help is instant.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -275,6 +276,10 @@ def approve(
     study: StudyId,
     min_raters: Annotated[int, typer.Option(help="At least so many must have judged it.", min=1)] = 2,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be added.")] = False,
+    store_url: Annotated[
+        str | None,
+        typer.Option("--store-url", help="Chroma server instead of the data folder.", envvar="HEADSCRIBE_CHROMA_URL"),
+    ] = None,
     database: Database = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -282,20 +287,22 @@ def approve(
     """Hand descriptions that people call plausible to the store of known operations."""
     quiet_libraries()
     with one_line_errors(debug=debug):
+        from agent.known_additions import add_operations, open_known_operations
         from eval.rating import verdicts
 
         engine = _engine(database)
         found = verdicts.approved_descriptions(engine, study, min_raters=min_raters)
+        in_catalogue: tuple[str, ...] = ()
         if not dry_run and found:
-            from eval.rating.known_operations import adder
-
-            with adder() as add:
-                verdicts.approve(engine, study, add, min_raters=min_raters)
+            with open_known_operations(url=store_url) as store:
+                add = functools.partial(add_operations, store)
+                in_catalogue = verdicts.approve(engine, study, add, min_raters=min_raters).in_catalogue
         if as_json:
-            echo_json([dataclasses.asdict(a) for a in found])
+            echo_json([{"known": a.operation.name in in_catalogue} | dataclasses.asdict(a) for a in found])
             return
         for a in found:
-            console().print(inert(f"{'would add' if dry_run else 'added'}  {a.operation}: {a.description}"))
+            done = "would add" if dry_run else "in the catalogue" if a.operation.name in in_catalogue else "added"
+            console().print(inert(f"{done}  {a.operation.name}: {a.operation.description}"))
 
 
 @_rate.command("backup")

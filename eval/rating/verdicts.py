@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Engine, select
 
 from agent.database import writing
+from agent.known_additions import Additions, operation_of_head
+from agent.operation import KnownOperation
 from agent.records import storable
 from eval.agreement import majority
 from eval.errors import BadAnswer, BadStudy
@@ -22,16 +24,13 @@ VERDICTS = ("yes", "partly", "no")
 
 @dataclass(frozen=True)
 class Approved:
-    """A description that most raters (or the lead) call plausible, with examples from its rows."""
+    """A description that most raters (or the lead) call plausible, as an operation with its rows as examples."""
 
-    operation: str
-    description: str
-    examples: tuple[tuple[str, str], ...]
-    category: str
-    origin: dict[str, object]
+    operation: KnownOperation
+    origin: dict[str, object]  # of the rated item: model, run, layer, head…
 
 
-Add = Callable[[Approved], None]
+Add = Callable[[Sequence[KnownOperation]], Additions]
 
 
 def adjudicate(engine: Engine, study_id: int, public_id: str, *, verdict: str, note: str, by: str) -> None:
@@ -58,7 +57,7 @@ def approved_descriptions(engine: Engine, study_id: int, *, min_raters: int = 2)
             by_item[rating.item].append(rating)
     verdicts = adjudications(engine, study_id)
     return [
-        _approved(answers[0])
+        _approved(study_id, answers[0])
         for item, answers in by_item.items()
         if (verdicts[item].verdict == "yes" if item in verdicts else _liked(answers, min_raters))
     ]
@@ -69,24 +68,24 @@ def _liked(answers: list[FinalRating], min_raters: int) -> bool:
     return len(values) >= min_raters and majority(values) is True
 
 
-def _approved(rating: FinalRating) -> Approved:
-    text = rating.content["description"]
-    rows = rating.content["rows"][:10]
-    examples = tuple((r["source"].strip(), r["targets"][0].strip()) for r in rows if r["targets"])
-    return Approved(
-        operation=str(rating.origin.get("operation") or text["observed_pattern"]),
-        description=f"{text['input_strings']} {text['observed_pattern']}".strip(),
-        examples=examples,
-        category=str(rating.origin.get("category") or ""),
-        origin=rating.origin,
+def _approved(study_id: int, rating: FinalRating) -> Approved:
+    text, origin = rating.content["description"], rating.origin
+    rows = ((row["source"], row["targets"]) for row in rating.content["rows"])
+    place = f"{origin['model']}, layer {origin['layer']}, head {origin['head']}, approved in study {study_id}"
+    operation = operation_of_head(
+        str(origin.get("operation") or text["observed_pattern"]),
+        f"{text['input_strings']} {text['observed_pattern']}",
+        rows,
+        origin=place,
     )
+    return Approved(operation, origin)
 
 
-def approve(engine: Engine, study_id: int, add: Add, *, by: str = "lead", min_raters: int = 2) -> int:
-    """Hand every approved description to `add` (the store of known operations); returns how many."""
+def approve(engine: Engine, study_id: int, add: Add, *, by: str = "lead", min_raters: int = 2) -> Additions:
+    """Hand all approved operations to `add` (`agent.known_additions.add_operations` of an open store)."""
     found = approved_descriptions(engine, study_id, min_raters=min_raters)
-    for description in found:
-        add(description)
+    done = add([one.operation for one in found])
     with writing(engine) as session:
-        add_event(session, "approved to known operations", who=by, study_id=study_id, n=len(found))
-    return len(found)
+        added, known = list(done.added), list(done.in_catalogue)
+        add_event(session, "approved to known operations", who=by, study_id=study_id, added=added, in_catalogue=known)
+    return done

@@ -12,8 +12,9 @@ import pytest
 
 from agent.describers.fields import SemanticFields
 from agent.errors import OtherEmbedder, StoreBusy, StoreUnusable, UnknownOperation
-from agent.known_operations import CATALOGUE, KnownOperation, open_store
+from agent.known_operations import CATALOGUE, open_store
 from agent.mapping_embedding import MappingEmbedder
+from agent.operation import KnownOperation
 from maps_engine.relation_catalogue import load_relations
 from tests.agent.mappings import LetterEmbedder, mapping, planted
 

@@ -22,7 +22,7 @@ from eval.rating.report_text import as_html, as_markdown, figures, write_report
 from eval.rating.slots import Screen, next_screen
 from eval.rating.store import open_studies
 from eval.rating.studies import get_study, verify
-from eval.rating.verdicts import Approved, adjudicate, approve, approved_descriptions
+from eval.rating.verdicts import adjudicate, approved_descriptions
 from tests.believable import Believable
 from tests.eval.study_help import YES, items_of, launched, launched_from_run, rater, work
 
@@ -213,9 +213,9 @@ def test_disagreements_verdicts_and_approval(rated: tuple[Engine, int]) -> None:
         adjudicate(engine, study, d.public_id, verdict="no", note="first", by="lead")
         adjudicate(engine, study, d.public_id, verdict="yes", note="looked again", by="lead")
         approved.add(str(items[d.public_id].origin))
-    got: list[Approved] = []
-    assert approve(engine, study, got.append) == len(got) == len(approved)
-    assert all(a.operation and a.examples and a.description for a in got)
+    got = approved_descriptions(engine, study)
+    assert {str(a.origin) for a in got} == approved
+    assert all(a.operation.name and a.operation.examples and a.operation.description for a in got)
     assert disagreements(engine, study)[0].verdict == "yes"
 
 
