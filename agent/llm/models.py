@@ -16,6 +16,7 @@ from agent.llm.limits import RunLimits
 from agent.llm.options import ModelOptions, checked
 from agent.llm.protocol import Answer, LanguageModel, Reply, Tool
 from agent.llm.providers import open_endpoint
+from agent.llm.reply_cache import ReplyCache, key_of
 from agent.llm.sender import Sender, Tally
 from prompts import load_prompts
 
@@ -32,8 +33,8 @@ def open_language_model(
     Raises UnknownDescriber, ExtraMissing, UserMistake.
     """
     options = checked(options or ModelOptions())
-    endpoint = open_endpoint(name, options)
-    return AskedModel(name, options, Sender(name, endpoint, limits or RunLimits.of(options), options, sleep))
+    sender = Sender(name, open_endpoint(name, options), limits or RunLimits.of(options), options, sleep)
+    return AskedModel(name, options, sender, ReplyCache(options.cache_folder) if options.use_cache else None)
 
 
 @dataclass
@@ -43,7 +44,8 @@ class AskedModel:
     name: str
     options: ModelOptions
     sender: Sender
-    _known: dict[Form, bool] = field(default_factory=dict, repr=False)
+    cache: ReplyCache | None = None
+    _known: dict[str, bool] = field(default_factory=dict, repr=False)
     _refused: set[tuple[Form, str]] = field(default_factory=set, repr=False)
     _probing: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -84,15 +86,16 @@ class AskedModel:
         for form in self._forms(bool(offered), tally):
             if (form, answer.__name__) in self._refused:
                 continue
+            exchange = _Exchange(self.sender, self.cache, tally)
             talk = Conversation(
-                lambda request: self._send(request, tally),
+                exchange.send,
                 answer,
                 form,
                 self.options.max_tokens,
                 offered,
                 max_tool_calls if offered else 0,
                 self.options.repairs,
-                next(f for f in self._forms(False, tally) if f != "tools") if form == "tools" else "text",
+                self._fallback(form, tally),
             )
             try:
                 found, raw = talk.run(prompt, system)
@@ -100,15 +103,13 @@ class AskedModel:
                 self._refused.add((form, answer.__name__))
                 refusal = str(error)
                 continue
+            exchange.keep()
             return Reply(found, raw, talk.messages, tally.usage, tally.requests)
         raise ModelFault("bad request", f"the endpoint refused the request: {refusal}")
 
     @property
     def _endpoint(self) -> ChatEndpoint:
         return self.sender.endpoint
-
-    def _send(self, request: ChatRequest, tally: Tally) -> Completion:
-        return self.sender.send(request, tally)
 
     def _forms(self, with_tools: bool, tally: Tally) -> Iterator[Form]:
         """Forms to try, the strictest first: the one that was asked for, or those that the endpoint takes."""
@@ -121,11 +122,48 @@ class AskedModel:
                 yield form
         yield "text"
 
+    def _fallback(self, form: Form, tally: Tally) -> Form:
+        """How to ask for the answer once more when a model that was offered tools talks instead."""
+        if form != "tools" or self.options.mode != "auto":
+            return "text" if form == "tools" else form
+        return next(other for other in self._forms(False, tally) if other != "tools")
+
     def _takes(self, form: Form, tally: Tally) -> bool:
         known = self._endpoint.forms
         if known is not None:
             return form in known
         with self._probing:
+            if not self._known and self.cache:
+                self._known |= self.cache.forms(self._forms_key)
             if form not in self._known:
-                self._known[form] = PROBES[form](lambda request: self._send(request, tally))
+                self._known[form] = PROBES[form](lambda request: self.sender.send(request, tally))
+                if self.cache:
+                    self.cache.put_forms(self._forms_key, self._known)
             return self._known[form]
+
+    @property
+    def _forms_key(self) -> str:
+        return key_of(self._endpoint.identity, PROTOCOL_VERSION)
+
+
+@dataclass
+class _Exchange:
+    """The requests of one conversation: answered from the cache where it can, kept there once it has ended well."""
+
+    sender: Sender
+    cache: ReplyCache | None
+    tally: Tally
+    fresh: list[tuple[str, Completion]] = field(default_factory=list)
+
+    def send(self, request: ChatRequest) -> Completion:
+        key = key_of(self.sender.endpoint.identity, PROTOCOL_VERSION, request)
+        kept = self.cache.get(key) if self.cache else None
+        if kept is not None:
+            return kept
+        completion = self.sender.send(request, self.tally)
+        self.fresh.append((key, completion))
+        return completion
+
+    def keep(self) -> None:
+        if self.cache:
+            self.cache.put(self.fresh)

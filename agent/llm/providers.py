@@ -25,6 +25,10 @@ def open_endpoint(name: str, options: ModelOptions) -> ChatEndpoint:
         )
     if provider == "openai":
         return _openai(model, options)
+    if provider == "local":
+        from agent.llm.local_endpoint import LocalEndpoint
+
+        return LocalEndpoint(model, options)
     return _langchain(provider, model, options)
 
 

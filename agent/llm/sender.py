@@ -15,6 +15,7 @@ from agent.llm.faults import Fault, fault_of
 from agent.llm.limits import RunLimits
 from agent.llm.options import ModelOptions
 from agent.token_usage import NO_USAGE, Usage, count
+from maps_engine.errors import HeadscribeError
 
 log = logging.getLogger("headscribe.llm")
 
@@ -71,7 +72,7 @@ class Sender:
             started = time.monotonic()
             try:
                 found: Completion | Fault = self.endpoint.complete(request)
-            except FormRefused:
+            except (FormRefused, HeadscribeError):
                 raise
             except Exception as error:
                 fault = fault_of(error, timeout=self.options.timeout)
