@@ -1,18 +1,10 @@
 """The store of known operations on real Chroma folders: retrieval, ownership, other embedders, cut-short builds."""
 
-import os
-import signal
-import subprocess
-import sys
-import textwrap
-import time
-from pathlib import Path
-
 import pytest
 
 from agent.describers.fields import SemanticFields
 from agent.errors import OtherEmbedder, StoreBusy, StoreUnusable, UnknownOperation
-from agent.known_operations import CATALOGUE, open_store
+from agent.known_operations import CATALOGUE, MOVING, open_store
 from agent.mapping_embedding import MappingEmbedder
 from agent.operation import KnownOperation
 from maps_engine.relation_catalogue import load_relations
@@ -160,6 +152,36 @@ def test_a_server_that_is_not_there(url):
         pass
 
 
+def test_a_store_moves_to_another_embedder_and_keeps_what_was_added(folder):
+    own = KnownOperation("fruit-to-colour", "Maps a fruit to its colour.", (("banana", ("yellow",)),), "run 3")
+    with opened(folder) as store:
+        store.add(own)
+    other = MappingEmbedder(SemanticFields(LetterEmbedder("other", width=48)))
+    with open_store(other, RELATIONS, folder=folder, change_embedder=True) as store:
+        assert store.list()[-1] == own
+        assert store.retrieve_pairs([(" banana", [" yellow"])])[0].operation == own.name
+    with opened(folder, embedder=other) as store:
+        assert len(store.list()) == len(NAMES) + 1
+    with pytest.raises(OtherEmbedder, match="known-operations rebuild"), opened(folder):
+        pass
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_move_that_was_cut_short(folder, complete):
+    """Killed before the moved operations are complete: the old ones count. Killed after the old went: the new ones."""
+    own = KnownOperation("fruit-to-colour", "x", (("banana", ("yellow",)),))
+    with opened(folder) as store:
+        store.add(own)
+        if complete:
+            store._added.modify(name=MOVING, metadata={"embedder": EMBEDDER.name, "complete": "yes"})
+        else:
+            store._collection(MOVING)
+    with opened(folder) as store:
+        assert store.list()[-1] == own
+        store.rebuild()
+        assert store.list()[-1] == own
+
+
 def test_a_build_without_its_done_marker_is_built_again(folder):
     with opened(folder) as store:
         collection = store._client.get_collection(CATALOGUE, embedding_function=None)
@@ -167,79 +189,3 @@ def test_a_build_without_its_done_marker_is_built_again(folder):
         collection.modify(metadata={"embedder": EMBEDDER.name})
     with opened(folder) as store:
         assert "copying" in {one.name for one in store.list()}
-
-
-WORKER = textwrap.dedent("""
-    import sys
-    from pathlib import Path
-    from tests.agent.test_known_operations import EMBEDDER, RELATIONS, KnownOperation, opened
-    folder, who = Path(sys.argv[1]), sys.argv[2]
-    print("ready", flush=True)
-    for i in range(int(sys.argv[3])):
-        with opened(folder, seconds=60) as store:
-            store.add(KnownOperation(f"{who}-{i}", "made", (("a", ("b",)), (who, (str(i),)))))
-""")
-
-
-def worker(folder, who, n):
-    return subprocess.Popen(
-        [sys.executable, "-c", WORKER, str(folder), who, str(n)],
-        stdout=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1"},
-    )
-
-
-@pytest.mark.slow
-def test_two_processes_write_without_loss(folder):
-    workers = [worker(folder, who, 8) for who in ("first", "second")]
-    assert [one.wait(timeout=120) for one in workers] == [0, 0]
-    with opened(folder) as store:
-        names = {one.name for one in store.list()}
-        assert {f"{who}-{i}" for who in ("first", "second") for i in range(8)} <= names
-        vectors = store._added.get(include=["embeddings"])["embeddings"]
-        assert len(vectors) == 16
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seconds", [0.05, 0.3, 0.8])
-def test_a_process_killed_while_it_builds_leaves_a_store_that_opens(folder, seconds):
-    one = worker(folder, "killed", 50)
-    assert one.stdout is not None
-    one.stdout.readline()
-    time.sleep(seconds)
-    one.send_signal(signal.SIGKILL)
-    one.wait(timeout=30)
-    with opened(folder, seconds=10) as store:
-        assert set(NAMES) <= {found.name for found in store.list()}
-        assert store.retrieve(head("copying"), 1)[0].operation == "copying"
-
-
-@pytest.mark.slow
-def test_two_writers_through_a_real_server_agree(tmp_path):
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = subprocess.Popen(
-        [str(Path(sys.executable).parent / "chroma"), "run", "--path", str(tmp_path / "s"), "--port", str(port),
-         "--host", "127.0.0.1"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    url = f"http://127.0.0.1:{port}"
-    try:
-        for attempt in range(60):
-            try:
-                with open_store(EMBEDDER, RELATIONS, url=url) as one, open_store(EMBEDDER, RELATIONS, url=url) as two:
-                    one.add(KnownOperation("one", "made", (("a", ("b",)),)))
-                    two.add(KnownOperation("two", "made", (("c", ("d",)),)))
-                    assert one.list() == two.list()
-                    assert {"one", "two", *NAMES} == {found.name for found in one.list()}
-                    assert one.retrieve(head("copying"), 1)[0].operation == "copying"
-                return
-            except StoreUnusable:
-                assert attempt < 59
-                time.sleep(0.5)
-    finally:
-        server.terminate()
-        server.wait(timeout=20)
