@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 Answer = TypeVar("Answer", bound=BaseModel)
 
 LONGEST_TEXT = 200_000
-MOST_OBJECTS = 50
+MOST_OBJECTS = 500
 MOST_VALUES = 64  # an integer with bounds this close is sent as an enum, which grammars keep; bounds they do not
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 CUT_OFF: Final = ("length", "max_tokens", "max_output_tokens", "model_length")
 FILTERED: Final = ("content_filter", "safety", "prohibited_content", "blocklist", "recitation", "guardrail_intervened")
 SECRET_NAME: Final = re.compile(r"(?i)key|token|secret|password|passwd|credential|auth|sig(nature)?$")
+SECRET_VARIABLE: Final = re.compile(r"(?i)(key|token|secret|password|passwd|credentials?)$")
 HIDDEN: Final = "[key]"
 
 
@@ -135,7 +136,7 @@ def address_without_secrets(address: str) -> str:
 
 def _secrets_of_environment() -> tuple[str, ...]:
     """Values of variables that are named like keys, and passwords in addresses; the longest first."""
-    found = {v for k, v in os.environ.items() if SECRET_NAME.search(k) and len(v) > 5}
+    found = {v for k, v in os.environ.items() if SECRET_VARIABLE.search(k) and len(v) > 5}
     for name, value in os.environ.items():
         if name.endswith(("_URL", "_BASE", "_HOST", "_ENDPOINT")) and "://" in value:
             parts = urlsplit(value)

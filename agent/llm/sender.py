@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agent.errors import ModelDown, ModelFault
 from agent.llm.exchange import ChatEndpoint, ChatRequest, Completion, FormRefused
@@ -71,7 +71,7 @@ class Sender:
             tally.requests += 1
             started = time.monotonic()
             try:
-                found: Completion | Fault = self.endpoint.complete(request)
+                found: Completion | Fault = self._without_keys(self.endpoint.complete(request))
             except (FormRefused, HeadscribeError):
                 raise
             except Exception as error:
@@ -106,6 +106,11 @@ class Sender:
         with self._lock:
             self._down = self._down or ModelDown(f"{self.name} cannot be used", reason, kind=fault.kind)
         raise self._down
+
+    def _without_keys(self, completion: Completion) -> Completion:
+        """Some proxies echo what they were sent."""
+        text, refusal = self._clean(completion.text), self._clean(completion.refusal)
+        return replace(completion, text=text, refusal=refusal)
 
     def _clean(self, text: str) -> str:
         return self.endpoint.without_secrets(text)
