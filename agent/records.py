@@ -1,4 +1,4 @@
-"""Tables of the records: models, runs, heads with mappings, descriptions, tests, relation scores, search terms.
+"""Tables of the records: models, runs, heads with mappings, descriptions, tests, scores, relation scores, search terms.
 
 Times are seconds since 1970 (UTC). Free text from models goes through `storable`, since PostgreSQL refuses
 NUL bytes; raw replies are kept exactly, as JSON strings.
@@ -113,6 +113,9 @@ class DescriptionRecord(Base):
     test: Mapped[TestRecord | None] = relationship(
         back_populates="description", cascade="all, delete-orphan", passive_deletes=True
     )
+    scores: Mapped[list[DescriptionScoreRecord]] = relationship(
+        back_populates="description", cascade="all, delete-orphan", passive_deletes=True
+    )
 
 
 class TestRecord(Base):
@@ -131,6 +134,27 @@ class TestRecord(Base):
     held_out_n: Mapped[int | None]
     details: Mapped[dict[str, Any]] = mapped_column(default=dict)
     description: Mapped[DescriptionRecord] = relationship(back_populates="test")
+
+
+class DescriptionScoreRecord(Base):
+    """One automatic score of a description by one scorer; settings_hash says by which judge and on which questions."""
+
+    __tablename__ = "description_scores"
+    __table_args__ = (UniqueConstraint("description_id", "settings_hash", "scorer"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    description_id: Mapped[int] = mapped_column(ForeignKey("descriptions.id", ondelete="CASCADE"))
+    settings_hash: Mapped[str] = mapped_column(String(64))
+    judge: Mapped[str] = mapped_column(String(200))
+    scorer: Mapped[str] = mapped_column(String(40))
+    score: Mapped[float | None]  # 0 … 1; None where it could not be scored
+    low: Mapped[float | None]
+    high: Mapped[float | None]
+    n: Mapped[int]
+    swapped: Mapped[float | None]  # of another head's description on the same questions
+    details: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    created: Mapped[float]
+    description: Mapped[DescriptionRecord] = relationship(back_populates="scores")
 
 
 class RelationScoreRecord(Base):
