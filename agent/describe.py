@@ -1,30 +1,39 @@
-"""One head described: extract → retrieve → propose → test, each a step of its own.
-
-`HeadSession` holds what the steps share, so that they can be run in another order or again (a graph of them).
-"""
+"""One head described. `HeadSession` holds what the steps share; `agent.graph` says in which order they run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from agent.describers import Describer, make_describer
 from agent.describers.fields import SemanticFields
-from agent.description_test import PairProposer, run_description_test
+from agent.describers.language_model import MAX_REVISIONS
+from agent.describers.protocol import PairProposer
+from agent.description_test import PlannedTest, finish_test, plan_test
 from agent.embedder import load_embedder
+from agent.graph import Finding, HeadAgent
+from agent.head_neighbours import Neighbours
+from agent.head_tools import HeadTools
+from agent.intruder import EmbeddingJudge, intruder_test
 from agent.known_operations import KnownOperationStore, open_store
+from agent.llm.options import ModelOptions
 from agent.mapping_embedding import MappingEmbedder
-from agent.results import Evidence, HeadDescription, HeadReport, Retrieved, TestResult
+from agent.pair_cache import PairCachingEngine
+from agent.pair_trials import Scorer
+from agent.results import Evidence, HeadDescription, HeadReport, IntruderTest, Retrieved, TestResult
+from agent.token_usage import NO_USAGE, Usage, metered
 from maps_engine.engine import MapsEngine
 from maps_engine.folders import cache_folder
 from maps_engine.relation_catalogue import Relation, load_relations
 from maps_engine.results import EngineSettings, HeadMapping
 
 RETRIEVED = 5
+DEFAULT_MODEL_OPTIONS = ModelOptions()
+NOT_TESTED = "not tested yet"
 Progress = Callable[[str], None]
 
 
@@ -42,6 +51,8 @@ class HeadSession:
     store_folder: Path | None = None
     store_url: str | None = None
     progress: Progress = _silent
+    model_options: ModelOptions = DEFAULT_MODEL_OPTIONS
+    max_revisions: int = MAX_REVISIONS
 
     @cached_property
     def relations(self) -> tuple[Relation, ...]:
@@ -57,7 +68,27 @@ class HeadSession:
 
     @cached_property
     def describer(self) -> Describer:
-        return make_describer(self.describer_name, fields=self.fields, relations=self.relations)
+        return make_describer(
+            self.describer_name,
+            fields=lambda: self.fields,
+            relations=self.relations,
+            options=self.model_options,
+            max_revisions=self.max_revisions,
+        )
+
+    @cached_property
+    def agent(self) -> HeadAgent:
+        """The graph of the steps."""
+        return HeadAgent(self)
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """The engine as threads share it."""
+        return Scorer(self.engine)
+
+    @cached_property
+    def neighbours(self) -> Neighbours:
+        return Neighbours(self.engine, lambda: self.mapping_embedder, self.scorer.lock)
 
     def extract(self, layer: int, head: int) -> HeadMapping:
         """Salient tokens and mappings of one head."""
@@ -74,13 +105,25 @@ class HeadSession:
         self.progress(f"describing with {self.describer.name}")
         return self.describer.describe(Evidence.of(mapping, retrieved))
 
-    def test(self, description: HeadDescription, mapping: HeadMapping) -> TestResult:
-        """The description against new pairs on all heads, and against held-out rows."""
-        if description.status == "ok":
-            self.progress("testing the description on all heads")
-        proposer = self.describer if isinstance(self.describer, PairProposer) else None
-        return run_description_test(
-            description, mapping, engine=self.engine, relations=self.relations, proposer=proposer
+    def intruder(self, mapping: HeadMapping) -> IntruderTest | None:
+        """Whether the head's rows can be told from other heads'."""
+        with self.scorer.lock:
+            return intruder_test(mapping, self.engine, EmbeddingJudge(self.fields))
+
+    def tools(self, mapping: HeadMapping) -> HeadTools:
+        """What a language model may look up about this head."""
+        return HeadTools(mapping, self.scorer, self.neighbours)
+
+    def plan(self, report: HeadReport) -> PlannedTest:
+        """The final test of a report, before its pairs are scored."""
+        return plan_test(
+            report.description,
+            report.mapping,
+            vocabulary=self.engine.checkpoint.vocabulary,
+            relations=self.relations,
+            proposer=self.describer if isinstance(self.describer, PairProposer) else None,
+            seen=report.trace.seen,
+            judging=report.trace.judging,
         )
 
     @contextmanager
@@ -92,13 +135,21 @@ class HeadSession:
             yield store
 
     def describe(self, layer: int, head: int) -> HeadReport:
-        """All steps for one head."""
+        """All steps for one head, then the final test."""
         _ = self.describer  # a describer that lacks its settings is refused before any work
-        mapping = self.extract(layer, head)
-        with self.store() as store:
-            retrieved = self.retrieve(mapping, store)
-        description = self.propose(mapping, retrieved)
-        return HeadReport(mapping, retrieved, description, self.test(description, mapping), self.provenance(mapping))
+        found, usage = metered(lambda: self.agent.run(layer, head))
+        report = self.untested(found, usage)
+        if report.description.status == "ok":
+            self.progress("testing the description on all heads")
+        return replace(report, test=finish_test(self.plan(report), self.engine))
+
+    def untested(self, found: Finding, usage: Usage = NO_USAGE) -> HeadReport:
+        """The report of a finding, its final test still to come."""
+        test = TestResult("not testable", found.description.operation, NOT_TESTED)
+        trace = replace(found.trace, usage=usage)
+        return HeadReport(
+            found.mapping, found.retrieved, found.description, test, self.provenance(found.mapping), trace
+        )
 
     def provenance(self, mapping: HeadMapping) -> dict[str, Any]:
         """All that made the result: checkpoint, source, describer with its settings, embedder."""
@@ -110,6 +161,7 @@ class HeadSession:
             "describer": self.describer.name,
             "describer_settings": dict(self.describer.settings),
             "embedder": self.mapping_embedder.name,
+            "source_choice": asdict(mapping.source_choice) if mapping.source_choice else None,
         }
 
 
@@ -127,6 +179,8 @@ def describe_head(
     store_folder: Path | None = None,
     store_url: str | None = None,
     progress: Progress = _silent,
+    model_options: ModelOptions = DEFAULT_MODEL_OPTIONS,
+    max_revisions: int = MAX_REVISIONS,
 ) -> HeadReport:
     """What head `head` of layer `layer` does (both from 0), with evidence and tests.
 
@@ -134,7 +188,7 @@ def describe_head(
     """
     wanted = replace(settings, source=source) if settings else EngineSettings(source=source)
     progress(f"opening {model}")
-    engine = MapsEngine.open(model, settings=wanted, revision=revision, device=device)
+    engine = PairCachingEngine.open(model, settings=wanted, revision=revision, device=device)
     session = HeadSession(
         engine,
         describer_name=describer,
@@ -142,5 +196,7 @@ def describe_head(
         store_folder=store_folder,
         store_url=store_url,
         progress=progress,
+        model_options=model_options,
+        max_revisions=max_revisions,
     )
     return session.describe(layer, head)

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from agent.describe import HeadSession
 from agent.describers.spelling import core
-from agent.errors import DescriberDown
-from agent.results import HeadDescription, HeadReport, Retrieved, TestResult
-from agent.token_usage import NO_USAGE, Usage, metered
+from agent.errors import BudgetSpent, DescriberDown, ModelDown
+from agent.results import HeadDescription, HeadReport, Retrieved
+from agent.token_usage import metered
+from maps_engine.errors import Failure
 from maps_engine.results import HeadMapping
 
 FAILURES_IN_A_ROW = 20
 Found = tuple[HeadMapping, tuple[Retrieved, ...]]
-
-
-@dataclass(frozen=True)
-class Described:
-    """A head with its description, not tested yet."""
-
-    report: HeadReport
-    usage: Usage = NO_USAGE
 
 
 @dataclass
@@ -47,31 +40,25 @@ class ManyDescriber:
         with self.session.store() as store:
             return [(mapping, self.session.retrieve(mapping, store)) for mapping in mappings]
 
-    def describe(self, found: Sequence[Found]) -> Iterator[Described]:
-        """Descriptions as they arrive; once `stop()` says so only those in flight.
+    def describe(self, found: Sequence[Found]) -> Iterator[HeadReport]:
+        """Untested reports as they arrive; once `stop()` says so only those in flight.
 
-        Raises DescriberDown after twenty failures in a row: then it is the describer, not the heads.
+        Raises DescriberDown after twenty failures in a row: then it is the describer, not the heads. Raises BudgetSpent
+        or ModelDown after all that were in flight.
         """
         if not self.asks_a_model:
-            yield from (self._described(mapping, retrieved) for mapping, retrieved in found)
+            yield from map(self._described, found)
             return
         with ThreadPoolExecutor(self.workers, thread_name_prefix="describe") as pool:
-            for one in _few_in_flight(pool, self._metered, found, limit=self.workers, stop=self.stop):
-                self._count(one.report.description)
-                yield one
+            for report in _few_in_flight(pool, self._described, found, limit=self.workers, stop=self.stop):
+                self._count(report.description)
+                yield report
 
-    def _metered(self, found: Found) -> Described:
-        described, usage = metered(lambda: self._described(*found))
-        return Described(described.report, usage)
-
-    def _described(self, mapping: HeadMapping, retrieved: tuple[Retrieved, ...]) -> Described:
-        description = self.session.propose(mapping, retrieved)
-        return Described(untested(mapping, retrieved, description, self.provenance(mapping)))
-
-    def provenance(self, mapping: HeadMapping) -> dict[str, object]:
-        """The session's, with why this source representation was taken."""
-        choice = mapping.source_choice
-        return self.session.provenance(mapping) | {"source_choice": asdict(choice) if choice else None}
+    def _described(self, found: Found) -> HeadReport:
+        mapping, retrieved = found
+        agent = self.session.agent
+        finding, usage = metered(lambda: agent.run(mapping.layer, mapping.head, mapping=mapping, retrieved=retrieved))
+        return self.session.untested(finding, usage)
 
     def _count(self, description: HeadDescription) -> None:
         self._failures = self._failures + 1 if description.status == "failed" else 0
@@ -83,37 +70,37 @@ class ManyDescriber:
             )
 
 
-def untested(
-    mapping: HeadMapping,
-    retrieved: tuple[Retrieved, ...],
-    description: HeadDescription,
-    provenance: dict[str, object],
-) -> HeadReport:
-    """A report whose test is still to come."""
-    return HeadReport(mapping, retrieved, description, TestResult("not testable", description.operation), provenance)
-
-
 def _few_in_flight(
     pool: ThreadPoolExecutor,
-    work: Callable[[Found], Described],
+    work: Callable[[Found], HeadReport],
     items: Iterable[Found],
     *,
     limit: int,
     stop: Callable[[], bool],
-) -> Iterator[Described]:
-    """Results in the order they come, never more than `limit` started and not finished."""
+) -> Iterator[HeadReport]:
+    """Results in the order they come, never more than `limit` started and not finished.
+
+    What ends the run for one of them (BudgetSpent, ModelDown) lets the others in flight finish first.
+    """
     left = iter(items)
-    running: set[Future[Described]] = set()
+    running: set[Future[HeadReport]] = set()
+    ended: Failure | None = None
     while True:
-        while len(running) < limit and not stop():
+        while len(running) < limit and ended is None and not stop():
             item = next(left, None)
             if item is None:
                 break
             running.add(pool.submit(work, item))
         if not running:
-            return
+            break
         done, running = wait(running, return_when=FIRST_COMPLETED)
-        yield from (future.result() for future in done)
+        for future in done:
+            try:
+                yield future.result()
+            except (BudgetSpent, ModelDown) as error:
+                ended = ended or error
+    if ended is not None:
+        raise ended
 
 
 def _words(mappings: Iterable[HeadMapping]) -> Iterator[str]:

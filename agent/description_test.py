@@ -10,11 +10,14 @@ of shown rows: a claim read into noise falls apart there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, runtime_checkable
+from typing import Final
+
+from torch import Tensor
 
 from agent.claimed_operations import MAX_PAIRS, ClaimedOperation, claimed_operation, single_token
+from agent.describers.protocol import PairProposer, Proposed
 from agent.describers.spelling import core
 from agent.results import HeadDescription, PairTest, RowTest, TestResult, Verdict
 from maps_engine.engine import MapsEngine
@@ -24,19 +27,12 @@ from maps_engine.relations import PairSet
 from maps_engine.results import HeadMapping, MappingRow
 
 MIN_PAIRS: Final = 10
+PROPOSED_K: Final = 10
+NO_PAIRS: Final = PairSet((), (), PROPOSED_K)
 IMPLEMENTS: Final = 0.15  # tau of METHOD: from here on a head is said to implement a relation
 HIGH: Final = 90.0  # percentile among the other heads that supports a claim
 FAIR: Final = 75.0
 MIN_ROWS: Final = 5
-
-
-@runtime_checkable
-class PairProposer(Protocol):
-    """A describer that can think of pairs for its own description (a language model)."""
-
-    def propose_pairs(
-        self, description: HeadDescription, *, n: int, excluded: Sequence[str]
-    ) -> Sequence[tuple[str, str]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +46,25 @@ class PlannedTest:
     untestable: str = ""  # why not, where `pairs` is None
 
 
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """New pairs that a description predicts; `said` is what its describer was asked for them, if it was."""
+
+    pairs: PairSet
+    said: Proposed | None = None
+    problem: str = ""  # why there are none
+
+
 def run_description_test(
     description: HeadDescription,
     mapping: HeadMapping,
     *,
     engine: MapsEngine,
     relations: Sequence[Relation],
-    proposer: PairProposer | None = None,
 ) -> TestResult:
     """Both tests of an `ok` description; raises nothing for a claim that cannot be tested."""
     vocabulary = engine.checkpoint.vocabulary
-    planned = plan_test(description, mapping, vocabulary=vocabulary, relations=relations, proposer=proposer)
-    return finish_test(planned, engine)
+    return finish_test(plan_test(description, mapping, vocabulary=vocabulary, relations=relations), engine)
 
 
 def plan_test(
@@ -71,23 +74,62 @@ def plan_test(
     vocabulary: Vocabulary,
     relations: Sequence[Relation],
     proposer: PairProposer | None = None,
+    seen: Collection[str] = (),
+    judging: PairSet | None = None,
 ) -> PlannedTest:
-    """Everything but the scores: the new pairs, the rows counted, or why there is nothing to test."""
+    """Everything but the scores: the new pairs, the rows counted, or why there is nothing to test.
+
+    `seen` are sources (casefolded) that the describer knows besides the shown rows; `judging` are pairs chosen before.
+    """
     if description.status != "ok":
         return PlannedTest(description, mapping, untestable=f"the description is {description.status}")
-    excluded = frozenset(core(row.token) for row in mapping.rows)
     claim = claimed_operation(description.operation, relations)
-    if claim is not None:
-        pairs = claim.pairs(vocabulary, excluded=excluded, n=MAX_PAIRS)
-    elif proposer is not None:
-        pairs = _proposed(description, vocabulary, excluded, proposer)
-    else:
-        return PlannedTest(description, mapping, untestable="no pairs can be made from this label alone")
     rows = count_rows(claim, mapping) if claim is not None else None
+    excluded = shown_sources(mapping) | frozenset(seen)
+    if judging is None:
+        found = predicted_pairs(
+            description, relations=relations, vocabulary=vocabulary, excluded=excluded, proposer=proposer
+        )
+        if found.problem:
+            return PlannedTest(description, mapping, rows=rows, untestable=found.problem)
+        judging = found.pairs
+    pairs = without_sources(judging, excluded, vocabulary)
     if len(pairs.sources) < MIN_PAIRS:
         reason = f"only {len(pairs.sources)} new one-token pairs; at least {MIN_PAIRS} are needed"
         return PlannedTest(description, mapping, rows=rows, untestable=reason)
     return PlannedTest(description, mapping, pairs, rows)
+
+
+def shown_sources(mapping: HeadMapping) -> frozenset[str]:
+    """Casefolded texts of the tokens that a describer is shown."""
+    return frozenset(core(row.token) for row in mapping.rows)
+
+
+def without_sources(pairs: PairSet, excluded: Collection[str], vocabulary: Vocabulary) -> PairSet:
+    """The pairs whose sources are not among `excluded` (casefolded texts)."""
+    left = [
+        (s, t) for s, t in zip(pairs.sources, pairs.targets, strict=True) if core(vocabulary.text(s)) not in excluded
+    ]
+    return PairSet(tuple(s for s, _ in left), tuple(t for _, t in left), pairs.k)
+
+
+def predicted_pairs(
+    description: HeadDescription,
+    *,
+    relations: Sequence[Relation],
+    vocabulary: Vocabulary,
+    excluded: frozenset[str],
+    proposer: PairProposer | None,
+    n: int = MAX_PAIRS,
+) -> Predicted:
+    """Up to `n` new pairs: from the operation that the label names, else from its describer."""
+    claim = claimed_operation(description.operation, relations)
+    if claim is not None:
+        return Predicted(claim.pairs(vocabulary, excluded=excluded, n=n))
+    if proposer is None:
+        return Predicted(NO_PAIRS, problem="no pairs can be made from this label alone")
+    said = proposer.propose_pairs(description, n=n, excluded=sorted(excluded))
+    return Predicted(encode_pairs(said.pairs, vocabulary, excluded), said, said.problem)
 
 
 def finish_test(planned: PlannedTest, engine: MapsEngine) -> TestResult:
@@ -101,7 +143,11 @@ def finish_test(planned: PlannedTest, engine: MapsEngine) -> TestResult:
 
 def score_new_pairs(pairs: PairSet, mapping: HeadMapping, engine: MapsEngine) -> PairTest:
     """phi of the pairs on this head and on all others, read through the head's own source representation."""
-    scores = engine.score_pairs([pairs], source=mapping.source)[0].score
+    return pair_test(engine.score_pairs([pairs], source=mapping.source)[0].score, pairs, mapping)
+
+
+def pair_test(scores: Tensor, pairs: PairSet, mapping: HeadMapping) -> PairTest:
+    """This head's score among those of all heads; `scores` is (L, H)."""
     own = float(scores[mapping.layer, mapping.head])
     others = scores.flatten().tolist()
     del others[mapping.layer * scores.shape[1] + mapping.head]
@@ -143,13 +189,13 @@ def _satisfied(claim: ClaimedOperation, rows: Sequence[MappingRow]) -> list[bool
     return [fits for row in rows if (fits := claim.satisfied(row)) is not None]
 
 
-def _proposed(
-    description: HeadDescription, vocabulary: Vocabulary, excluded: frozenset[str], proposer: PairProposer
+def encode_pairs(
+    proposed: Iterable[tuple[str, str]], vocabulary: Vocabulary, excluded: Collection[str] = frozenset()
 ) -> PairSet:
-    """The proposer's pairs as ids; sources already shown and words of several tokens are dropped."""
+    """Pairs of words as ids; sources among `excluded` and words of several tokens are dropped."""
     made: dict[int, tuple[int, ...]] = {}
-    for source, target in proposer.propose_pairs(description, n=MAX_PAIRS, excluded=sorted(excluded)):
+    for source, target in proposed:
         s, t = single_token(vocabulary, f" {source.strip()}"), single_token(vocabulary, f" {target.strip()}")
         if s is not None and t is not None and core(source) not in excluded:
-            made[s] = (*made.get(s, ()), t)
-    return PairSet(tuple(made), tuple(made.values()), 10)
+            made[s] = tuple(dict.fromkeys((*made.get(s, ()), t)))
+    return PairSet(tuple(made), tuple(made.values()), PROPOSED_K)

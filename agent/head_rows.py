@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, insert
 from sqlalchemy.orm import Session
 
+from agent.llm.protocol import Message
 from agent.records import (
     DescriptionRecord,
     HeadRecord,
@@ -17,8 +18,21 @@ from agent.records import (
     TestRecord,
     storable,
 )
-from agent.results import HeadReport
+from agent.results import (
+    NO_TRACE,
+    Attempt,
+    HeadDescription,
+    HeadReport,
+    IntruderTest,
+    PairTest,
+    Trace,
+    Trial,
+)
+from agent.token_usage import Usage
 from maps_engine.results import EngineSettings, HeadMapping, MappingRow, ScoredToken
+
+if TYPE_CHECKING:
+    from maps_engine.relations import PairSet
 
 TERM_LENGTH = 120
 
@@ -117,9 +131,51 @@ def put_description(
         retrieved=[asdict(found) for found in report.retrieved],
         provenance={"describer": said.describer, "settings": said.settings} | dict(report.provenance),
         search_text=searchable.casefold(),
+        trace=_trace_values(report.trace),
         created=when,
         test=_test_record(report),
     )
+
+
+def _trace_values(trace: Trace) -> dict[str, Any] | None:
+    """A trace as it is stored; None for a describer that leaves none."""
+    if trace == NO_TRACE:
+        return None
+    judging = trace.judging
+    return trace.to_json() | {"judging": asdict(judging) if judging is not None else None}
+
+
+def trace_of(record: DescriptionRecord) -> Trace:
+    """What a description that waits for its test needs of its trace: the conversation and the attempts are kept too."""
+    stored = record.trace
+    if not stored:
+        return NO_TRACE
+    intruder, judging = stored["intruder"], stored["judging"]
+    return Trace(
+        attempts=tuple(map(_attempt, stored["attempts"])),
+        conversation=tuple(Message(**one) for one in stored["conversation"]),
+        intruder=IntruderTest(**intruder) if intruder else None,
+        seen=tuple(stored["seen"]),
+        judging=_pair_set(judging) if judging else None,
+        usage=Usage(**stored["usage"]),
+    )
+
+
+def _attempt(values: dict[str, Any]) -> Attempt:
+    trial = values["trial"]
+    if trial is not None:
+        pairs = trial["pairs"]
+        hits = tuple((s, t) for s, t in trial["hits"])
+        misses = tuple((s, t, tuple(instead)) for s, t, instead in trial["misses"])
+        trial = Trial(trial["verdict"], trial["reason"], PairTest(**pairs) if pairs else None, hits, misses)
+    said = {name: value for name, value in values.items() if name not in ("decision", "trial")}
+    return Attempt(HeadDescription(describer="", **said), trial, values["decision"])
+
+
+def _pair_set(values: dict[str, Any]) -> PairSet:
+    from maps_engine.relations import PairSet  # torch: only where a run is worked on
+
+    return PairSet(tuple(values["sources"]), tuple(map(tuple, values["targets"])), values["k"])
 
 
 def _test_record(report: HeadReport) -> TestRecord:

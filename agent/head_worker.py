@@ -17,15 +17,17 @@ from sqlalchemy import Engine
 
 from agent.categories import category_of
 from agent.describe import HeadSession
-from agent.describe_many import Described, ManyDescriber, untested
-from agent.description_test import PairProposer, PlannedTest, finish_test, plan_test
-from agent.errors import DatabaseUnusable
+from agent.describe_many import ManyDescriber
+from agent.description_test import PlannedTest, finish_test
+from agent.errors import BudgetSpent, DatabaseUnusable
+from agent.graph import Finding
 from agent.label_job import LabelJob
 from agent.pair_cache import PairCachingEngine
 from agent.results import HeadReport
 from agent.run_store import HeadKey, claim_heads, counts, release_claims, renew_claims, store_results
-from agent.run_workers import keep_reply, kept_replies, release_dead, worker_name
+from agent.run_workers import KeptReply, keep_reply, kept_replies, release_dead, worker_name
 from agent.token_usage import NO_USAGE, Usage
+from maps_engine.errors import Failure
 from maps_engine.relations import PairSet
 from maps_engine.results import HeadMapping
 
@@ -103,19 +105,24 @@ class HeadWorker:
     def _label(self, claimed: Sequence[HeadKey]) -> None:
         kept = kept_replies(self.database, self.job.run_id, claimed)
         mappings = self._map(claimed)
-        described = [
-            Described(untested(m, kept[_key(m)].retrieved, kept[_key(m)].description, self._many.provenance(m)))
-            for m in mappings
-            if _key(m) in kept
-        ]
+        described = [self._report(m, kept[_key(m)]) for m in mappings if _key(m) in kept]
         self.on_event(Stage("looking for known operations alike"))
         found = self._many.retrieve([m for m in mappings if _key(m) not in kept])
         self.on_event(Stage(f"describing with {self.session.describer.name}"))
-        for one in self._many.describe(found):
-            if self._many.asks_a_model and one.report.description.status != "failed":
-                keep_reply(self.database, self.job.run_id, one.report, worker=self.name)
-            described.append(one)
+        ended: Failure | None = None
+        try:
+            for report in self._many.describe(found):
+                if self._many.asks_a_model and report.description.status != "failed":
+                    keep_reply(self.database, self.job.run_id, report, worker=self.name)
+                described.append(report)
+        except BudgetSpent as error:  # what came is tested and recorded before the run stops
+            ended = error
         self._test_and_store(described)
+        if ended is not None:
+            raise ended
+
+    def _report(self, mapping: HeadMapping, kept: KeptReply) -> HeadReport:
+        return self.session.untested(Finding(mapping, kept.retrieved, kept.description, kept.trace), kept.trace.usage)
 
     def _map(self, claimed: Sequence[HeadKey]) -> list[HeadMapping]:
         by_layer: dict[int, list[int]] = defaultdict(list)
@@ -129,31 +136,21 @@ class HeadWorker:
             mappings += self.session.engine.map_heads([layer], heads=heads)
         return mappings
 
-    def _test_and_store(self, described: Sequence[Described]) -> None:
+    def _test_and_store(self, described: Sequence[HeadReport]) -> None:
         engine = self.session.engine
         self.on_event(Stage("testing the descriptions on all heads"))
-        plans = [self._plan(one) for one in described]
+        plans = [self.session.plan(report) for report in described]
         if isinstance(engine, PairCachingEngine):
             engine.prepare(_by_source(plans))
-        tested = [replace(one.report, test=finish_test(p, engine)) for one, p in zip(described, plans, strict=True)]
-        self._store(tested, [one.usage for one in described])
+        self._store([replace(one, test=finish_test(p, engine)) for one, p in zip(described, plans, strict=True)])
 
-    def _plan(self, one: Described) -> PlannedTest:
-        describer = self.session.describer
-        return plan_test(
-            one.report.description,
-            one.report.mapping,
-            vocabulary=self.session.engine.checkpoint.vocabulary,
-            relations=self.session.relations,
-            proposer=describer if isinstance(describer, PairProposer) else None,
-        )
-
-    def _store(self, reports: Sequence[HeadReport], usages: Sequence[Usage]) -> None:
+    def _store(self, reports: Sequence[HeadReport]) -> None:
         results = [(report, self._category(report)) for report in reports]
         stored = store_results(self.database, self.job.run_id, results, worker=self.name)
-        for report, usage, kept in zip(reports, usages, stored, strict=True):
+        for report, kept in zip(reports, stored, strict=True):
             if kept:
-                self.on_event(HeadDone(report.mapping.layer, report.mapping.head, report.description.status, usage))
+                at, said = report.mapping, report.description
+                self.on_event(HeadDone(at.layer, at.head, said.status, report.trace.usage))
 
     def _category(self, report: HeadReport) -> str | None:
         said = report.description

@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.describe import RETRIEVED, HeadSession
+from agent.describe import DEFAULT_MODEL_OPTIONS, RETRIEVED, HeadSession
 from agent.describers import chosen_name
+from agent.describers.language_model import MAX_REVISIONS
+from agent.llm.options import ModelOptions
 from agent.pair_cache import PairCachingEngine
 from agent.run_identity import RunIdentity, content_hash
 from agent.run_store import LEASE_SECONDS, HeadKey
@@ -36,6 +38,8 @@ class LabelRequest:
     use_cache: bool = True
     store_folder: Path | None = None
     store_url: str | None = None
+    model_options: ModelOptions = DEFAULT_MODEL_OPTIONS
+    max_revisions: int = MAX_REVISIONS
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,8 @@ def open_session(request: LabelRequest, *, device: str | None = None) -> HeadSes
         use_cache=request.use_cache,
         store_folder=request.store_folder,
         store_url=request.store_url,
+        model_options=request.model_options,
+        max_revisions=request.max_revisions,
     )
 
 

@@ -108,6 +108,7 @@ class DescriptionRecord(Base):
     retrieved: Mapped[list[Any]] = mapped_column(default=list)  # known operations with their similarity
     provenance: Mapped[dict[str, Any]] = mapped_column(default=dict)
     search_text: Mapped[str] = mapped_column(Text, default="")  # casefolded, for search
+    trace: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), deferred=True)  # how it was found
     created: Mapped[float]
     head: Mapped[HeadRecord] = relationship(back_populates="description")
     test: Mapped[TestRecord | None] = relationship(

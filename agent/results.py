@@ -7,9 +7,14 @@ that pretends to be a description.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from agent.llm.protocol import Message
+from agent.token_usage import NO_USAGE, Usage
 from maps_engine.results import HeadMapping, MappingRow
+
+if TYPE_CHECKING:  # results are read where there is no torch
+    from maps_engine.relations import PairSet
 
 Status = Literal["ok", "unclear", "failed"]
 Verdict = Literal["supported", "weak", "contradicted", "not testable"]
@@ -43,6 +48,22 @@ class Retrieved:
 
 
 @dataclass(frozen=True, slots=True)
+class IntruderTest:
+    """How often a judge told rows of the head from rows of other heads (`agent.intruder`); `chance` is the share
+    that guessing finds."""
+
+    judge: str
+    found: int
+    n: int
+    chance: float
+
+    @property
+    def share(self) -> float:
+        """Share of trials in which the intruder was found."""
+        return self.found / self.n if self.n else 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """What a describer may see of a head. Held-out rows are not part of it."""
 
@@ -53,9 +74,12 @@ class Evidence:
     rows: tuple[MappingRow, ...]
     suppressed_rows: tuple[MappingRow, ...] = ()
     retrieved: tuple[Retrieved, ...] = ()
+    intruder: IntruderTest | None = None
 
     @classmethod
-    def of(cls, mapping: HeadMapping, retrieved: tuple[Retrieved, ...] = ()) -> Evidence:
+    def of(
+        cls, mapping: HeadMapping, retrieved: tuple[Retrieved, ...] = (), intruder: IntruderTest | None = None
+    ) -> Evidence:
         """The part of `mapping` that a describer may see."""
         return cls(
             model=mapping.model,
@@ -65,6 +89,7 @@ class Evidence:
             rows=mapping.rows,
             suppressed_rows=mapping.suppressed_rows,
             retrieved=retrieved,
+            intruder=intruder,
         )
 
 
@@ -136,6 +161,58 @@ class TestResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """New pairs tried on the head, whose outcome the describer is told; other pairs judge the final description."""
+
+    verdict: Verdict
+    reason: str = ""  # why there is nothing to try
+    pairs: PairTest | None = None
+    hits: tuple[tuple[str, str], ...] = ()
+    misses: tuple[tuple[str, str, tuple[str, ...]], ...] = ()  # source, target, what the head promotes instead
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One description on the way to the final one, and what came of it."""
+
+    description: HeadDescription
+    trial: Trial | None = None  # None where nothing was tried
+    decision: str = "proposed"  # "proposed" | "changed" | "kept" | "withdrawn" | "failed"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values: what was said, without settings and reply, and its trial."""
+        said = self.description
+        names = ("status", "operation", "observed_pattern", "input_strings", "confidence", "reason")
+        trial = asdict(self.trial) if self.trial else None
+        return {"decision": self.decision} | {name: getattr(said, name) for name in names} | {"trial": trial}
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """How the agent came to a description."""
+
+    attempts: tuple[Attempt, ...] = ()
+    conversation: tuple[Message, ...] = ()
+    intruder: IntruderTest | None = None
+    seen: tuple[str, ...] = ()  # sources, casefolded, that the describer saw or asked for: never judged on
+    judging: PairSet | None = None  # pairs for the final verdict, where they are chosen already
+    usage: Usage = NO_USAGE  # of all questions to language models
+
+    def to_json(self) -> dict[str, Any]:
+        """`attempts, conversation, intruder, seen, usage` as plain JSON values."""
+        return {
+            "attempts": [attempt.to_json() for attempt in self.attempts],
+            "conversation": [asdict(message) for message in self.conversation],
+            "intruder": asdict(self.intruder) if self.intruder else None,
+            "seen": list(self.seen),
+            "usage": asdict(self.usage),
+        }
+
+
+NO_TRACE = Trace()
+
+
+@dataclass(frozen=True, slots=True)
 class HeadReport:
     """One head from mapping to tested description."""
 
@@ -144,12 +221,17 @@ class HeadReport:
     description: HeadDescription
     test: TestResult
     provenance: dict[str, Any]
+    trace: Trace = NO_TRACE
 
     def to_json(self) -> dict[str, Any]:
-        """The keys that others rely on: `model, layer, head, source, rows, suppressed_rows, retrieved, …`."""
-        return self.mapping.to_json() | {
-            "retrieved": [{"operation": r.operation, "similarity": round(r.similarity, 4)} for r in self.retrieved],
-            "description": self.description.to_json(),
-            "test": self.test.to_json(),
-            "provenance": self.provenance,
-        }
+        """The keys that others rely on: `model, layer, head, source, rows, …, attempts, conversation, intruder`."""
+        return (
+            self.mapping.to_json()
+            | {
+                "retrieved": [{"operation": r.operation, "similarity": round(r.similarity, 4)} for r in self.retrieved],
+                "description": self.description.to_json(),
+                "test": self.test.to_json(),
+                "provenance": self.provenance,
+            }
+            | self.trace.to_json()
+        )

@@ -88,7 +88,7 @@ def export_rows(engine: Engine, run_id: int, *, with_mappings: bool = True) -> I
 
     Keys: model, fingerprint, run, layer, head, describer, status, operation, category, input_strings,
     observed_pattern, confidence, reason, reasoning, test, and with mappings: rows, suppressed_rows,
-    held_out_rows, claims, retrieved, raw_reply, provenance.
+    held_out_rows, claims, retrieved, raw_reply, provenance, trace (how an agent found it, or None).
     """
     summary = show_run(engine, run_id)
     with reading(engine) as session:
@@ -116,7 +116,10 @@ def _done_heads(run_id: int, with_mappings: bool) -> Select[HeadRecord]:
         .order_by(HeadRecord.layer, HeadRecord.head)
     )
     columns = (HeadRecord.rows, HeadRecord.suppressed_rows, HeadRecord.held_out_rows)
-    return query.options(*(undefer(column) for column in columns)) if with_mappings else query
+    if not with_mappings:
+        return query
+    trace = joinedload(HeadRecord.description).undefer(DescriptionRecord.trace)
+    return query.options(trace, *(undefer(column) for column in columns))
 
 
 def _export_row(summary: RunSummary, head: HeadRecord, with_mappings: bool) -> dict[str, Any]:
@@ -136,7 +139,7 @@ def _export_row(summary: RunSummary, head: HeadRecord, with_mappings: bool) -> d
     names += ["reason", "reasoning"]
     if with_mappings:
         row |= {name: getattr(head, name) for name in ("rows", "suppressed_rows", "held_out_rows")}
-        names += ["claims", "retrieved", "raw_reply", "provenance"]
+        names += ["claims", "retrieved", "raw_reply", "provenance", "trace"]
     return row | {name: getattr(said, name) for name in names}
 
 

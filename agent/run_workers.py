@@ -19,12 +19,10 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import joinedload
 
 from agent.database import reading, writing
-from agent.head_rows import put_description, put_mapping
+from agent.head_rows import put_description, put_mapping, trace_of
 from agent.records import DescriptionRecord, HeadRecord
-from agent.results import Claim, HeadDescription, HeadReport, Retrieved, TestResult
+from agent.results import Claim, HeadDescription, HeadReport, Retrieved, Trace
 from agent.run_store import HeadKey
-
-NOT_TESTED = "not tested yet"
 
 
 def worker_name() -> str:
@@ -78,26 +76,19 @@ class KeptReply:
 
     description: HeadDescription
     retrieved: tuple[Retrieved, ...]
-    provenance: dict[str, Any]
+    trace: Trace
 
 
 def keep_reply(engine: Engine, run_id: int, report: HeadReport, *, worker: str, category: str | None = None) -> bool:
     """Keep an untested report while `worker` holds the head; False when it no longer does."""
     mapping = report.mapping
-    untested = HeadReport(
-        mapping,
-        report.retrieved,
-        report.description,
-        TestResult("not testable", report.description.operation, NOT_TESTED),
-        report.provenance,
-    )
     with writing(engine) as session:
         place = (HeadRecord.run_id == run_id, HeadRecord.layer == mapping.layer, HeadRecord.head == mapping.head)
         record = session.scalar(select(HeadRecord).where(*place))
         if record is None or record.state != "claimed" or record.claimed_by != worker:
             return False
         put_mapping(session, record, mapping)
-        put_description(session, record, untested, category=category, when=time.time())
+        put_description(session, record, report, category=category, when=time.time())
         return True
 
 
@@ -107,7 +98,7 @@ def kept_replies(engine: Engine, run_id: int, heads: Iterable[HeadKey]) -> dict[
     query = (
         select(HeadRecord)
         .join(HeadRecord.description)
-        .options(joinedload(HeadRecord.description))
+        .options(joinedload(HeadRecord.description).undefer(DescriptionRecord.trace))
         .where(HeadRecord.run_id == run_id, HeadRecord.state != "done")
     )
     with reading(engine) as session:
@@ -138,7 +129,7 @@ def _kept(record: DescriptionRecord) -> KeptReply:
         Retrieved(one["operation"], one["similarity"], one["description"], tuple(map(_pair, one["examples"])))
         for one in record.retrieved
     )
-    return KeptReply(description, retrieved, provenance)
+    return KeptReply(description, retrieved, trace_of(record))
 
 
 def _pair(values: Any) -> tuple[str, str]:

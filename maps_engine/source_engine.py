@@ -103,6 +103,17 @@ class SourceEngine:
         lists = top_targets(written, self.unembedding, targets=self.settings.targets, allowed=self.allowed)
         return self._mapping(layer, head, sigma[0], ids[0], lists)
 
+    def rows_of(self, layer: int, head: int, ids: Sequence[int]) -> tuple[MappingRow, ...]:
+        """Rows of M for given tokens, in their order, salient or not. Raises OutOfRange."""
+        self.check_head(layer, head)
+        if not ids:
+            return ()
+        circuit = self.circuit(layer)
+        at = torch.tensor(ids, device=self.checkpoint.weights.device)
+        written = circuit.written(head, at)
+        promoted, _ = top_targets(written, self.unembedding, targets=self.settings.targets, allowed=self.allowed)
+        return self._rows(circuit.salience_of(head, at), at, *promoted)
+
     @cached_property
     def low_precision(self) -> LowPrecisionScan | None:
         """The bfloat16 scan, where asked for or where it pays off."""

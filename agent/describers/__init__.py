@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from agent.describers.fields import SemanticFields
 from agent.describers.protocol import Describer
 from agent.errors import UnknownDescriber
 from maps_engine.relation_catalogue import Relation
 
+if TYPE_CHECKING:
+    from agent.describers.fields import SemanticFields
+    from agent.llm.options import ModelOptions
+
 __all__ = ["Describer", "chosen_name", "make_describer"]
 
 DEFAULT_OPENAI_MODEL = "gpt-4o"  # the paper's
+NAMES = "lexical, auto, openai:MODEL, local:PATH_OR_ID or a LangChain provider's PROVIDER:MODEL"
 
 
 def chosen_name(name: str) -> str:
@@ -24,15 +29,27 @@ def chosen_name(name: str) -> str:
     return "lexical"
 
 
-def make_describer(name: str, *, fields: SemanticFields, relations: Sequence[Relation]) -> Describer:
-    """The describer of that name: `lexical`, `openai:MODEL` or `auto`. Raises UnknownDescriber."""
-    kind, _, model = chosen_name(name).partition(":")
-    if kind == "lexical" and not model:
+def make_describer(
+    name: str,
+    *,
+    fields: Callable[[], SemanticFields],
+    relations: Sequence[Relation],
+    options: ModelOptions | None = None,
+    max_revisions: int | None = None,
+) -> Describer:
+    """The describer of that name: `lexical`, `auto`, or a language model (`agent.llm.models`).
+
+    `fields` is called for the lexical one alone. Raises UnknownDescriber, ExtraMissing, UserMistake.
+    """
+    name = chosen_name(name)
+    if name == "lexical":
         from agent.describers.lexical import LexicalDescriber
 
-        return LexicalDescriber(fields, relations)
-    if kind == "openai":
-        from agent.describers.openai_model import OpenAIDescriber
+        return LexicalDescriber(fields(), relations)
+    if ":" not in name:
+        raise UnknownDescriber("no such describer", got=name, expected=NAMES)
+    from agent.describers.language_model import MAX_REVISIONS, LanguageModelDescriber
+    from agent.llm.models import open_language_model
 
-        return OpenAIDescriber(model)
-    raise UnknownDescriber("no such describer", got=name, expected="lexical, openai:MODEL or auto")
+    model = open_language_model(name, options=options)
+    return LanguageModelDescriber(model, max_revisions=MAX_REVISIONS if max_revisions is None else max_revisions)

@@ -1,4 +1,4 @@
-"""Evidence to a prompt, and a reply to a checked description: the same for every language model.
+"""Evidence to prompts, and validated answers to descriptions: the same for every language model.
 
 Tokens are data: quoted as JSON strings with control, direction and zero-width characters escaped, between lines
 whose mark is a hash of the rows themselves, so that no token can close the block.
@@ -11,19 +11,22 @@ import json
 import re
 import unicodedata
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from agent.results import Claim, Evidence, HeadDescription, Retrieved
+from agent.results import Attempt, Claim, Evidence, HeadDescription, IntruderTest, Retrieved, Trial
 from maps_engine.results import MappingRow
 from prompts import load_prompts
 
-PROMPT = "describe"
+TEMPLATES: Final = ("describe", "revise", "propose_pairs", "system")
+LONGEST_TOKEN: Final = 120
+SHOWN_TRIED: Final = 8  # hits, and misses, of a trial
+MAX_PROPOSED: Final = 60
 
 
-class Reply(BaseModel):
-    """What a language model is asked for; checked again here whatever the endpoint promises."""
+class DescribeAnswer(BaseModel):
+    """What a language model says of a head."""
 
     model_config = ConfigDict(extra="ignore", str_strip_whitespace=True)
 
@@ -34,101 +37,171 @@ class Reply(BaseModel):
     confidence: int = Field(ge=0, le=10)
 
 
-class BadReply(ValueError):
-    """A reply that is no JSON, or JSON of another shape."""
+class ReviseAnswer(BaseModel):
+    """What it says once it knows how its description did."""
+
+    model_config = ConfigDict(extra="ignore", str_strip_whitespace=True)
+
+    reasoning: str = Field(max_length=4000)
+    decision: Literal["keep", "change", "withdraw"]
+    input_strings: str = Field(max_length=1000)
+    observed_pattern: str = Field(max_length=1000)
+    operation: str = Field(min_length=1, max_length=200)
+    confidence: int = Field(ge=0, le=10)
 
 
-def reply_schema() -> dict[str, Any]:
-    """The JSON schema sent to endpoints that can constrain their output; bounds as enums, which grammars keep."""
-    text = {"type": "string"}
-    return {
-        "type": "object",
-        "properties": {
-            "reasoning": text | {"maxLength": 1200},
-            "input_strings": text | {"maxLength": 300},
-            "observed_pattern": text | {"maxLength": 300},
-            "operation": text | {"maxLength": 80},
-            "confidence": {"type": "integer", "enum": list(range(11))},
-        },
-        "required": ["reasoning", "input_strings", "observed_pattern", "operation", "confidence"],
-        "additionalProperties": False,
-    }
+class ProposedPair(BaseModel):
+    """One new example."""
+
+    source: str = Field(max_length=60)
+    target: str = Field(max_length=60)
+
+
+class PairsAnswer(BaseModel):
+    """New examples of an operation."""
+
+    pairs: list[ProposedPair] = Field(max_length=2 * MAX_PROPOSED)
 
 
 def describe_prompt(evidence: Evidence) -> str:
     """The filled prompt for one head."""
-    rows = "\n".join(map(_row_line, evidence.rows))
-    return (
-        load_prompts()
-        .templates[PROMPT]
-        .fill(
-            n_rows=str(len(evidence.rows)),
-            mark=hashlib.sha256(rows.encode("utf-8", "backslashreplace")).hexdigest()[:8],
-            rows=rows,
-            retrieved=_retrieved_line(evidence.retrieved),
-        )
+    rows = _lines(evidence.rows)
+    return _filled(
+        "describe",
+        n_rows=str(len(evidence.rows)),
+        mark=_mark(rows),
+        rows=rows,
+        retrieved=_retrieved_line(evidence.retrieved),
+        evidence=_intruder_line(evidence.intruder),
     )
 
 
-def as_data(token: str) -> str:
-    """The token as a JSON string in which nothing invisible is left."""
-    quoted = json.dumps(token, ensure_ascii=False)
-    return "".join(
-        c if unicodedata.category(c)[0] != "C" and unicodedata.category(c) not in {"Zl", "Zp"} else _escaped(c)
-        for c in quoted
+def revise_prompt(evidence: Evidence, attempts: Sequence[Attempt]) -> str:
+    """The last of `attempts` with its trial, and what was tried before."""
+    last = attempts[-1]
+    if last.trial is None or last.trial.pairs is None:
+        raise ValueError("nothing was tried: there is nothing to revise by")
+    rows, tried = _lines(evidence.rows), _trial_lines(last.trial)
+    return _filled(
+        "revise",
+        n_rows=str(len(evidence.rows)),
+        mark=_mark(rows + tried),
+        rows=rows,
+        trial=tried,
+        operation=as_data(last.description.operation),
+        observed_pattern=as_data(last.description.observed_pattern),
+        outcome=_outcome(last.trial),
+        earlier=_earlier(attempts[:-1]),
     )
 
 
-def parse_reply(text: str, *, describer: str, settings: dict[str, Any], n_rows: int) -> HeadDescription:
-    """The description in a reply; BadReply when there is none."""
-    try:
-        reply = Reply.model_validate(first_object(text))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise BadReply(f"{'.'.join(map(str, first['loc'])) or 'reply'}: {first['msg']}") from error
-    unclear = any(re.fullmatch(r"[\W_]*unclear[\W_]*", t, re.I) for t in (reply.operation, reply.observed_pattern))
+def pairs_prompt(description: HeadDescription, *, n: int, excluded: Sequence[str]) -> str:
+    """A question for `n` new pairs that the description predicts."""
+    return _filled(
+        "propose_pairs",
+        operation=as_data(description.operation),
+        observed_pattern=as_data(description.observed_pattern),
+        n_pairs=str(n),
+        excluded=", ".join(map(as_data, excluded)) or "none",
+    )
+
+
+def as_data(text: str) -> str:
+    """The text as a JSON string in which nothing invisible is left, cut after 120 characters."""
+    cut = text if len(text) <= LONGEST_TOKEN else text[:LONGEST_TOKEN] + "…"
+    quoted = json.dumps(cut, ensure_ascii=False)
+    return "".join(_escaped(c) if _is_hidden(c) else c for c in quoted)
+
+
+def row_line(row: MappingRow) -> str:
+    """`"source" -> "target", …`."""
+    return f"{as_data(row.token)} -> {', '.join(as_data(t.token) for t in row.targets)}"
+
+
+def described(
+    answer: DescribeAnswer | ReviseAnswer, *, raw: str, describer: str, settings: dict[str, Any], n_rows: int
+) -> HeadDescription:
+    """The description in a validated answer; "unclear" in label or pattern, or a withdrawal, makes it unclear."""
+    withdrawn = isinstance(answer, ReviseAnswer) and answer.decision == "withdraw"
+    unclear = withdrawn or any(map(_says_unclear, (answer.operation, answer.observed_pattern)))
     return HeadDescription(
         status="unclear" if unclear else "ok",
         describer=describer,
-        input_strings=reply.input_strings,
-        observed_pattern=reply.observed_pattern,
-        operation="unclear" if unclear else reply.operation,
-        confidence=0.0 if unclear else reply.confidence / 10,
-        reasoning=reply.reasoning,
+        input_strings=answer.input_strings,
+        observed_pattern="Unclear." if withdrawn else answer.observed_pattern,
+        operation="unclear" if unclear else answer.operation,
+        confidence=0.0 if unclear else answer.confidence / 10,
+        reasoning=answer.reasoning,
         claims=(Claim("rows-shown", "rows shown to the describer", n_rows, n_rows),),
-        reason="the describer saw no pattern" if unclear else "",
-        raw_reply=text,
+        reason="withdrawn by the describer" if withdrawn else "the describer saw no pattern" if unclear else "",
+        raw_reply=raw,
         settings=settings,
     )
 
 
-def first_object(text: str) -> Any:
-    """The first JSON object in the text, fences and talk around it aside."""
-    decoder = json.JSONDecoder()
-    for start in (match.start() for match in re.finditer(r"\{", text)):
-        try:
-            found, _ = decoder.raw_decode(text, start)
-        except (json.JSONDecodeError, RecursionError):
-            continue
-        if isinstance(found, dict):
-            return found
-    raise BadReply("no JSON object in the reply" if text.strip() else "the reply is empty")
+def _filled(name: str, **values: str) -> str:
+    return load_prompts().templates[name].fill(**values)
 
 
-def _row_line(row: MappingRow) -> str:
-    return f"{as_data(row.token)} -> {', '.join(as_data(t.token) for t in row.targets)}"
+def _says_unclear(text: str) -> bool:
+    return re.fullmatch(r"[\W_]*unclear[\W_]*", text, re.I) is not None
+
+
+def _mark(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:8]
+
+
+def _lines(rows: Sequence[MappingRow]) -> str:
+    return "\n".join(map(row_line, rows))
+
+
+def _trial_lines(trial: Trial) -> str:
+    hits = [f"hit: {as_data(s)} -> {as_data(t)}" for s, t in trial.hits[:SHOWN_TRIED]]
+    misses = [
+        f"miss: {as_data(source)} -> {as_data(target)}"
+        + (f"; the head promotes {', '.join(map(as_data, instead))}" if instead else "")
+        for source, target, instead in trial.misses[:SHOWN_TRIED]
+    ]
+    return "\n".join([*hits, *misses])
+
+
+def _outcome(trial: Trial) -> str:
+    assert trial.pairs is not None
+    tested = trial.pairs
+    return (
+        f"{trial.verdict}. {len(trial.hits)} of {tested.n_pairs} targets are among the {tested.k} tokens that the head "
+        f"promotes most; that is higher than on {tested.percentile:.0f} % of the other heads of the model."
+    )
+
+
+def _earlier(attempts: Sequence[Attempt]) -> str:
+    tried = [f"{as_data(one.description.operation)} ({one.trial.verdict})" for one in attempts if one.trial is not None]
+    return f"Tried before: {', '.join(tried)}" if tried else ""
+
+
+def _intruder_line(test: IntruderTest | None) -> str:
+    if test is None:
+        return ""
+    return (
+        f"Blind check: rows of this head were told from rows of other heads in {test.found} of {test.n} trials "
+        f"({test.chance:.0%} by guessing). The nearer to guessing, the likelier that there is no pattern."
+    )
 
 
 def _retrieved_line(retrieved: Sequence[Retrieved]) -> str:
-    shown = [
-        f"{one.operation} (for example {'; '.join(f'{s} -> {t}' for s, t in one.examples[:2])})"
-        if one.examples
-        else one.operation
-        for one in retrieved
-    ]
-    return ", ".join(shown) or "none"
+    return ", ".join(map(_retrieved_part, retrieved)) or "none"
+
+
+def _retrieved_part(one: Retrieved) -> str:
+    shown = "; ".join(f"{as_data(source)} -> {as_data(target)}" for source, target in one.examples[:2])
+    return as_data(one.operation) + (f" (for example {shown})" if shown else "")
+
+
+def _is_hidden(character: str) -> bool:
+    category = unicodedata.category(character)
+    return category[0] == "C" or category in {"Zl", "Zp"}
 
 
 def _escaped(character: str) -> str:
-    code = ord(character)
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    """As JSON escapes it: surrogate pairs beyond U+FFFF."""
+    return json.dumps(character)[1:-1] if ord(character) > 0x7F else f"\\u{ord(character):04x}"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from agent.describe import HeadSession
 from agent.describers.fields import SemanticFields
+from agent.describers.protocol import Proposed
 from agent.label_job import LabelRequest, open_session
 from agent.results import Claim, Evidence, HeadDescription
 from maps_engine.results import EngineSettings
@@ -38,7 +39,7 @@ class QueueDescriber:
         return HeadDescription("ok", self.name, "Words.", f"Does {said}.", said, 0.5, "counted", claims, "", '{"a":1}')
 
     def propose_pairs(self, description, *, n, excluded):
-        return [(f"{a}", f"{b}") for a, b in zip("abcdefghijklmnop", "bcdefghijklmnopq", strict=True)]
+        return Proposed(tuple(zip("abcdefghijklmnop", "bcdefghijklmnopq", strict=True)))
 
 
 def tiny_request(folder: Path, **changes) -> LabelRequest:

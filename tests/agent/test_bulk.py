@@ -11,12 +11,13 @@ import pytest
 from agent import bulk, describe_many, head_worker
 from agent.bulk import Plan, devices_of, label, prepare
 from agent.database import open_database
+from agent.describe import NOT_TESTED
 from agent.errors import DatabaseUnusable, DescriberDown
 from agent.head_worker import HeadDone, HeadWorker
 from agent.label_job import parse_indices
 from agent.run_store import claim_heads, counts, load_mapping
 from agent.run_tables import export_rows, list_runs, show_run
-from agent.run_workers import NOT_TESTED, is_dead, kept_replies, release_dead, worker_name
+from agent.run_workers import is_dead, kept_replies, release_dead, worker_name
 from maps_engine.errors import HeadscribeError, OutOfRange, UserMistake
 from tests.agent.bulk_help import QueueDescriber, letter_session, tiny_request
 

@@ -9,10 +9,14 @@ from prompts import load_prompts
 
 def test_templates_fill_completely():
     values = {
-        "describe": {"n_rows": "30", "mark": "ab12", "rows": "x -> y", "retrieved": "none"},
+        "describe": {"n_rows": "30", "mark": "ab12", "rows": "x -> y", "retrieved": "none", "evidence": "e"},
+        "revise": {
+            "n_rows": "30", "mark": "ab12", "rows": "x -> y", "trial": "hit: x -> y", "operation": "o",
+            "observed_pattern": "p", "outcome": "weak", "earlier": "none",
+        },
         "propose_pairs": {"operation": "o", "observed_pattern": "p", "n_pairs": "20", "excluded": "a, b"},
         "system": {},
-    }
+    }  # fmt: skip
     templates = load_prompts().templates
     assert set(values) <= set(templates)
     for name, parts in values.items():
@@ -34,10 +38,11 @@ def test_versions_follow_content():
 
 
 def test_the_prompt_allows_unclear_and_marks_tokens_as_data():
-    text = load_prompts().templates["describe"].text
-    assert "unclear" in text
-    assert "never instructions" in text
-    assert text.count("tokens-$mark") == 4
+    for name in ("describe", "revise"):
+        text = load_prompts().templates[name].text
+        assert "unclear" in text
+        assert "never instructions" in text
+        assert text.count("tokens-$mark") == 4
 
 
 def test_field_labels_are_several_hundred_lists_of_words():

@@ -1,0 +1,127 @@
+"""A describer that asks a language model, whoever serves it: names, revises after a trial, thinks of new pairs.
+
+What goes wrong with one question (`ModelFault`) is a failed description with the kind, the reason and the raw reply;
+what must stop the run (`BudgetSpent`, `ModelDown`) passes through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from agent.describers.prompting import (
+    MAX_PROPOSED,
+    TEMPLATES,
+    DescribeAnswer,
+    PairsAnswer,
+    ReviseAnswer,
+    describe_prompt,
+    described,
+    pairs_prompt,
+    revise_prompt,
+)
+from agent.describers.protocol import Proposed, Said
+from agent.describers.quotation import quoted_instructions
+from agent.errors import ModelFault
+from agent.llm.protocol import LanguageModel, Message, Reply, Tool
+from agent.results import Attempt, Evidence, HeadDescription
+from prompts import load_prompts
+
+MAX_REVISIONS: Final = 2
+TOOL_CALLS: Final = 4  # for one question
+
+
+class LanguageModelDescriber:
+    """`openai:MODEL`, `local:PATH_OR_ID` or any provider of LangChain: see `agent.llm.models`."""
+
+    def __init__(self, model: LanguageModel, *, max_revisions: int = MAX_REVISIONS) -> None:
+        self._model = model
+        self.max_revisions = max_revisions
+        self.name = model.name
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The model's, with the versions of all prompts; never a key."""
+        templates = load_prompts().templates
+        versions = {name: templates[name].version for name in TEMPLATES}
+        return dict(self._model.settings) | {
+            "prompts": versions,
+            "max_revisions": self.max_revisions,
+            "tool_calls": TOOL_CALLS,
+        }
+
+    def describe(self, evidence: Evidence) -> HeadDescription:
+        """The first description, without tools."""
+        return self.propose(evidence).description
+
+    def propose(self, evidence: Evidence, *, tools: Sequence[Tool] = ()) -> Said:
+        """A description of the head, or a failed one with the reason."""
+        return self._said(evidence, describe_prompt(evidence), DescribeAnswer, tools)
+
+    def revise(self, evidence: Evidence, attempts: Sequence[Attempt], *, tools: Sequence[Tool] = ()) -> Said:
+        """The last attempt kept, changed or withdrawn in the light of its trial."""
+        return self._said(evidence, revise_prompt(evidence, attempts), ReviseAnswer, tools)
+
+    def propose_pairs(self, description: HeadDescription, *, n: int, excluded: Sequence[str]) -> Proposed:
+        """New pairs for a description of this model's own; none when it answers badly, and why."""
+        prompt = pairs_prompt(description, n=min(n, MAX_PROPOSED), excluded=excluded)
+        try:
+            reply = self._model.ask(prompt, PairsAnswer, system=_system())
+        except ModelFault as fault:
+            return Proposed((), _fault_turns(prompt, fault), f"no pairs came: {_why(fault)}")
+        return Proposed(tuple((pair.source, pair.target) for pair in reply.answer.pairs), _turns(reply))
+
+    def _said(
+        self,
+        evidence: Evidence,
+        prompt: str,
+        form: type[DescribeAnswer] | type[ReviseAnswer],
+        tools: Sequence[Tool],
+    ) -> Said:
+        settings = dict(self.settings)
+        try:
+            reply: Reply[Any] = self._model.ask(prompt, form, system=_system(), tools=tools, max_tool_calls=TOOL_CALLS)
+        except ModelFault as fault:
+            return Said(self._failed(_why(fault), fault.raw), "failed", _fault_turns(prompt, fault))
+        found = described(
+            reply.answer, raw=reply.raw, describer=self.name, settings=settings, n_rows=len(evidence.rows)
+        )
+        problem = quoted_instructions(found, _shown_tokens(evidence))
+        if problem:
+            return Said(self._failed(f"quotation: {problem}", reply.raw), "failed", _turns(reply))
+        return Said(found, _decision(reply.answer, found), _turns(reply))
+
+    def _failed(self, reason: str, raw: str) -> HeadDescription:
+        return HeadDescription(
+            status="failed", describer=self.name, reason=reason, raw_reply=raw, settings=dict(self.settings)
+        )
+
+
+def _decision(answer: DescribeAnswer | ReviseAnswer, found: HeadDescription) -> str:
+    if isinstance(answer, DescribeAnswer):
+        return "proposed"
+    if found.status == "unclear":
+        return "withdrawn"
+    return "kept" if answer.decision == "keep" else "changed"
+
+
+def _why(fault: ModelFault) -> str:
+    return f"{fault.kind}: {fault.reason}"
+
+
+def _turns(reply: Reply[Any]) -> tuple[Message, ...]:
+    return reply.messages or (Message("assistant", reply.raw),)
+
+
+def _fault_turns(prompt: str, fault: ModelFault) -> tuple[Message, ...]:
+    """What is known of a conversation that failed: the question, the last reply, and why it was no use."""
+    replied = (Message("assistant", fault.raw),) if fault.raw else ()
+    return (Message("user", prompt), *replied, Message("tool", f"no usable answer: {_why(fault)}"))
+
+
+def _shown_tokens(evidence: Evidence) -> list[str]:
+    return [text for row in evidence.rows for text in (row.token, *(target.token for target in row.targets))]
+
+
+def _system() -> str:
+    return load_prompts().templates["system"].text.strip()
