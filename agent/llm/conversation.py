@@ -36,7 +36,7 @@ class Conversation(Generic[Answer]):
     tools: Sequence[Tool] = ()
     calls_left: int = 0
     repairs_left: int = 1
-    fallback: Form = "text"  # once a model that was offered tools answers in prose
+    fallback: Callable[[], Form] = lambda: "text"  # once a model that was offered tools answers in prose
     turns: list[Turn] = field(default_factory=list)
 
     def run(self, prompt: str, system: str) -> tuple[Answer, str]:
@@ -166,7 +166,7 @@ class Conversation(Generic[Answer]):
         if completion.text.strip():
             self.turns.append(Turn("assistant", completion.text))
         if self.form == "tools":
-            self.form, self.tools = self.fallback, ()
+            self.form, self.tools = self.fallback(), ()
             form = wording.answer_form(strict_schema(self.answer))
             self.turns.append(Turn("user", f"{wording.repair(error.problem)}\n\n{form}"))
         else:

@@ -49,6 +49,7 @@ def _strict(node: Any, definitions: Mapping[str, Any], within: tuple[str, ...]) 
     if "properties" in kept:
         kept["properties"] = {k: _strict(v, definitions, within) for k, v in kept["properties"].items()}
         kept |= {"required": list(kept["properties"]), "additionalProperties": False}
+        kept.pop("description", None)  # the docstring of the class, which speaks to its readers
         return kept
     return _integers_as_enums({key: _strict(value, definitions, within) for key, value in kept.items()})
 

@@ -95,7 +95,7 @@ class AskedModel:
                 offered,
                 max_tool_calls if offered else 0,
                 self.options.repairs,
-                self._fallback(form, tally),
+                lambda: self._fallback(tally),
             )
             try:
                 found, raw = talk.run(prompt, system)
@@ -122,11 +122,11 @@ class AskedModel:
                 yield form
         yield "text"
 
-    def _fallback(self, form: Form, tally: Tally) -> Form:
+    def _fallback(self, tally: Tally) -> Form:
         """How to ask for the answer once more when a model that was offered tools talks instead."""
-        if form != "tools" or self.options.mode != "auto":
-            return "text" if form == "tools" else form
-        return next(other for other in self._forms(False, tally) if other != "tools")
+        if self.options.mode != "auto":
+            return "text"
+        return next(form for form in self._forms(False, tally) if form != "tools")
 
     def _takes(self, form: Form, tally: Tally) -> bool:
         known = self._endpoint.forms

@@ -27,7 +27,7 @@ class Queue:
 
 
 def talk(queue, form, *, tools=(), calls=4, repairs=1, fallback="text"):
-    return Conversation(queue, Named, form, 200, tools, calls if tools else 0, repairs, fallback)
+    return Conversation(queue, Named, form, 200, tools, calls if tools else 0, repairs, lambda: fallback)
 
 
 def calls(*named):
