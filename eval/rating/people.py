@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from sqlalchemy import Engine, delete, func, select
+from sqlalchemy import Engine, bindparam, delete, func, select
 from sqlalchemy.orm import Session
 
 from agent.database import reading, writing
@@ -20,7 +20,7 @@ from agent.records import storable
 from eval.errors import BadStudy, NotAllowed
 from eval.rating.store import add_event
 from eval.rating.studies import get_study, reserve_for
-from eval.rating.tables import ApiToken, Invite, Person, SignIn
+from eval.rating.tables import ApiToken, Invite, Person, SignIn, Study
 
 DAY = 86_400.0
 INVITE_DAYS, SIGN_IN_DAYS = 60.0, 30.0
@@ -37,6 +37,7 @@ class Who:
     name: str
     role: str  # rater | lead
     study_id: int | None
+    study_state: str | None = field(default=None, compare=False)  # draft | launched | closed, of a rater's study
 
 
 @dataclass(frozen=True)
@@ -152,14 +153,20 @@ def _who(person: Person) -> Who:
     return Who(person.id, person.name, person.role, person.study_id)
 
 
+_WHO_IS = (
+    select(Person.id, Person.name, Person.role, Person.study_id, Study.state)
+    .join(SignIn, SignIn.person_id == Person.id)
+    .outerjoin(Study, Study.id == Person.study_id)
+    .where(SignIn.secret_hash == bindparam("secret"), SignIn.expires > bindparam("when"))
+)
+
+
 def who_is(engine: Engine, secret: str, *, now: float | None = None) -> Who | None:
     """The person behind a browser's secret, or None."""
     when = time.time() if now is None else now
     with reading(engine) as session:
-        query = select(Person).join(SignIn, SignIn.person_id == Person.id)
-        where = (SignIn.secret_hash == secret_hash(secret), SignIn.expires > when)
-        person = session.scalar(query.where(*where))
-        return None if person is None else _who(person)
+        row = session.execute(_WHO_IS, {"secret": secret_hash(secret), "when": when}).first()
+    return None if row is None else Who(*row)
 
 
 def sign_out(engine: Engine, secret: str) -> None:

@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Engine, and_, exists, func, or_, select
+from sqlalchemy import BindParameter, ColumnElement, Engine, and_, bindparam, exists, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from agent.database import writing
@@ -21,6 +21,57 @@ from eval.rating.studies import StudySettings, get_study
 from eval.rating.tables import REGULAR_KINDS, Draft, Item, Person, Rating, Slot, Study
 
 PRACTICE = "practice"
+ROUND = 1_000_000  # order keys n * ROUND … are the n-th slots of all items
+
+
+def _available() -> ColumnElement[bool]:
+    """Free or expired slots of items on which this rater holds no slot."""
+    usable = or_(Slot.state == "free", and_(Slot.state == "leased", Slot.lease_expires <= bindparam("when")))
+    return and_(Slot.study_id == bindparam("study"), Slot.regular, usable, ~_held_by_me())
+
+
+def _held_by_me() -> ColumnElement[bool]:
+    own = aliased(Slot)
+    return exists().where(own.item_id == Slot.item_id, own.rater_id == bindparam("person"))
+
+
+# Built once: putting a statement together costs more than SQLite needs to run it.
+_PERSON: BindParameter[int] = bindparam("person")
+_COUNTS = (
+    select(Slot.state, Item.kind, func.count(Slot.id))
+    .join(Item)
+    .where(Slot.rater_id == _PERSON)
+    .group_by(Slot.state, Item.kind)
+)
+_HELD_OR_RESERVED = (
+    select(Slot, Item.kind)
+    .join(Item)
+    .where(Slot.rater_id == _PERSON, Slot.state.in_(["leased", "reserved"]))
+    .order_by(Item.position)
+)
+_FREE = (
+    select(Slot)
+    .where(_available())
+    .order_by(Slot.order_key // ROUND, Slot.order_key % ROUND < bindparam("start"), Slot.order_key)
+    .limit(1)
+    .with_for_update(skip_locked=True, of=Slot)
+)
+_N_FREE = select(func.count(func.distinct(Slot.item_id))).where(_available())
+_N_HELD = select(func.count(func.distinct(Slot.item_id))).where(
+    Slot.study_id == bindparam("study"), Slot.regular, Slot.state == "leased", ~_held_by_me()
+)
+_SHOWN = (
+    select(Item.public_id, Item.kind, Item.position, Item.content, Draft.answer.label("draft"))
+    .outerjoin(Draft, and_(Draft.item_id == Item.id, Draft.rater_id == _PERSON))
+    .where(Item.id == bindparam("item"))
+)
+_LAST_RATING = (
+    select(Rating.updated, Item.public_id)
+    .join(Item, Rating.item_id == Item.id)
+    .where(Rating.rater_id == _PERSON, Item.kind != PRACTICE)
+    .order_by(Rating.created.desc())
+    .limit(1)
+)
 
 
 @dataclass(frozen=True)
@@ -48,17 +99,25 @@ def next_screen(engine: Engine, rater_id: int, *, now: float | None = None) -> S
         person = session.get(Person, rater_id, with_for_update=True)  # one browser of a rater at a time
         if person is None or person.study_id is None:
             raise BadStudy("this person rates in no study", got=rater_id)
-        study = get_study(session, person.study_id)
-        settings = StudySettings(**study.settings)
-        if study.state != "launched":
-            return Screen("closed" if study.state == "closed" else "waiting")
-        if person.instructed is None:
-            return Screen("instructions", instructions=settings.instructions)
-        slot = _open_slot(session, person) or _take(session, study, settings, person, when)
-        if slot is not None:
-            _lease(session, slot, person, settings, when)
-            session.flush()
-        return _screen(session, settings, person, slot, when)
+        return screen_in(session, person, get_study(session, person.study_id), when)
+
+
+def screen_in(
+    session: Session, person: Person, study: Study, when: float, *, last: tuple[float, str] | None = None
+) -> Screen:
+    """`next_screen` within a transaction that holds the lock of `person`; `last`: time and item of a save just made."""
+    settings = StudySettings(**study.settings)
+    if study.state != "launched":
+        return Screen("closed" if study.state == "closed" else "waiting")
+    if person.instructed is None:
+        return Screen("instructions", instructions=settings.instructions)
+    session.flush()
+    tally = _tally(session, person)
+    slot = _next_slot(session, study, settings, person, tally, when)
+    if slot is not None:
+        _lease(session, slot, person, settings, when)
+        session.flush()
+    return _screen(session, settings, person, slot, tally, when, last)
 
 
 def confirm_instructions(engine: Engine, rater_id: int, *, now: float | None = None) -> None:
@@ -71,27 +130,25 @@ def confirm_instructions(engine: Engine, rater_id: int, *, now: float | None = N
             add_event(session, "instructed", who=person.name, study_id=person.study_id, at=when)
 
 
-def _open_slot(session: Session, person: Person) -> Slot | None:
-    query = select(Slot).where(Slot.rater_id == person.id, Slot.state == "leased")
-    return session.scalar(query.order_by(Slot.leased).limit(1))
-
-
-def _take(session: Session, study: Study, settings: StudySettings, person: Person, when: float) -> Slot | None:
-    reserved = session.scalars(
-        select(Slot).join(Item).where(Slot.rater_id == person.id, Slot.state == "reserved").order_by(Item.position)
-    ).all()
-    practice = [slot for slot in reserved if slot.item.kind == PRACTICE]
+def _next_slot(
+    session: Session, study: Study, settings: StudySettings, person: Person, tally: _Tally, when: float
+) -> Slot | None:
+    """The slot on screen, else the next one: practice, then items with a check now and then."""
+    rows = session.execute(_HELD_OR_RESERVED, {"person": person.id}).all() if tally.holds_any else []
+    leased = [slot for slot, _ in rows if slot.state == "leased"]
+    if leased:
+        return min(leased, key=lambda slot: slot.leased or 0.0)
+    practice = [slot for slot, kind in rows if kind == PRACTICE]
     if practice:
         return practice[0]
-    tally = _tally(session, person)
     answered = tally.regular("done")
-    if reserved and answered + tally.regular("skipped") >= _next_check(tally["done", "attention"]):
-        return reserved[0]
+    if rows and answered + tally.regular("skipped") >= _next_check(tally["done", "attention"]):
+        return rows[0][0]
     if settings.items_per_rater is None or answered < settings.items_per_rater:
         slot = _free_slot(session, study, person, when)
         if slot is not None:
             return slot
-    return reserved[0] if reserved else None
+    return rows[0][0] if rows else None
 
 
 def _next_check(checked: int) -> int:
@@ -105,35 +162,21 @@ class _Tally(Counter[tuple[str, str]]):
     def regular(self, state: str) -> int:
         return sum(self[state, kind] for kind in REGULAR_KINDS)
 
+    @property
+    def holds_any(self) -> bool:
+        """Whether an item is on screen or set aside for this rater."""
+        return any(n and state in ("leased", "reserved") for (state, _), n in self.items())
+
 
 def _tally(session: Session, person: Person) -> _Tally:
-    """One query for all counts of a screen."""
-    query = select(Slot.state, Item.kind, func.count(Slot.id)).join(Item).where(Slot.rater_id == person.id)
-    rows = session.execute(query.group_by(Slot.state, Item.kind))
-    return _Tally({(state, kind): n for state, kind, n in rows})
-
-
-def _available(study_id: int, person: Person, when: float) -> ColumnElement[bool]:
-    """Free or expired slots of items on which this rater holds no slot."""
-    own = aliased(Slot)
-    mine = exists().where(own.item_id == Slot.item_id, own.rater_id == person.id)
-    usable = or_(Slot.state == "free", and_(Slot.state == "leased", Slot.lease_expires <= when))
-    return and_(Slot.study_id == study_id, Slot.regular, usable, ~mine)
+    """One query for all counts of a screen, before the next item is leased."""
+    return _Tally({(state, kind): n for state, kind, n in session.execute(_COUNTS, {"person": person.id})})
 
 
 def _free_slot(session: Session, study: Study, person: Person, when: float) -> Slot | None:
     """The next slot in this rater's own round: breadth first, each rater starting somewhere else."""
-    base = select(Slot).where(_available(study.id, person, when)).with_for_update(skip_locked=True).limit(1)
-    for n in range(study.k + 1):
-        low, high = n * 1_000_000, (n + 1) * 1_000_000
-        start = low + person.start_key
-        last = n == study.k  # replacements of skipped slots come after all others
-        for first, beyond in ((start, high), (low, start)) if not last else ((low, 2**31 - 1),):
-            here = base.where(Slot.order_key >= first, Slot.order_key < beyond).order_by(Slot.order_key)
-            slot = session.scalar(here)
-            if slot is not None:
-                return slot
-    return None
+    values = {"person": person.id, "study": study.id, "when": when, "start": person.start_key}
+    return session.scalar(_FREE, values)
 
 
 def _lease(session: Session, slot: Slot, person: Person, settings: StudySettings, when: float) -> None:
@@ -147,11 +190,17 @@ def _lease(session: Session, slot: Slot, person: Person, settings: StudySettings
     slot.lease_expires = when + settings.lease_minutes * 60
 
 
-def _screen(session: Session, settings: StudySettings, person: Person, slot: Slot | None, when: float) -> Screen:
-    tally = _tally(session, person)
+def _screen(
+    session: Session,
+    settings: StudySettings,
+    person: Person,
+    slot: Slot | None,
+    tally: _Tally,
+    when: float,
+    last: tuple[float, str] | None,
+) -> Screen:
     done = tally.regular("done") + tally["done", "attention"]
-    left = _left(session, settings, person, tally, when)
-    last = _last_rating(session, person)
+    last = last or _last_rating(session, person)
     facts: dict[str, Any] = {
         "done": done,
         "pattern_first": settings.pattern_first,
@@ -162,54 +211,42 @@ def _screen(session: Session, settings: StudySettings, person: Person, slot: Slo
         held = _held(session, person)
         state: Literal["waiting", "finished"] = "waiting" if held else "finished"
         return Screen(state, total=done, held_by_others=held, **facts)
-    practising = slot.item.kind == PRACTICE
-    total = done + left + (0 if practising else 1)
-    draft = session.scalar(select(Draft).where(Draft.item_id == slot.item_id, Draft.rater_id == person.id))
+    shown = session.execute(_SHOWN, {"item": slot.item_id, "person": person.id}).one()
+    practising = shown.kind == PRACTICE
+    on_screen = 0 if practising else 1
     return Screen(
         "item",
-        public_id=slot.item.public_id,
-        content=slot.item.content,
-        draft=draft.answer if draft else None,
-        total=total,
-        practice=_practice_place(session, person, slot) if practising else None,
+        public_id=shown.public_id,
+        content=shown.content,
+        draft=shown.draft,
+        total=done + on_screen + _left(session, settings, person, tally, shown.kind, when),
+        practice=_practice_place(session, person, shown.position) if practising else None,
         **facts,
     )
 
 
-def _left(session: Session, settings: StudySettings, person: Person, tally: _Tally, when: float) -> int:
-    """Items that this rater can still get, the open one not counted."""
-    query = select(func.count(func.distinct(Slot.item_id)))
-    free = session.scalar(query.where(_available(person.study_id or 0, person, when))) or 0
+def _left(session: Session, settings: StudySettings, person: Person, tally: _Tally, on_screen: str, when: float) -> int:
+    """Items that this rater can still get, the one on screen (of that kind) not counted."""
+    free = session.scalar(_N_FREE, {"person": person.id, "study": person.study_id, "when": when}) or 0
     if settings.items_per_rater is not None:
-        used = tally.regular("done") + tally.regular("leased")
+        used = tally.regular("done") + (on_screen in REGULAR_KINDS)
         free = min(free, max(0, settings.items_per_rater - used))
-    return free + tally["reserved", "attention"]
+    checks = tally["reserved", "attention"] + tally["leased", "attention"]
+    return free + checks - (on_screen == "attention")
 
 
 def _held(session: Session, person: Person) -> int:
     """Items that others have on screen and that would come here if they are given up."""
-    own = aliased(Slot)
-    mine = exists().where(own.item_id == Slot.item_id, own.rater_id == person.id)
-    query = select(func.count(func.distinct(Slot.item_id))).where(
-        Slot.study_id == person.study_id, Slot.regular, Slot.state == "leased", ~mine
-    )
-    return session.scalar(query) or 0
+    return session.scalar(_N_HELD, {"person": person.id, "study": person.study_id}) or 0
 
 
-def _practice_place(session: Session, person: Person, slot: Slot) -> tuple[int, int]:
+def _practice_place(session: Session, person: Person, position: int) -> tuple[int, int]:
     query = select(func.count(Slot.id)).join(Item).where(Slot.rater_id == person.id, Item.kind == PRACTICE)
     total = session.scalar(query) or 0
-    before = session.scalar(query.where(Item.position < slot.item.position)) or 0
+    before = session.scalar(query.where(Item.position < position)) or 0
     return before + 1, total
 
 
 def _last_rating(session: Session, person: Person) -> tuple[float, str] | None:
-    query = (
-        select(Rating.updated, Item.public_id)
-        .join(Item, Rating.item_id == Item.id)
-        .where(Rating.rater_id == person.id, Item.kind != PRACTICE)
-        .order_by(Rating.created.desc())
-        .limit(1)
-    )
-    row = session.execute(query).first()
+    row = session.execute(_LAST_RATING, {"person": person.id}).first()
     return (row[0], row[1]) if row else None

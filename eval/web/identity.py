@@ -7,10 +7,8 @@ from dataclasses import dataclass
 
 from fastapi import Request, Response
 
-from agent.database import reading
 from eval.errors import NotAllowed
 from eval.rating.people import SCOPES, Who, scopes_of, who_is
-from eval.rating.studies import get_study
 from eval.web.settings import WebSettings
 
 # __Host- cookies are bound to this host, the whole path and a secure context; browsers count loopback as one.
@@ -58,9 +56,7 @@ def visitor_of(request: Request) -> Visitor:
 def _may_browse(settings: WebSettings, who: Who | None) -> bool:
     """Raters must stay blind until their study is closed."""
     if who is not None and who.study_id is not None:
-        with reading(settings.engine) as session:
-            closed = get_study(session, who.study_id).state == "closed"
-        return closed and (settings.open_browser or not settings.accounts)
+        return who.study_state == "closed" and (settings.open_browser or not settings.accounts)
     return settings.open_browser
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,21 @@ SPACE_MARK = "␣"
 
 def token_text(token: str, limit: int = SHOWN_CHARACTERS) -> Markup:
     """A token as inert HTML: spaces as marks, invisible and control characters as codes, direction isolated."""
-    parts = [_character(character) for character in token[:limit]]
+    return _token_text(token, limit) if len(token) <= SHOWN_CHARACTERS else _token_text.__wrapped__(token, limit)
+
+
+@lru_cache(maxsize=50_000)  # raters and readers see the same tokens again and again
+def _token_text(token: str, limit: int) -> Markup:
+    parts = [escape(part) if part[0] in _PLAIN else _character(part) for part in _PARTS.findall(token[:limit])]
     if len(token) > limit:
         parts.append(Markup('<span class="esc">… {:,} characters</span>').format(len(token)))
     if not token:
         parts.append(Markup('<span class="esc">empty</span>'))
-    return Markup('<bdi class="tok">{}</bdi>').format(Markup("").join(parts))
+    return Markup('<bdi class="tok">') + Markup("").join(parts) + Markup("</bdi>")
+
+
+_PLAIN = frozenset(map(chr, range(0x21, 0x7F)))
+_PARTS = re.compile(r"[!-~]+|[^!-~]", re.DOTALL)  # printable ASCII in one piece, anything else one by one
 
 
 def _character(character: str) -> Markup:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Form, Request
 from starlette.responses import RedirectResponse, Response
 
 from eval.errors import NotAllowed
 from eval.rating.people import SIGN_IN_DAYS, Who, redeem, sign_out, whose_link
-from eval.rating.ratings import NOTE_LENGTH, Answer, Saved, own_rating, own_ratings, save, save_draft
-from eval.rating.slots import confirm_instructions, next_screen
+from eval.rating.ratings import NOTE_LENGTH, Answer, Saved, own_rating, own_ratings, save, save_and_next, save_draft
+from eval.rating.slots import Screen, confirm_instructions, next_screen
 from eval.web.identity import (
     LINK_COOKIE,
     SIGN_IN_COOKIE,
@@ -88,21 +88,23 @@ def rating_page(request: Request, who: Rater) -> Response:
     return _screen(request, who)
 
 
-def _screen(
+def _screen(request: Request, who: Who, **values: Any) -> Response:
+    settings = settings_of(request)
+    return _show(request, next_screen(settings.engine, who.person_id, now=settings.clock()), **values)
+
+
+def _show(
     request: Request,
-    who: Who,
+    screen: Screen,
     *,
     saved: Saved | None = None,
     errors: dict[str, str] | None = None,
     given: Answer | None = None,
     status: int = 200,
 ) -> Response:
-    settings = settings_of(request)
-    screen = next_screen(settings.engine, who.person_id, now=settings.clock())
-    template = "_screen.html" if is_fragment(request) else "rate.html"
     return page(
         request,
-        template,
+        "_screen.html" if is_fragment(request) else "rate.html",
         status=status,
         s=screen,
         saved=saved,
@@ -170,9 +172,9 @@ def _keep(request: Request, who: Who, item: str, answer: Answer) -> Response:
     settings = settings_of(request)
     if errors := answer.problems():
         return _screen(request, who, errors=errors, given=answer, status=422)
-    saved = save(settings.engine, who.person_id, item, answer, now=settings.clock())
+    saved, screen = save_and_next(settings.engine, who.person_id, item, answer, now=settings.clock())
     if is_fragment(request) or saved.feedback is not None:
-        return _screen(request, who, saved=saved)
+        return _show(request, screen, saved=saved)
     return RedirectResponse("/rate", 303)
 
 

@@ -1,8 +1,9 @@
 """Forty raters at once against one server process on loopback: exactly k per item, no error, how long a save takes.
 
-    python -m tests.benchmarks.rating_load [--postgres] [--raters 40] [--items 40] [--k 10] [--think 1.0]
+    python -m tests.benchmarks.rating_load [--postgres] [--raters 40] [--items 40] [--k 10] [--think 2.0]
 
-Each rater thinks `think` seconds on average before an answer (people take longer). Prints one JSON object.
+Each rater thinks `think` seconds on average before an answer (people take longer). Screens are as large as real ones.
+The load itself runs on the same cores as the server. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
 import re
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -22,7 +25,8 @@ from sqlalchemy import Engine, text
 
 from eval.rating.people import invite
 from eval.rating.store import open_studies
-from tests.eval.study_help import launched
+from eval.rating.studies import StudySettings, create_study, launch
+from tests.eval.study_help import simple_heads
 from tests.eval.web_server import free_port, start
 
 OURS = {"sec-fetch-site": "same-origin", "hx-request": "true"}
@@ -75,26 +79,55 @@ async def _all(base: str, tokens: list[str], think: float) -> list[Rater]:
 def measure(url: str, *, raters: int, items: int, k: int, think: float) -> dict[str, object]:
     """Run the load and check the database afterwards."""
     engine = open_studies(url)
-    study = launched(engine, items, k=k, pattern_first=False)
+    study = _study(engine, items, k)
     tokens = [invite(engine, study_id=study)[1] for _ in range(raters)]
     port = free_port()
     server = start(url, port)
-    begin = time.perf_counter()
+    begin, own, served = time.perf_counter(), time.process_time(), _cpu_seconds(server.pid)
     try:
         done = asyncio.run(_all(f"http://127.0.0.1:{port}", tokens, think))
+        served = _cpu_seconds(server.pid) - served
     finally:
         server.terminate()
         server.wait(20)
     times = sorted(t for rater in done for t in rater.times)
+    own = time.process_time() - own
     return {
         "database": engine.dialect.name,
         "raters": raters,
         "saves": len(times),
         "seconds": round(time.perf_counter() - begin, 1),
+        "saves_a_second": round(len(times) / (time.perf_counter() - begin), 1),
+        "server_cpu_ms_a_save": round(1000 * served / len(times), 1),  # joining and first pages included
+        "client_cpu_ms_a_save": round(1000 * own / len(times), 1),
+        "load_average": [round(load, 1) for load in os.getloadavg()],
         "save_ms": {f"p{p}": round(1000 * times[int(len(times) * p / 100) - 1], 1) for p in (50, 95, 99)},
         "errors": [error for rater in done for error in rater.errors],
         "answers_per_item": sorted(_per_item(engine, study)),
     }
+
+
+def _study(engine: Engine, items: int, k: int) -> int:
+    """A launched study whose screens are as large as real ones: 30 rows of 5 targets."""
+    chance = random.Random(5)
+
+    def token() -> str:
+        return " " + "".join(chance.choices("abcdefghijklmnopqrstuvwxyz", k=chance.randint(2, 9)))
+
+    heads = [
+        replace(head, rows=tuple({"source": token(), "targets": [token() for _ in range(5)]} for _ in range(30)))
+        for head in simple_heads(items)
+    ]
+    settings = StudySettings(practice=0, attention=0, control_share=0.0, pattern_first=False)
+    study = create_study(engine, name="load", heads=heads, k=k, seed=5, settings=settings)
+    launch(engine, study)
+    return study
+
+
+def _cpu_seconds(pid: int) -> float:
+    """User and system time of a process so far (Linux)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _per_item(engine: Engine, study: int) -> set[tuple[int, int]]:
