@@ -127,7 +127,7 @@ def following(options: Mapping[str, Any]) -> Iterator[Run]:
     _check(source, options.get("dtype", "float32"), options.get("attention", "eager"))
     relations = _relations(options.get("relations"), options.get("pairs"))
     limits = PairLimits(options.get("max_pairs") or None, options.get("min_pairs", 30), options.get("k"))
-    with _progress() as progress:
+    with progress_bars() as progress:
         bench = Bench.open(
             options["model"],
             options["out"] or Path(),
@@ -179,7 +179,7 @@ def _in_data_folder(bench: Bench) -> Bench:
 
 
 @contextmanager
-def _progress() -> Iterator[Any]:
+def progress_bars() -> Iterator[Any]:
     """A bar on standard error for each stage; nothing where that is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -22,11 +22,17 @@ YES = 0.5  # a rating from here on says that the row fits
 
 def area_under_curve(judged: Sequence[Judged]) -> float | None:
     """None without items on both sides."""
+    above = comparisons(judged)
+    return None if above is None else float(above.mean())
+
+
+def comparisons(judged: Sequence[Judged]) -> NDArray[np.float64] | None:
+    """(own, foreign): 1 where the own row is rated higher, a half in ties; None without items on both sides."""
     own, foreign = _ratings(judged, own=True), _ratings(judged, own=False)
     if not len(own) or not len(foreign):
         return None
-    above = np.sign(own[:, None] - foreign[None, :])
-    return float((above + 1).mean() / 2)
+    above: NDArray[np.float64] = (np.sign(own[:, None] - foreign[None, :]) + 1) / 2
+    return above
 
 
 def balanced_accuracy(judged: Sequence[Judged]) -> float | None:
@@ -51,8 +57,13 @@ def _found(items: Sequence[Judged]) -> float:
 
 def concordance(judged: Sequence[Judged]) -> float | None:
     """Mean over sources; pairs of equal truth do not count, ties in the rating count half."""
-    each = [share for items in complete_groups(judged) if (share := _concordant(items)) is not None]
+    each = concordances(judged)
     return float(np.mean(each)) if each else None
+
+
+def concordances(judged: Sequence[Judged]) -> list[float]:
+    """The same of every source that has pairs."""
+    return [share for items in complete_groups(judged) if (share := _concordant(items)) is not None]
 
 
 def _concordant(items: Sequence[Judged]) -> float | None:

@@ -3,21 +3,21 @@
 Over heads: the bootstrap percentile interval widened for small samples: the level is taken from Student's t with n - 1
 degrees of freedom and sqrt(n / (n - 1)), without which the interval of ten heads covers about 90 % instead of 95
 (Hesterberg 2015, "What teachers should know about the bootstrap", expanded percentile interval).
-Over items of one head: items are drawn again within each side (own, foreign), or whole groups where items of a group
-belong together; a share of k in n sets has Clopper and Pearson's exact interval.
+Over items of one head: rows are drawn again within each side (own, foreign), sources of simulation as a whole; a share
+of k in n sets has Clopper and Pearson's exact interval.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from math import sqrt
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from eval.agreement import Estimate
-from eval.scoring.measures import Measure
+from eval.scoring.measures import comparisons
 from eval.scoring.results import Judged
 
 DRAWS = 2000
@@ -46,41 +46,29 @@ def exact_share(k: float, n: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def interval_of_head(
-    judged: Sequence[Judged], measure: Measure, *, grouped: bool, draws: int = HEAD_DRAWS, seed: int = 0
-) -> tuple[float, float] | None:
-    """95 % bootstrap percentile interval of `measure`; None where it cannot be computed in most draws."""
-    strata = _strata(judged, grouped)
-    if not strata:
+def interval_of_area(judged: Sequence[Judged], *, draws: int = HEAD_DRAWS, seed: int = 0) -> tuple[float, float] | None:
+    """95 % bootstrap interval of the area under the curve; None without items on both sides."""
+    above = comparisons(judged)
+    if above is None:
         return None
     rng = np.random.default_rng(seed)
-    values = []
-    for _ in range(draws):
-        drawn: list[Judged] = []
-        for units in strata:
-            for place, unit in enumerate(rng.integers(len(units), size=len(units))):
-                drawn += units[unit] if not grouped else _renumbered(units[unit], place)
-        value = measure(drawn)
-        if value is not None:
-            values.append(value)
-    if len(values) < draws / 2:
+    n_own, n_foreign = above.shape
+    own, foreign = (rng.multinomial(n, [1 / n] * n, size=draws) for n in (n_own, n_foreign))
+    values = np.einsum("di,ij,dj->d", own, above, foreign) / (n_own * n_foreign)
+    return _percentiles(values)
+
+
+def interval_of_groups(
+    values: Sequence[float], *, draws: int = HEAD_DRAWS, seed: int = 0
+) -> tuple[float, float] | None:
+    """95 % bootstrap interval of a mean over groups; None without groups."""
+    if not values:
         return None
+    data = np.asarray(values, dtype=float)
+    picked = np.random.default_rng(seed).integers(len(data), size=(draws, len(data)))
+    return _percentiles(data[picked].mean(1))
+
+
+def _percentiles(values: NDArray[np.float64]) -> tuple[float, float]:
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
-
-
-def _strata(judged: Sequence[Judged], grouped: bool) -> list[list[list[Judged]]]:
-    """What is drawn again: items one by one within each side, or whole groups."""
-    answered = [one for one in judged if one.rating is not None]
-    if grouped:
-        groups: dict[int, list[Judged]] = defaultdict(list)
-        for one in answered:
-            groups[one.group].append(one)
-        return [list(groups.values())] if groups else []
-    sides = [[[one] for one in answered if (one.truth > 0) is own] for own in (True, False)]
-    return [side for side in sides if side]
-
-
-def _renumbered(items: Sequence[Judged], group: int) -> list[Judged]:
-    """A group drawn twice counts as two groups."""
-    return [Judged(group, one.kind, one.truth, one.rating) for one in items]

@@ -1,0 +1,144 @@
+"""Everything that scoring needs, opened when it is first used: heads, weights, judge, and where scores are kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+from agent.describe import HeadSession
+from agent.describers import chosen_name
+from agent.describers.fields import SemanticFields
+from agent.embedder import load_embedder
+from agent.label_job import parse_indices
+from agent.llm.options import ModelOptions
+from agent.pair_cache import PairCachingEngine
+from eval.scoring.collection import Collection, chosen, described_now, of_file, of_run
+from eval.scoring.foreign_rows import borrowed_rows, rows_from_weights
+from eval.scoring.generation import Generator
+from eval.scoring.job import ScoreJob, Tell
+from eval.scoring.judges import Judge, open_judge
+from eval.scoring.keeping import DatabaseKeeper, JsonlKeeper, Keeper
+from eval.scoring.request import ScoreRequest
+from eval.scoring.results import HeadKey
+from eval.scoring.scorers import GENERATION
+from maps_engine.engine import MapsEngine
+from maps_engine.errors import HeadscribeError, UserMistake
+from maps_engine.folders import cache_folder
+from maps_engine.relation_catalogue import Relation, load_relations
+from maps_engine.results import EngineSettings
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+DEFAULT_MODEL: Final = "smollm2-135m"
+OTHER_MODEL: Final = "Give its place with --model, or score without it: --no-weights."
+
+
+@dataclass
+class Bench:
+    """Everything a request needs, opened when it is first used."""
+
+    request: ScoreRequest
+
+    @cached_property
+    def database(self) -> Engine | None:
+        """None where the heads do not come from it."""
+        from agent.database import open_database
+
+        request = self.request
+        from_database = request.from_file is None and request.layer is None
+        return open_database(request.database) if from_database else None
+
+    @cached_property
+    def collection(self) -> Collection:
+        request = self.request
+        if request.from_file is not None:
+            return of_file(request.from_file)
+        if self.database is not None:
+            return of_run(self.database, request.run, model=request.model)
+        return self._described_now(request.layer or 0, request.head or 0)
+
+    def _described_now(self, layer: int, head: int) -> Collection:
+        session = HeadSession(self.engine, describer_name=chosen_name(self.request.describer))
+        _ = session.describer  # refused before any work
+        self.engine.check_head(layer, head)
+        return described_now(session, layer, workers=self.request.workers)
+
+    @cached_property
+    def relations(self) -> tuple[Relation, ...]:
+        return load_relations()
+
+    @cached_property
+    def judge(self) -> Judge:
+        request = self.request
+        options = ModelOptions(in_flight=request.workers, token_budget=request.token_budget)
+        fields = SemanticFields(load_embedder(), cache_folder=cache_folder())
+        return open_judge(request.judge, fields=fields, relations=self.relations, options=options)
+
+    @cached_property
+    def engine(self) -> MapsEngine:
+        """The model of the heads. Raises UserMistake where it is another, or cannot be opened."""
+        request = self.request
+        if request.layer is not None:
+            wanted = EngineSettings(request.source)
+            return PairCachingEngine.open(request.model or DEFAULT_MODEL, settings=wanted, device=request.device)
+        name, settings = request.model or self.collection.model, replace(self.collection.settings, source="auto")
+        try:
+            engine = PairCachingEngine.open(name, settings=settings, device=request.device)
+        except HeadscribeError as error:
+            raise type(error)(error.what, got=error.got, expected=error.expected, next_step=OTHER_MODEL) from error
+        if engine.checkpoint.fingerprint != self.collection.fingerprint:
+            raise UserMistake(
+                "these heads are of another model",
+                got=f"{name} {engine.checkpoint.fingerprint[:12]}",
+                expected=self.collection.fingerprint[:12],
+                next_step=OTHER_MODEL,
+            )
+        return engine
+
+    def keys(self) -> list[HeadKey]:
+        """Heads to score. Raises UserMistake, OutOfRange."""
+        request, collection = self.request, self.collection
+        if request.layer is not None and request.head is not None:
+            found = [one.key for one in collection.described if one.key == (request.layer, request.head)]
+        else:
+            last = [max(one.key[i] for one in collection.subjects) + 1 for i in (0, 1)]
+            found = chosen(
+                collection.described,
+                layers=parse_indices(request.layers, last[0], "layer"),
+                heads=parse_indices(request.heads, last[1], "head"),
+                limit=request.limit,
+                seed=request.seed,
+            )
+        if not found:
+            asked = f"{len(collection.subjects)} heads of {collection.origin}, {len(collection.described)} described"
+            raise UserMistake("none of the chosen heads has a description", got=asked)
+        return found
+
+    def job(self, tell: Tell) -> ScoreJob:
+        request = self.request
+        keys = self.keys()
+        generator = Generator(self.engine, self.relations) if GENERATION in request.names else None
+        return ScoreJob(
+            collection=self.collection,
+            keys=keys,
+            scorers=request.names,
+            judge=self.judge,
+            items=request.items,
+            seed=request.seed,
+            workers=request.workers,
+            rows_of=rows_from_weights(self.engine) if request.weights else borrowed_rows,
+            generator=generator,
+            tell=tell,
+        )
+
+    def keepers(self, job: ScoreJob) -> list[Keeper]:
+        """The database for heads of a run, and every .jsonl of --output. Raises MixedResults, BadImport."""
+        identity = job.identity()
+        found: list[Keeper] = [
+            JsonlKeeper(path, identity) for path in self.request.output if path.suffix.lower() == ".jsonl"
+        ]
+        if self.database is not None and self.collection.run_id is not None:
+            found.append(DatabaseKeeper(self.database, self.collection.run_id, identity))
+        return found
