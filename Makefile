@@ -31,8 +31,8 @@ describe-head: setup    ## describe one head: make describe-head LAYER=23 HEAD=4
 test: setup-dev         ## the fast unit tests
 	$(TESTS)
 
-test-model: setup-dev   ## the slower tests and the ones on the real model
-	$(TESTS) -m '(model or slow) and not browser and not network and not gpu and not llm and not benchmark'
+test-model: setup-dev   ## the slower tests, the ones on the real model and on a real local LLM server
+	$(TESTS) -m '(model or slow or llm) and not browser and not network and not gpu and not benchmark'
 
 test-browser: setup-dev ## pages in a real headless Chromium (Debian: apt-get install chromium)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m browser

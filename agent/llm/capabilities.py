@@ -59,10 +59,11 @@ def _request(prompt: str, form: Form, **parts: Any) -> ChatRequest:
 
 
 def _object(send: Send, request: ChatRequest) -> dict[str, Any] | None:
-    """The reply where all of it is one JSON object."""
+    """The reply where all of it is one JSON object, bare or fenced as llama.cpp lets models do."""
     try:
         text = send(request).text.strip()
     except FormRefused:
         return None
+    text = text.removeprefix("```json").removeprefix("```").removesuffix("```").strip()
     found = next(json_objects(text), None)
     return found if text.startswith("{") and text.endswith("}") else None
