@@ -9,11 +9,11 @@ from __future__ import annotations
 from functools import cached_property
 
 from torch import Tensor
-from torch.nn.functional import linear
 
 from maps_engine.architectures.record import Mlp
 from maps_engine.block_reader import BlockReader
 from maps_engine.model import Norm
+from maps_engine.products import linear
 
 
 class FirstBlock:
@@ -23,8 +23,8 @@ class FirstBlock:
         record = reader.settings.family
         self._reader, self._record = reader, record
         self._fused = mlp.fused
-        self._up, self._down = reader.linear(0, mlp.up), reader.linear(0, mlp.down)
-        self._gate = reader.linear(0, mlp.gate) if mlp.gate else None
+        self._up, self._down = _contiguous(reader.linear(0, mlp.up)), _contiguous(reader.linear(0, mlp.down))
+        self._gate = _contiguous(reader.linear(0, mlp.gate)) if mlp.gate else None
         self._activation = reader.settings.activation
         after_residual = record.flow == "norm-after-residual"
         self._norm2 = reader.block_norm(0, record.attention_norm if after_residual else record.mlp_norm)
@@ -49,9 +49,9 @@ class FirstBlock:
         up = linear(x, *self._up)
         if self._fused:
             gate, up = up.chunk(2, dim=-1)
-            return linear(self._activation(gate) * up, *self._down)
+            return linear(self._activation(gate).mul_(up), *self._down)
         if self._gate is not None:
-            return linear(self._activation(linear(x, *self._gate)) * up, *self._down)
+            return linear(self._activation(linear(x, *self._gate)).mul_(up), *self._down)
         return linear(self._activation(up), *self._down)
 
     def _attention(self, x: Tensor) -> Tensor:
@@ -73,6 +73,11 @@ class FirstBlock:
     @cached_property
     def _last_norm(self) -> Norm | None:
         return self._reader.block_norm(0, self._record.mlp_norm)
+
+
+def _contiguous(part: tuple[Tensor, Tensor | None]) -> tuple[Tensor, Tensor | None]:
+    """Matrix and bias with the matrix laid out as it is read: it is read for every chunk of the vocabulary."""
+    return part[0].contiguous(), part[1]
 
 
 def _through(norm: Norm | None, x: Tensor) -> Tensor:

@@ -41,6 +41,14 @@ class HeadMatrices:
         a = x @ self.value[k]
         return a if self.value_bias is None else a + self.value_bias[k]
 
+    def written(self, x: Tensor) -> Tensor:
+        """y (H, n, d): what each head writes for rows x (H, n, d) of its own; heads of one value head read at once."""
+        k, d, d_h = self.value.shape
+        a = x.reshape(k, -1, d) @ self.value
+        if self.value_bias is not None:
+            a = a + self.value_bias.unsqueeze(1)
+        return a.reshape(len(x), -1, d_h) @ self.output
+
 
 @dataclass(frozen=True)
 class Folding:

@@ -3,12 +3,14 @@
 A scan in bfloat16 costs less than half of one in float32 where the processor multiplies bfloat16. It only proposes:
 a generous set of candidates is ranked again in float32, and an upper bound on every entry that was not a candidate,
 made of the rounding residuals that really occurred (not of worst cases), shows that none of them can belong to the
-list. Where the bound does not show it, that list is computed in float32 after all.
+list. Where the bound does not show it, every entry that is not ruled out becomes a candidate.
 
 With ~ for the rounded matrix and dA = A - ~A:
   entry     y.u      |error| <= |dy| |u| + |~y| |du| + EPS |~y.~u|
   salience  |x W R|  |error| <= |dx| |W R|_2 + |~x| |dW R|_2 + |~a| |dR|_2 + EPS (|~a| |R|_2 + |~a ~R|)
-where EPS is the rounding of a product's result.
+where EPS is the rounding of a product's result, and once more of a norm's. A value bias b is added in float32: a is
+x W + b / |x|. Entries are bounded by blocks of 64 tokens first, so that a row of M costs two passes over its bfloat16
+entries.
 """
 
 from __future__ import annotations
@@ -21,12 +23,11 @@ import torch
 from torch import Tensor
 
 from maps_engine.ov_circuit import OVCircuit, UnembeddingTable, chunks, written_norms
-from maps_engine.salience import salient_tokens
-from maps_engine.top_entries import top_entries
+from maps_engine.top_entries import BLOCK, top_entries
 
 LOW = torch.bfloat16
 EPS = 2.0**-8 + 2.0**-12  # rounding of a result to bfloat16, with room for the float32 sums inside the product
-CHUNK = 8192
+CHUNK = 2048  # rows at once: what a chunk becomes stays in the processor's cache
 ROWS_AT_ONCE = 2**26  # entries of a block of rows of M held at once (128 MiB in bfloat16)
 
 
@@ -49,12 +50,51 @@ class _Rounded:
 
     rows: Tensor  # (n, d) bfloat16
     lost: Tensor  # (n,) ||row - rounded row||
-    norms: Tensor  # (n,) ||row||
+    norms: Tensor  # (n,) ||row||, before it was brought to unit length where it was
 
     @classmethod
-    def of(cls, rows: Tensor) -> _Rounded:
-        low = rows.to(LOW)
-        return cls(low, (rows - low.to(rows.dtype)).norm(dim=-1), rows.norm(dim=-1))
+    def of(cls, rows: Tensor, *, unit: bool = False) -> _Rounded:
+        """Of (n, d) float32 rows, brought to unit length where asked for; zero rows stay zero."""
+        norms = rows.norm(dim=-1)
+        scaled = rows / norms.clamp_min(1e-30).unsqueeze(-1) if unit else rows
+        low = scaled.to(LOW)
+        return cls(low, low.to(rows.dtype).sub_(scaled).norm(dim=-1), norms)
+
+    @classmethod
+    def in_chunks(cls, rows: Callable[[slice], Tensor], size: int, *, unit: bool = False) -> _Rounded:
+        """All `size` rows, filled in place: joining pieces would need twice the memory."""
+        whole: _Rounded | None = None
+        for part in chunks(size, CHUNK):
+            piece = cls.of(rows(part), unit=unit)
+            if whole is None:
+                whole = cls(*(one.new_empty(size, *one.shape[1:]) for one in (piece.rows, piece.lost, piece.norms)))
+            whole.rows[part], whole.lost[part], whole.norms[part] = piece.rows, piece.lost, piece.norms
+        assert whole is not None
+        return whole
+
+
+@dataclass
+class _Unembedding:
+    """U in bfloat16 with what bounds blocks of 64 entries at once; the few tokens after the last block stand alone."""
+
+    table: _Rounded
+
+    @cached_property
+    def n_blocks(self) -> int:
+        return len(self.table.rows) // BLOCK
+
+    @cached_property
+    def block_norms(self) -> Tensor:
+        """(n_blocks,): the largest ||u|| of each block."""
+        return self._largest(self.table.norms)
+
+    @cached_property
+    def block_lost(self) -> Tensor:
+        """(n_blocks,): the largest ||du|| of each block."""
+        return self._largest(self.table.lost)
+
+    def _largest(self, values: Tensor) -> Tensor:
+        return values[: self.n_blocks * BLOCK].view(-1, BLOCK).amax(-1)
 
 
 class LowPrecisionScan:
@@ -65,14 +105,15 @@ class LowPrecisionScan:
 
     def __init__(self, unembedding: UnembeddingTable) -> None:
         self.unembedding = unembedding
-        self.fallbacks = 0  # salience lists computed in float32 after all
-        self.widened = 0  # rows of M that needed more candidates
+        self.widened_lists = 0  # salience lists that needed more candidates
+        self.widened_rows = 0  # rows of M that did
         self._tokens: tuple[tuple[int, bool], _Rounded] | None = None
+        self._scores: Tensor | None = None
 
     @cached_property
-    def targets(self) -> _Rounded:
+    def targets(self) -> _Unembedding:
         """U in bfloat16."""
-        return _rounded_in_chunks(self.unembedding.rows, self.unembedding.weights.shape.vocab_size, unit=False)
+        return _Unembedding(_Rounded.in_chunks(self.unembedding.rows, self.unembedding.weights.shape.vocab_size))
 
     def _sources(self, circuit: OVCircuit) -> _Rounded:
         """X in bfloat16, rows of unit length; kept while layers have the same X."""
@@ -81,7 +122,7 @@ class LowPrecisionScan:
         if self._tokens is None or self._tokens[0] != kind:
             size = table.weights.shape.vocab_size
             self._tokens = None  # the old one goes before the new one is made
-            self._tokens = (kind, _rounded_in_chunks(lambda part: table.rows(layer, part), size, unit=True))
+            self._tokens = (kind, _Rounded.in_chunks(lambda part: table.rows(layer, part), size, unit=True))
         return self._tokens[1]
 
     def salient_tokens(self, circuit: OVCircuit, *, top: int, allowed: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -89,12 +130,18 @@ class LowPrecisionScan:
         upper = self._upper_saliences(circuit)
         if allowed is not None:
             upper.masked_fill_(~allowed, -1.0)
-        bound, candidates = top_entries(upper, 8 * top + 64)
-        found = [
-            self._rank_tokens(circuit, head, candidates[head], bound[head, -1], top, allowed)
-            for head in range(len(upper))
-        ]
-        return torch.stack([v for v, _ in found]), torch.stack([i for _, i in found])
+        bound, ids = top_entries(upper, 3 * top + 32)
+        sigma = circuit.saliences_of(ids)
+        if allowed is not None:
+            sigma.masked_fill_(~allowed[ids], -1.0)
+        values, found = _ranked(sigma, ids, top)
+        if ids.shape[1] < upper.shape[1]:
+            for head in (~(bound[:, -1] < values[:, -1])).nonzero().squeeze(-1).tolist():
+                self.widened_lists += 1
+                ids = (upper[head] >= values[head, -1]).nonzero().squeeze(-1)
+                sigma = circuit.salience_of(head, ids).masked_fill(upper[head, ids] < 0, -1.0)
+                values[head], found[head] = _ranked(sigma, ids, top)
+        return values, found
 
     def _upper_saliences(self, circuit: OVCircuit) -> Tensor:
         """(H, V): at least the salience of every token."""
@@ -106,29 +153,17 @@ class LowPrecisionScan:
         upper = torch.empty(len(heads.output), len(x.rows), device=x.rows.device)
         for part in chunks(len(x.rows), CHUNK):
             a = (x.rows[part] @ flat).view(-1, k, d_h)
+            if heads.value_bias is not None:
+                a = (a + heads.value_bias / x.norms[part].clamp_min(1e-30).view(-1, 1, 1)).to(LOW)
             sigma = written_norms(a, low_factors, heads.group)
-            sigma += errors.bound(x.lost[part], a, sigma)
-            upper[:, part] = sigma.T
+            upper[:, part] = (sigma + errors.bound(x.lost[part], a, sigma)).T
         return upper
-
-    def _rank_tokens(
-        self, circuit: OVCircuit, head: int, ids: Tensor, bound: Tensor, top: int, allowed: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        sigma = circuit.salience_of(head, ids)
-        if allowed is not None:
-            sigma = sigma.masked_fill(~allowed[ids], -1.0)
-        values, order = _ranked(sigma, ids, top)
-        if len(ids) < circuit.table.weights.shape.vocab_size and not bound < values[-1]:
-            self.fallbacks += 1
-            exact, found = salient_tokens(circuit, top=top, allowed=allowed, head=head)
-            return exact[0], found[0]
-        return values, order
 
     def top_targets(
         self, written: Tensor, *, targets: int, allowed: Tensor | None
     ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """As `salience.top_targets`, for `written` y (n, d)."""
-        at_once = max(1, ROWS_AT_ONCE // len(self.targets.rows))
+        at_once = max(1, ROWS_AT_ONCE // len(self.targets.table.rows))
         pieces = [self._targets_of(y, targets, allowed) for y in written.split(at_once)]
         return (
             (torch.cat([p[0][0] for p in pieces]), torch.cat([p[0][1] for p in pieces])),
@@ -138,50 +173,70 @@ class LowPrecisionScan:
     def _targets_of(
         self, written: Tensor, targets: int, allowed: Tensor | None
     ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        length = written.norm(dim=-1, keepdim=True).clamp_min(1e-30)
-        y = _Rounded.of(written / length)
-        scores = y.rows @ self.targets.rows.T
+        y = _Rounded.of(written, unit=True)
+        scores = torch.mm(y.rows, self.targets.table.rows.T, out=self._room(len(written)))
         sides = []
         for side in range(2):
             if side:
                 scores.neg_()
             if allowed is not None:
                 scores.masked_fill_(~allowed, -torch.inf)
-            sides.append(self._rank_targets(-written if side else written, y, length, scores, targets))
+            sides.append(self._rank_targets(-written if side else written, y, scores, targets))
         (low, ids) = sides[1]
         return sides[0], (-low, ids)
 
-    def _rank_targets(
-        self, written: Tensor, y: _Rounded, length: Tensor, scores: Tensor, targets: int
-    ) -> tuple[Tensor, Tensor]:
+    def _room(self, n: int) -> Tensor:
+        """(n, V) in bfloat16, the same memory every time: fresh pages cost as much as filling them."""
+        if self._scores is None or len(self._scores) < n:
+            table = self.targets.table.rows
+            self._scores = table.new_empty(n, len(table))
+        return self._scores[:n]
+
+    def _rank_targets(self, written: Tensor, y: _Rounded, scores: Tensor, targets: int) -> tuple[Tensor, Tensor]:
         """The exact list of every row, from the bfloat16 `scores` of unit rows (n, V)."""
-        bound, ids = top_entries(scores, 3 * targets + 1)
-        rows = torch.arange(len(ids), device=ids.device).unsqueeze(-1).expand_as(ids)
-        exact = self._exact(written, rows, ids).masked_fill(bound == -torch.inf, -torch.inf)
+        ids, bound = self._candidates(y, scores, 2 * targets + 4)
+        exact = self._exact(written, ids).masked_fill(scores.gather(1, ids) == -torch.inf, -torch.inf)
         values, found = _ranked(exact, ids, targets)
-        error = y.lost * self.targets.norms.max() + y.norms * self.targets.lost.max()
-        last = bound[:, -1].float()
-        kth = values[:, -1] / length.squeeze(-1)
-        for row in (~(last + EPS * last.abs() + error < kth)).nonzero().squeeze(-1).tolist():
-            self.widened += 1
+        kth = values[:, -1] / y.norms.clamp_min(1e-30)
+        for row in (~((bound < kth) | (bound == -torch.inf))).nonzero().squeeze(-1).tolist():
+            self.widened_rows += 1
             values[row], found[row] = self._widen(written, y, scores, kth, row, targets)
         return values, found
+
+    def _candidates(self, y: _Rounded, scores: Tensor, wanted: int) -> tuple[Tensor, Tensor]:
+        """Ids (n, wanted) of the entries with the largest upper bounds, and (n,) a bound on all others."""
+        u, width = self.targets, self.targets.n_blocks * BLOCK
+        wanted, n_picked = min(wanted, scores.shape[1]), min(wanted, u.n_blocks)
+        whole, lost = scores[:, :width].view(len(scores), u.n_blocks, BLOCK), y.lost.unsqueeze(-1)
+        best = _rounded_up(whole.amax(-1)) + lost * u.block_norms + (1 + lost) * u.block_lost
+        blocks = best.topk(min(n_picked + 1, u.n_blocks), dim=-1)
+        picked = blocks.indices[:, :n_picked]
+        inside = torch.arange(BLOCK, device=scores.device)
+        ids = (picked.unsqueeze(-1) * BLOCK + inside).flatten(1)
+        tail = torch.arange(width, scores.shape[1], device=scores.device).expand(len(ids), -1)
+        ids = torch.cat([ids, tail], 1) if tail.shape[1] else ids
+        upper = _rounded_up(scores.gather(1, ids)) + lost * u.table.norms[ids] + (1 + lost) * u.table.lost[ids]
+        first = upper.topk(min(wanted + 1, upper.shape[1]), dim=-1)
+        others = [one[:, -1] for one, n in ((blocks.values, n_picked), (first.values, wanted)) if one.shape[1] > n]
+        bound = torch.stack(others).amax(0) if others else upper.new_full((len(ids),), -torch.inf)
+        return ids.gather(1, first.indices[:, :wanted]), bound
 
     def _widen(
         self, written: Tensor, y: _Rounded, scores: Tensor, kth: Tensor, row: int, targets: int
     ) -> tuple[Tensor, Tensor]:
         """One row again, with every entry that its own error does not rule out as a candidate."""
-        own = scores[row].float()
-        error = y.lost[row] * self.targets.norms + y.norms[row] * self.targets.lost + EPS * own.abs()
-        ids = ((own + error >= kth[row]) & (own > -torch.inf)).nonzero().squeeze(-1)
+        own, u = scores[row].float(), self.targets.table
+        error = y.lost[row] * u.norms + (1 + y.lost[row]) * u.lost
+        ids = ((_rounded_up(own) + error >= kth[row]) & (own > -torch.inf)).nonzero().squeeze(-1)
         if len(ids) < targets:  # fewer tokens allowed than targets asked for
             ids = own.topk(targets).indices
-        exact = self._exact(written, torch.full_like(ids, row), ids).masked_fill(own[ids] == -torch.inf, -torch.inf)
+        exact = self._exact(written[row : row + 1], ids.unsqueeze(0))[0].masked_fill(own[ids] == -torch.inf, -torch.inf)
         return _ranked(exact, ids, targets)
 
-    def _exact(self, written: Tensor, rows: Tensor, ids: Tensor) -> Tensor:
-        """M entries in float32 for positions (row of `written`, token id) of one shape."""
-        return torch.linalg.vecdot(written[rows], self.unembedding.rows(ids.flatten()).view(*ids.shape, -1))
+    def _exact(self, written: Tensor, ids: Tensor) -> Tensor:
+        """(n, m): M entries in float32 of rows `written` (n, d) for token ids (n, m)."""
+        u = self.unembedding.rows(ids.flatten()).view(*ids.shape, -1)
+        return (u @ written.unsqueeze(-1)).squeeze(-1)
 
 
 @dataclass(frozen=True)
@@ -196,43 +251,39 @@ class _SalienceError:
 
     @cached_property
     def _norms(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Spectral norms (H,) of W R, dW R, dR and R."""
+        """Bounds (H,) on the spectral norms of W R, dW R, dR and R."""
         k, d_h, _ = self.factors.shape
         r = self.factors.view(k, d_h, self.group, -1).transpose(1, 2)  # (K, g, d_h, r)
         low = self.low_factors.to(r.dtype).view(k, d_h, self.group, -1).transpose(1, 2)
-        w = self.value.unsqueeze(1)
-        lost = (self.value - self.low_value.to(w.dtype)).unsqueeze(1)
-        return (
-            _spectral(w @ r).flatten(),
-            _spectral(lost @ r).flatten(),
-            _spectral(r - low).flatten(),
-            _spectral(r).flatten(),
-        )
+        lost = self.value - self.low_value.to(self.value.dtype)
+        grams = [m.mT @ m for m in (self.value, lost)]  # |W R|_2^2 is the largest eigenvalue of R^T (W^T W) R
+        of_products = [r.mT @ g.unsqueeze(1) @ r for g in grams]
+        of_factors = [m.mT @ m for m in (r - low, r)]
+        found = _largest_eigenvalues(torch.stack(of_products + of_factors)).sqrt()
+        wr, dwr, dr, rr = found.flatten(1)
+        return wr, dwr, dr, rr
 
     def bound(self, lost: Tensor, a: Tensor, sigma: Tensor) -> Tensor:
         """(n, H) for rows that lost `lost` (n,), values a (n, K, d_h) and saliences sigma (n, H)."""
         wr, dwr, dr, r = self._norms
-        read = torch.linalg.vector_norm(a, dim=-1, dtype=torch.float32).repeat_interleave(self.group, dim=1)
-        return lost.unsqueeze(-1) * wr + 1.01 * dwr + read * (dr + EPS * r) + EPS * sigma
+        read = torch.linalg.vector_norm(a, dim=-1).float().repeat_interleave(self.group, dim=1)
+        # 1.01: the rounded x may be a little longer than 1; sigma and |a| are rounded as entries and again as norms
+        return lost.unsqueeze(-1) * wr + 1.01 * (dwr + read * (dr + EPS * r)) + 2.02 * EPS * sigma
 
 
-def _spectral(m: Tensor) -> Tensor:
-    """Largest singular value of (…, a, b), b small, through the b x b Gram matrix, rounded up."""
-    gram = m.double().mT @ m.double()
-    return (torch.linalg.eigvalsh(gram)[..., -1].clamp_min(0).sqrt() * (1 + 1e-6)).to(m.dtype)
+def _largest_eigenvalues(grams: Tensor) -> Tensor:
+    """At least the largest eigenvalue of (…, b, b) Gram matrices, at most b^(1/32) times it: tr(G^32)^(1/32)."""
+    scale = grams.diagonal(dim1=-2, dim2=-1).sum(-1).clamp_min(1e-30)
+    power = grams.double() / scale[..., None, None]  # float32 cannot hold the 32nd power of 1 / b
+    for _ in range(4):
+        power = power @ power
+    trace = power.flatten(-2).square().sum(-1)  # tr(G^32) = |G^16|_F^2
+    return (trace.pow(1 / 32) * (1 + 1e-5)).to(grams.dtype) * scale  # the factor covers roundings of float32
 
 
-def _rounded_in_chunks(rows: Callable[[slice], Tensor], size: int, *, unit: bool) -> _Rounded:
-    """All `size` rows in bfloat16, of unit length where asked for; zero rows stay zero."""
-    whole: _Rounded | None = None
-    for part in chunks(size, CHUNK):
-        exact = rows(part)
-        piece = _Rounded.of(exact / exact.norm(dim=-1, keepdim=True).clamp_min(1e-30) if unit else exact)
-        if whole is None:  # filled in place: joining pieces would need twice the memory
-            whole = _Rounded(*(one.new_empty(size, *one.shape[1:]) for one in (piece.rows, piece.lost, piece.norms)))
-        whole.rows[part], whole.lost[part], whole.norms[part] = piece.rows, piece.lost, piece.norms
-    assert whole is not None
-    return whole
+def _rounded_up(low: Tensor) -> Tensor:
+    """At least the number that each entry was rounded from; -inf stays -inf."""
+    return low.float() * torch.where(low > 0, 1 + EPS, 1 - EPS)
 
 
 def _ranked(values: Tensor, ids: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -75,10 +75,19 @@ class OVCircuit:
         return written_norms(a, self.factors, self.heads.group) / x_norm.clamp_min(1e-30).unsqueeze(-1)
 
     def salience_of(self, head: int, ids: Tensor) -> Tensor:
-        """(n,): salience of `ids` for one head, from what it writes."""
+        """(n,): saliences of tokens `ids` for one head, from what it writes."""
         x = self.table.rows(self.layer, ids)
         written = self.heads.read(x, head) @ self.heads.output[head]
         return written.norm(dim=-1) / x.norm(dim=-1).clamp_min(1e-30)
+
+    def saliences_of(self, ids: Tensor) -> Tensor:
+        """(H, n): saliences of tokens `ids` (H, n), head by head other tokens, from what the heads write."""
+        x = self.table.rows(self.layer, ids.flatten()).view(*ids.shape, -1)
+        return self.heads.written(x).norm(dim=-1) / x.norm(dim=-1).clamp_min(1e-30)
+
+    def written_by_all(self, ids: Tensor) -> Tensor:
+        """y (H, n, d): what each head writes when it reads its own tokens `ids` (H, n)."""
+        return self.heads.written(self.table.rows(self.layer, ids.flatten()).view(*ids.shape, -1))
 
     def written(self, head: int, ids: Tensor) -> Tensor:
         """y (n, d): what `head` writes when it reads each of the tokens `ids`."""
@@ -92,7 +101,7 @@ class OVCircuit:
 def written_norms(a: Tensor, factors: Tensor, group: int) -> Tensor:
     """||a W_O|| (n, H) from a (n, K, d_h) and the factors R^T (K, d_h, group * r)."""
     t = torch.bmm(a.transpose(0, 1), factors)  # (K, n, group * r)
-    norms = torch.linalg.vector_norm(t.unflatten(-1, (group, -1)), dim=-1, dtype=torch.float32)
+    norms = torch.linalg.vector_norm(t.unflatten(-1, (group, -1)), dim=-1).float()  # summed in float32 either way
     return norms.transpose(0, 1).flatten(1)
 
 

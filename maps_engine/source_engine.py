@@ -147,7 +147,7 @@ class SourceEngine:
         else:
             sigma, ids = salient_tokens(circuit, top=top, allowed=self.allowed)
         n = ids.shape[1]
-        written = torch.cat([circuit.written(h, ids[h]) for h in wanted])
+        written = circuit.written_by_all(ids)[list(wanted)].flatten(0, 1)
         if scan is not None:
             lists = scan.top_targets(written, targets=targets, allowed=self.allowed)
         else:

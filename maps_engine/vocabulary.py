@@ -37,12 +37,19 @@ class TokenizerVocabulary:
         self._added = frozenset(added)
         self._special = frozenset(special) | {i for i, token in added.items() if token.special}
         self._n_ids = min(n_ids, n_rows)
+        self._texts: dict[int, str] = {}  # lists of all heads name the same tokens over and over
 
     def __len__(self) -> int:
         return self._n_ids
 
     def text(self, token_id: int) -> str:
         """Decoded text with its real leading space; "" for an id without a token (a padding row)."""
+        known = self._texts.get(token_id)
+        if known is None:
+            known = self._texts[token_id] = self._spelled(token_id)
+        return known
+
+    def _spelled(self, token_id: int) -> str:
         token = self._token(token_id)
         if token is None:
             return ""

@@ -103,8 +103,8 @@ def map_all(folder: str, source: str, layers: int) -> None:
         "estimated_peak_gb": estimate.peak_bytes / 1e9,
         "float32_gflops": 2e-9 * speed.float32,
         "scan_gflops": 2e-9 * speed.scan,
-        "fallbacks": scan.fallbacks if scan else None,
-        "widened": scan.widened if scan else None,
+        "widened_lists": scan.widened_lists if scan else None,
+        "widened_rows": scan.widened_rows if scan else None,
     }
     print(json.dumps(result))  # noqa: T201
 
