@@ -5,11 +5,29 @@ from __future__ import annotations
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from agent.describers import NAMES
+from agent.llm.options import (
+    MAX_REVISIONS,
+    MAX_TOKENS,
+    LlmMode,
+    MaxRevisions,
+    MaxTokens,
+    MoneyBudget,
+    NoReplyCache,
+    PriceText,
+    RequestsPerMinute,
+    TokenBudget,
+    TokensPerMinute,
+    given_options,
+)
 from maps_engine.cli_support import console, echo_json, one_line_errors, progress, quiet_libraries
+
+if TYPE_CHECKING:
+    from agent.results import Trace
 
 _app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -35,9 +53,20 @@ def describe_head(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.", envvar="HEADSCRIBE_DEVICE")] = "auto",
     top: Annotated[int, typer.Option(help="How many salient tokens.")] = 30,
     targets: Annotated[int, typer.Option(help="How many targets of each.")] = 5,
-    describer: Annotated[
-        str, typer.Option(help="auto, lexical or openai:MODEL.", envvar="HEADSCRIBE_DESCRIBER")
-    ] = "auto",
+    describer: Annotated[str, typer.Option(help=f"{NAMES}.", envvar="HEADSCRIBE_DESCRIBER")] = "auto",
+    max_revisions: MaxRevisions = MAX_REVISIONS,
+    transcript: Annotated[
+        str | None,
+        typer.Option("--transcript", help="Show the conversation with a language model: - here, else a file."),
+    ] = None,
+    requests_per_minute: RequestsPerMinute = None,
+    tokens_per_minute: TokensPerMinute = None,
+    token_budget: TokenBudget = None,
+    budget: MoneyBudget = None,
+    price: PriceText = None,
+    max_tokens: MaxTokens = MAX_TOKENS,
+    llm_mode: LlmMode = "auto",
+    no_reply_cache: NoReplyCache = False,
     no_suppressed: Annotated[bool, typer.Option("--no-suppressed", help="Leave suppressed tokens out.")] = False,
     normal_tokens_only: Annotated[
         bool, typer.Option("--normal-tokens-only", help="Leave special, byte and unused tokens out.")
@@ -67,6 +96,17 @@ def describe_head(
             top=top,
             targets=targets,
         )
+        options = given_options(
+            price=price,
+            requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
+            token_budget=token_budget,
+            money_budget=budget,
+            max_tokens=max_tokens,
+            mode=llm_mode,
+            device=device,
+            no_cache=no_reply_cache or no_cache,
+        )
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) if no_cache else None
         report = run(
             model,
@@ -80,15 +120,29 @@ def describe_head(
             use_cache=not no_cache,
             store_folder=folder,
             progress=tell,
+            model_options=options,
+            max_revisions=max_revisions,
         )
+        if transcript not in (None, "-"):
+            _write_transcript(Path(str(transcript)), report.trace)
     if as_json:
         echo_json(report.to_json())
     else:
         from agent.head_page import show_page
+        from agent.transcript import show_transcript
 
         show_page(console(), report, suppressed=not no_suppressed)
+        if transcript == "-":
+            show_transcript(console(), report.trace)
     if report.description.status == "failed":
         raise typer.Exit(1)
+
+
+def _write_transcript(path: Path, trace: Trace) -> None:
+    """The conversation as text; a file that cannot be written is one line, by `one_line_errors`."""
+    from agent.transcript import transcript_text
+
+    path.write_text(transcript_text(trace), encoding="utf-8", errors="backslashreplace")
 
 
 def describe_head_main() -> None:

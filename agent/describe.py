@@ -11,7 +11,6 @@ from typing import Any
 
 from agent.describers import Describer, make_describer
 from agent.describers.fields import SemanticFields
-from agent.describers.language_model import MAX_REVISIONS
 from agent.describers.protocol import PairProposer
 from agent.description_test import PlannedTest, finish_test, plan_test
 from agent.embedder import load_embedder
@@ -20,7 +19,7 @@ from agent.head_neighbours import Neighbours
 from agent.head_tools import HeadTools
 from agent.intruder import EmbeddingJudge, intruder_test
 from agent.known_operations import KnownOperationStore, open_store
-from agent.llm.options import ModelOptions
+from agent.llm.options import MAX_REVISIONS, ModelOptions
 from agent.mapping_embedding import MappingEmbedder
 from agent.pair_cache import PairCachingEngine
 from agent.pair_trials import Scorer

@@ -105,6 +105,11 @@ def shown_sources(mapping: HeadMapping) -> frozenset[str]:
     return frozenset(core(row.token) for row in mapping.rows)
 
 
+def held_out_sources(mapping: HeadMapping) -> frozenset[str]:
+    """Casefolded texts of the tokens whose rows no describer may see."""
+    return frozenset(core(row.token) for row in mapping.held_out_rows)
+
+
 def without_sources(pairs: PairSet, excluded: Collection[str], vocabulary: Vocabulary) -> PairSet:
     """The pairs whose sources are not among `excluded` (casefolded texts)."""
     left = [

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypedDict
 from agent.claimed_operations import MAX_PAIRS
 from agent.describers.protocol import RevisingDescriber, Said
 from agent.describers.spelling import core
-from agent.description_test import predicted_pairs, shown_sources, without_sources
+from agent.description_test import held_out_sources, predicted_pairs, shown_sources, without_sources
 from agent.head_tools import HeadTools
 from agent.intruder import CHANCE_LIKE
 from agent.llm.protocol import Message
@@ -159,7 +159,9 @@ class HeadAgent:
         if found.problem:
             trial = Trial("not testable", found.problem)
         elif self._revisions:
-            tried, judging = split_pairs(found.pairs)
+            held_out = held_out_sources(state["mapping"])
+            kept_back = [i for i in found.pairs.sources if core(vocabulary.text(i)) in held_out]
+            tried, judging = split_pairs(found.pairs, kept_back)
             trial = run_trial(tried, state["mapping"], self.session.scorer)
             tools.seen |= {core(vocabulary.text(i)) for i in tried.sources}
         return {

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agent.results import HeadDescription, HeadReport, PairTest, Retrieved, RowTest, TestResult
+from agent.transcript import attempts_part
 from maps_engine.cli_support import inert, token_text
 from maps_engine.results import HeadMapping, MappingRow, SourceEvidence
 
@@ -25,6 +26,8 @@ def show_page(out: Console, report: HeadReport, *, suppressed: bool = True) -> N
     out.print()
     out.print(_description(report.description))
     out.print(_test(report.test))
+    if report.trace.attempts:
+        out.print(attempts_part(report.trace))
     out.print(_retrieved(report.retrieved))
     out.print()
     out.print(_rows(f"{len(mapping.rows)} most salient tokens and what they are mapped to", mapping.rows))

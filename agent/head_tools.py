@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from agent.claimed_operations import single_token
 from agent.describers.prompting import as_data, row_line
 from agent.describers.spelling import core
-from agent.description_test import encode_pairs
+from agent.description_test import encode_pairs, held_out_sources
 from agent.head_neighbours import Neighbours
 from agent.llm.protocol import Message, Tool
 from agent.pair_trials import Scorer
@@ -72,7 +72,7 @@ class HeadTools:
     seen: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self._held_out = frozenset(core(row.token) for row in self.mapping.held_out_rows)
+        self._held_out = held_out_sources(self.mapping)
         self._vocabulary = self.scorer.engine.checkpoint.vocabulary
 
     def tools(self) -> tuple[Tool, ...]:
@@ -133,7 +133,8 @@ class HeadTools:
 
     def note(self, conversation: Iterable[Message]) -> None:
         """Count every source in the answers of tools as seen, also where a kept reply stood in for calling them."""
-        self._saw(source for message in conversation if message.role == "tool" for source in sources_in(message.text))
+        answers = [message.text for message in conversation if message.tool and message.role != "assistant"]
+        self._saw(source for text in answers for source in sources_in(text))
 
     def _saw(self, tokens: Iterable[str]) -> None:
         self.seen.update(map(core, tokens))

@@ -13,6 +13,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agent.describers import NAMES
+from agent.llm.options import (
+    MAX_REVISIONS,
+    MAX_TOKENS,
+    InFlight,
+    LlmMode,
+    MaxRevisions,
+    MaxTokens,
+    MoneyBudget,
+    NoReplyCache,
+    PriceText,
+    RequestsPerMinute,
+    TokenBudget,
+    TokensPerMinute,
+    given_options,
+)
 from maps_engine.cli_support import console, echo_json, one_line_errors, quiet_libraries
 
 if TYPE_CHECKING:
@@ -29,9 +45,7 @@ Heads = Annotated[str | None, typer.Option("--heads", help="Of each layer, such 
 Source = Annotated[
     str, typer.Option("--source", help="auto, first-mlp, embedding or first-block.", envvar="HEADSCRIBE_SOURCE")
 ]
-Describer = Annotated[
-    str, typer.Option("--describer", help="auto, lexical or openai:MODEL.", envvar="HEADSCRIBE_DESCRIBER")
-]
+Describer = Annotated[str, typer.Option("--describer", help=f"{NAMES}.", envvar="HEADSCRIBE_DESCRIBER")]
 Device = Annotated[
     str,
     typer.Option("--device", help="auto, cpu, cuda, mps, or several: cuda:0,cuda:1.", envvar="HEADSCRIBE_DEVICE"),
@@ -42,10 +56,6 @@ Database = Annotated[
 ]
 Export = Annotated[
     list[Path] | None, typer.Option("--export", help="File .jsonl, .csv, .parquet or .html. Repeatable.")
-]
-Price = Annotated[
-    str | None,
-    typer.Option("--price", help="Of a million tokens read and written, such as 2.5,10: shows the cost."),
 ]
 
 
@@ -66,13 +76,21 @@ def label_heads(
     ] = False,
     fold_norms: Annotated[bool, typer.Option("--fold-norms", help="Fold norm gains into the map.")] = False,
     fold_biases: Annotated[bool, typer.Option("--fold-biases", help="Fold biases (and norms) into the map.")] = False,
-    workers: Annotated[int, typer.Option(help="Replies of a language model in flight.")] = 8,
+    workers: InFlight = 8,
+    max_revisions: MaxRevisions = MAX_REVISIONS,
+    requests_per_minute: RequestsPerMinute = None,
+    tokens_per_minute: TokensPerMinute = None,
+    token_budget: TokenBudget = None,
+    budget: MoneyBudget = None,
+    price: PriceText = None,
+    max_tokens: MaxTokens = MAX_TOKENS,
+    llm_mode: LlmMode = "auto",
+    no_reply_cache: NoReplyCache = False,
     heads_at_once: Annotated[int, typer.Option(help="Heads of a batch: more share more, fewer lose less.")] = 144,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Describe failed heads again.")] = False,
     engine: Annotated[str, typer.Option("--engine", help="local, or ray (extra headscribe[ray]).")] = "local",
     address: Annotated[str | None, typer.Option("--address", help="Of the Ray cluster; none starts one here.")] = None,
     export: Export = None,
-    price: Price = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate time and memory, then stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
@@ -92,14 +110,37 @@ def label_heads(
             top=top,
             targets=targets,
         )
-        request = LabelRequest(model, revision, layers, heads, settings, describer, device, workers, heads_at_once)
+        options = given_options(
+            workers=workers,
+            price=price,
+            requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
+            token_budget=token_budget,
+            money_budget=budget,
+            max_tokens=max_tokens,
+            mode=llm_mode,
+            device=device,
+            no_cache=no_reply_cache,
+        )
+        request = LabelRequest(
+            model=model,
+            revision=revision,
+            layers=layers,
+            heads=heads,
+            settings=settings,
+            describer=describer,
+            device=device,
+            workers=workers,
+            heads_at_once=heads_at_once,
+            model_options=options,
+            max_revisions=max_revisions,
+        )
         if dry_run:
             _estimate(request, as_json)
             return
         for path in export or ():
             check_export(path)
-        cost = _price(price)
-        stopped = _run(request, database, retry_failed, engine, address, cost, export or [], as_json)
+        stopped = _run(request, database, retry_failed, engine, address, export or [], as_json)
     if stopped:
         raise typer.Exit(130)
 
@@ -110,7 +151,6 @@ def _run(
     retry_failed: bool,
     engine: Any,
     address: str | None,
-    price: tuple[float, float] | None,
     export: list[Path],
     as_json: bool,
 ) -> bool:
@@ -122,7 +162,7 @@ def _run(
     with _stoppable() as stop:
         plan = prepare(request, database=database, retry_failed=retry_failed)
         _tell(_opening(plan))
-        tally = Tally(plan.before, price)
+        tally = Tally(plan.before, request.model_options.price)
         with shown_progress(tally) as on_event:
             outcome = label(plan, on_event=on_event, stop=stop, engine=engine, address=address)
     for path in export:
@@ -167,18 +207,6 @@ def _estimate(request: LabelRequest, as_json: bool) -> None:
         echo_json(estimate.to_json())
     else:
         show_estimate(console(), estimate)
-
-
-def _price(text: str | None) -> tuple[float, float] | None:
-    from maps_engine.errors import UserMistake
-
-    if text is None:
-        return None
-    try:
-        read, written = (float(part) for part in text.split(","))
-    except ValueError as error:
-        raise UserMistake("not a price", got=text, expected="two numbers such as 2.5,10") from error
-    return read, written
 
 
 @contextmanager

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from agent.describe import DEFAULT_MODEL_OPTIONS, RETRIEVED, HeadSession
 from agent.describers import chosen_name
-from agent.describers.language_model import MAX_REVISIONS
-from agent.llm.options import ModelOptions
+from agent.llm.options import MAX_REVISIONS, ModelOptions
 from agent.pair_cache import PairCachingEngine
 from agent.run_identity import RunIdentity, content_hash
 from agent.run_store import LEASE_SECONDS, HeadKey

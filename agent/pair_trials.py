@@ -7,7 +7,7 @@ are left for the final verdict. A set that is small is left whole.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -23,12 +23,17 @@ MIN_TRIAL: Final = 5
 TOLD_MISSES: Final = 8
 
 
-def split_pairs(pairs: PairSet) -> tuple[PairSet, PairSet]:
-    """(trial, judging): the first third is tried, where that is at least five pairs; else all are kept for judging."""
-    n = min(TRIAL_PAIRS, len(pairs.sources) // 3)
-    if n < MIN_TRIAL:
+def split_pairs(pairs: PairSet, kept_back: Collection[int] = ()) -> tuple[PairSet, PairSet]:
+    """(trial, judging): a third is tried, where that is at least five pairs; else all are kept for judging.
+
+    Sources among `kept_back` (token ids) are never tried: the outcome would show a row that is held out.
+    """
+    whole = range(len(pairs.sources))
+    free = [i for i in whole if pairs.sources[i] not in kept_back]
+    tried = free[: min(TRIAL_PAIRS, len(whole) // 3)]
+    if len(tried) < MIN_TRIAL:
         return part_of(pairs, ()), pairs
-    return part_of(pairs, range(n)), part_of(pairs, range(n, len(pairs.sources)))
+    return part_of(pairs, tried), part_of(pairs, [i for i in whole if i not in set(tried)])
 
 
 def part_of(pairs: PairSet, places: Sequence[int]) -> PairSet:

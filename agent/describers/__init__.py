@@ -48,8 +48,9 @@ def make_describer(
         return LexicalDescriber(fields(), relations)
     if ":" not in name:
         raise UnknownDescriber("no such describer", got=name, expected=NAMES)
-    from agent.describers.language_model import MAX_REVISIONS, LanguageModelDescriber
+    from agent.describers.language_model import LanguageModelDescriber
     from agent.llm.models import open_language_model
+    from agent.llm.options import MAX_REVISIONS
 
     model = open_language_model(name, options=options)
     return LanguageModelDescriber(model, max_revisions=MAX_REVISIONS if max_revisions is None else max_revisions)

@@ -23,11 +23,11 @@ from agent.describers.prompting import (
 from agent.describers.protocol import Proposed, Said
 from agent.describers.quotation import quoted_instructions
 from agent.errors import ModelFault
+from agent.llm.options import MAX_REVISIONS
 from agent.llm.protocol import LanguageModel, Message, Reply, Tool
 from agent.results import Attempt, Evidence, HeadDescription
 from prompts import load_prompts
 
-MAX_REVISIONS: Final = 2
 TOOL_CALLS: Final = 4  # for one question
 
 

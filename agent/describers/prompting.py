@@ -106,9 +106,9 @@ def pairs_prompt(description: HeadDescription, *, n: int, excluded: Sequence[str
     )
 
 
-def as_data(text: str) -> str:
-    """The text as a JSON string in which nothing invisible is left, cut after 120 characters."""
-    cut = text if len(text) <= LONGEST_TOKEN else text[:LONGEST_TOKEN] + "…"
+def as_data(text: str, longest: int = LONGEST_TOKEN) -> str:
+    """The text as a JSON string in which nothing invisible is left, cut after `longest` characters."""
+    cut = text if len(text) <= longest else text[:longest] + "…"
     quoted = json.dumps(cut, ensure_ascii=False)
     return "".join(_escaped(c) if _is_hidden(c) else c for c in quoted)
 

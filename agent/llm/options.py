@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import typer
 
@@ -16,6 +16,9 @@ from maps_engine.errors import UserMistake
 
 Mode = Literal["auto", "tools", "json_schema", "json_object", "text"]
 MODES: tuple[Mode, ...] = ("auto", "tools", "json_schema", "json_object", "text")
+MAX_TOKENS = 1200
+TIMEOUT = 120.0  # a server of one's own may need that long for a long reply
+MAX_REVISIONS = 2  # of one description
 Price = tuple[float, float]  # of a million tokens read, and written
 
 
@@ -27,10 +30,10 @@ class ModelOptions:
     mode: Mode = "auto"  # the strictest form of request to use; auto probes
     device: str = "auto"  # of `local:`
     temperature: float = 0.0
-    max_tokens: int = 1200  # of one reply
-    timeout: float = 60.0  # seconds for one reply
+    max_tokens: int = MAX_TOKENS  # of one reply
+    timeout: float = TIMEOUT  # seconds for one reply
     retries: int = 4  # of one request, after faults that pass
-    retry_seconds: float = 120.0  # for one request with all its retries
+    retry_seconds: float = 300.0  # for one request with all its retries
     repairs: int = 1  # turns that show the model what is wrong with its answer
     in_flight: int = 8
     requests_per_minute: int | None = None
@@ -40,6 +43,38 @@ class ModelOptions:
     price: Price | None = None
     use_cache: bool = True
     cache_folder: Path | None = None
+
+
+def given_options(
+    *,
+    workers: int = 8,
+    price: str | None = None,
+    requests_per_minute: int | None = None,
+    tokens_per_minute: int | None = None,
+    token_budget: int | None = None,
+    money_budget: float | None = None,
+    max_tokens: int = MAX_TOKENS,
+    mode: str = "auto",
+    timeout: float = TIMEOUT,
+    device: str = "auto",
+    no_cache: bool = False,
+) -> ModelOptions:
+    """The options of a command line, checked. Raises UserMistake."""
+    return checked(
+        ModelOptions(
+            mode=cast(Mode, mode),
+            device=device.split(",")[0],
+            max_tokens=max_tokens,
+            timeout=timeout,
+            in_flight=workers,
+            requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
+            token_budget=token_budget,
+            money_budget=money_budget,
+            price=parse_price(price),
+            use_cache=cache_wanted(no_cache),
+        )
+    )
 
 
 def parse_price(text: str | None) -> Price | None:
@@ -111,6 +146,23 @@ MoneyBudget = Annotated[
 ]
 MaxTokens = Annotated[
     int, typer.Option("--max-tokens", help="Of one reply of a language model.", envvar="HEADSCRIBE_MAX_TOKENS")
+]
+NoReplyCache = Annotated[
+    bool, typer.Option("--no-reply-cache", help="Ask a language model anew, whatever was answered before.")
+]
+MaxRevisions = Annotated[
+    int,
+    typer.Option(
+        "--max-revisions",
+        min=0,
+        max=5,
+        help="How often a language model may revise a description after its trial.",
+        envvar="HEADSCRIBE_MAX_REVISIONS",
+    ),
+]
+LlmTimeout = Annotated[
+    float,
+    typer.Option("--llm-timeout", min=1.0, help="Seconds to wait for one reply.", envvar="HEADSCRIBE_LLM_TIMEOUT"),
 ]
 LlmMode = Annotated[
     str,

@@ -18,14 +18,13 @@ from agent import bulk
 from agent.exports import COLUMNS, check_export, export_run, formula_safe
 from agent.head_worker import HeadDone, Stage
 from agent.html_report import embedded_json, head_values
-from agent.label_cli import _app, _price
+from agent.label_cli import _app
 from agent.label_progress import Tally, readable_time, shown_progress
 from agent.label_summary import show_summary, summarise
 from agent.run_store import RunCounts
 from agent.run_tables import export_rows
 from agent.runs_cli import _app as runs_app
 from agent.token_usage import NO_USAGE, Usage
-from maps_engine.errors import UserMistake
 from tests.agent.bulk_help import QueueDescriber, letter_session, tiny_request
 from tests.believable import HOSTILE
 from tests.conftest_records import *  # noqa: F403
@@ -67,7 +66,9 @@ def test_help_is_instant_and_imports_nothing_heavy():
         (["--describer", "magic"], "no such describer: got magic"),
         (["--device", "abacus"], "unknown device: got abacus"),
         (["--device", "cpu,"], "a device is empty"),
-        (["--workers", "0"], "expected at least 1"),
+        (["--token-budget", "0"], "token budget must be at least 1"),
+        (["--budget", "1"], "a money budget needs a price"),
+        (["--llm-mode", "magic"], "no such form of request: got magic"),
         (["--export", "x.xlsx"], "unknown kind of export"),
         (["--export", "absent/folder/x.csv"], "cannot be written"),
         (["--price", "much"], "not a price"),
@@ -312,9 +313,5 @@ def test_times(seconds, text):
     assert readable_time(seconds) == text
 
 
-def test_prices():
-    assert _price("2.5,10") == (2.5, 10.0)
-    assert _price(None) is None
-    with pytest.raises(UserMistake):
-        _price("1,2,3")
+def test_without_a_price_nothing_has_a_cost():
     assert NO_USAGE.cost(None) is None
