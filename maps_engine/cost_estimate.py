@@ -87,7 +87,7 @@ def peak_bytes(shape: ModelShape, *, names: tuple[str, ...], low: bool) -> int:
     reread = low and table > HELD_BYTES
     exact = 0 if reread else 1 + sum(name == "embedding" for name in names)
     exact += sum(name != "embedding" for name in names)
-    halves = 2 * len(names) if low else 0  # X and U of each representation's scan
+    halves = 1 + len(names) if low else 0  # of the scan: U, and X of each representation
     scratch = SCRATCH_BYTES + 4 * SCRATCH_ROWS * shape.d_model
     return BASE_BYTES + scratch + round(table * (exact + halves / 2)) + 3 * layer
 

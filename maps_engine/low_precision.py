@@ -15,7 +15,8 @@ entries.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -37,6 +38,21 @@ def pays_off(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported())
     flags = torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else ""
     return "AVX512" in flags and _cpu_has_bf16()
+
+
+@contextmanager
+def _exact_sums(device: torch.device) -> Iterator[None]:
+    """Products that sum in float32 throughout: a GPU may otherwise add partial sums in bfloat16, which EPS misses."""
+    if device.type != "cuda":
+        yield
+        return
+    rules = torch.backends.cuda.matmul
+    before = rules.allow_bf16_reduced_precision_reduction
+    rules.allow_bf16_reduced_precision_reduction = False
+    try:
+        yield
+    finally:
+        rules.allow_bf16_reduced_precision_reduction = before
 
 
 def _cpu_has_bf16() -> bool:
@@ -98,7 +114,7 @@ class _Unembedding:
 
 
 class LowPrecisionScan:
-    """Salient tokens and targets for all heads of a model; X and U are held in bfloat16.
+    """Salient tokens and targets for all heads of a model; U and the X of every representation are held in bfloat16.
 
     Exact rows come from the tables, which hold them in float32 or read them again (see `SourceEngine.hold_tables`).
     """
@@ -107,7 +123,7 @@ class LowPrecisionScan:
         self.unembedding = unembedding
         self.widened_lists = 0  # salience lists that needed more candidates
         self.widened_rows = 0  # rows of M that did
-        self._tokens: tuple[tuple[int, bool], _Rounded] | None = None
+        self._tokens: dict[int, tuple[bool, _Rounded]] = {}  # by table of X
         self._scores: Tensor | None = None
 
     @cached_property
@@ -118,16 +134,17 @@ class LowPrecisionScan:
     def _sources(self, circuit: OVCircuit) -> _Rounded:
         """X in bfloat16, rows of unit length; kept while layers have the same X."""
         table, layer = circuit.table, circuit.layer
-        kind = (id(table), table.is_stored(layer))
-        if self._tokens is None or self._tokens[0] != kind:
+        stored, key = table.is_stored(layer), id(table)
+        if key not in self._tokens or self._tokens[key][0] != stored:
             size = table.weights.shape.vocab_size
-            self._tokens = None  # the old one goes before the new one is made
-            self._tokens = (kind, _Rounded.in_chunks(lambda part: table.rows(layer, part), size, unit=True))
-        return self._tokens[1]
+            self._tokens.pop(key, None)  # the old one goes before the new one is made
+            self._tokens[key] = (stored, _Rounded.in_chunks(lambda part: table.rows(layer, part), size, unit=True))
+        return self._tokens[key][1]
 
     def salient_tokens(self, circuit: OVCircuit, *, top: int, allowed: Tensor | None) -> tuple[Tensor, Tensor]:
         """As `salience.salient_tokens` for all heads of the layer: values and ids (H, top)."""
-        upper = self._upper_saliences(circuit)
+        with _exact_sums(circuit.heads.value.device):
+            upper = self._upper_saliences(circuit)
         if allowed is not None:
             upper.masked_fill_(~allowed, -1.0)
         bound, ids = top_entries(upper, 3 * top + 32)
@@ -174,7 +191,8 @@ class LowPrecisionScan:
         self, written: Tensor, targets: int, allowed: Tensor | None
     ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         y = _Rounded.of(written, unit=True)
-        scores = torch.mm(y.rows, self.targets.table.rows.T, out=self._room(len(written)))
+        with _exact_sums(written.device):
+            scores = torch.mm(y.rows, self.targets.table.rows.T, out=self._room(len(written)))
         sides = []
         for side in range(2):
             if side:

