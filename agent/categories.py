@@ -6,11 +6,18 @@ from collections.abc import Sequence
 from typing import Final
 
 from agent.claimed_operations import ClaimedFields, ClaimedForm, ClaimedRelation, claimed_operation
+from agent.results import HeadReport
 from maps_engine.relation_catalogue import Relation
 
 CATEGORIES: Final = ("algorithmic", "knowledge", "linguistic", "translation", "word fields", "other")
 _LINGUISTIC_FORMS: Final = frozenset({"singular to plural", "plural to singular", "word to related words"})
 _TRANSLATING_FORMS: Final = frozenset({"word to another script"})
+
+
+def category_of_report(report: HeadReport, relations: Sequence[Relation]) -> str | None:
+    """The category that is stored with a result; None for a description that names nothing."""
+    said = report.description
+    return category_of(said.operation, relations) if said.status == "ok" else None
 
 
 def category_of(operation: str, relations: Sequence[Relation]) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Engine
 
-from agent.categories import category_of
+from agent.categories import category_of_report
 from agent.describe import HeadSession
 from agent.describe_many import ManyDescriber
 from agent.description_test import PlannedTest, finish_test
@@ -145,16 +145,12 @@ class HeadWorker:
         self._store([replace(one, test=finish_test(p, engine)) for one, p in zip(described, plans, strict=True)])
 
     def _store(self, reports: Sequence[HeadReport]) -> None:
-        results = [(report, self._category(report)) for report in reports]
+        results = [(report, category_of_report(report, self.session.relations)) for report in reports]
         stored = store_results(self.database, self.job.run_id, results, worker=self.name)
         for report, kept in zip(reports, stored, strict=True):
             if kept:
                 at, said = report.mapping, report.description
                 self.on_event(HeadDone(at.layer, at.head, said.status, report.trace.usage))
-
-    def _category(self, report: HeadReport) -> str | None:
-        said = report.description
-        return category_of(said.operation, self.session.relations) if said.status == "ok" else None
 
     @contextmanager
     def _heartbeat(self) -> Iterator[None]:

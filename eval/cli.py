@@ -257,7 +257,7 @@ def import_file(
 @_rate.command()
 def judge(
     study: StudyId,
-    kind: Annotated[str, typer.Option(help="lexical, or openai:MODEL.")] = "lexical",
+    kind: Annotated[str, typer.Option(help="lexical, openai:MODEL or another language model.")] = "lexical",
     database: Database = None,
     as_json: Json = False,
     debug: Debug = False,
@@ -267,7 +267,8 @@ def judge(
     with one_line_errors(debug=debug):
         from eval.rating.judges import make_judge, run_judge
 
-        n = run_judge(_engine(database), study, make_judge(kind), kind=kind)
+        named, made = make_judge(kind)
+        n = run_judge(_engine(database), study, made, kind=named)
         _say(as_json, {"study": study, "judge": kind, "answers": n}, f"{kind}: {n} answers")
 
 

@@ -21,6 +21,7 @@ from eval.errors import BadStudy
 from eval.web.browse_data import find_model
 from eval.web.settings import Describe
 from maps_engine.errors import HeadscribeError
+from maps_engine.relation_catalogue import load_relations
 
 Keep = Callable[[str, HeadReport], None]  # (address part of the model, result)
 State = Literal["queued", "running", "done", "failed"]
@@ -130,7 +131,8 @@ def keep_in_records(engine: Engine) -> Keep:
                     got=mapping.fingerprint[:20],
                     expected=model.fingerprint[:20],
                 )
-            from maps_engine.model import ModelShape  # torch: only with a result of it
+            from agent.categories import category_of_report  # torch: only with a result of it
+            from maps_engine.model import ModelShape
 
             names = ("n_layers", "n_heads", "n_value_heads", "d_model", "d_head", "vocab_size")
             shape = ModelShape(**{name: getattr(model, name) for name in names})
@@ -139,6 +141,6 @@ def keep_in_records(engine: Engine) -> Keep:
         prompt = str(settings.get("prompt_hash") or facts.get("prompt_hash") or "")
         identity = RunIdentity(mapping.fingerprint, mapping.settings, prompt, report.description.describer, settings)
         run = open_run(engine, card=card, identity=identity, heads=[(mapping.layer, mapping.head)])
-        store_result(engine, run.run_id, report)
+        store_result(engine, run.run_id, report, category=category_of_report(report, load_relations()))
 
     return keep
