@@ -43,9 +43,11 @@ class LangChainEndpoint:
         return text
 
     def without_parameter(self, name: str) -> bool:
-        """Whether leaving a refused parameter out can help: not here, the provider's client sends it."""
-        del name
-        return False
+        """Ask without a temperature that is refused; False when it is out already, and for all else."""
+        if name != "temperature" or getattr(self.chat, "temperature", None) is None:
+            return False
+        self.chat = self.chat.model_copy(update={"temperature": None})
+        return True
 
     def _invoke(self, request: ChatRequest, messages: list[BaseMessage]) -> AIMessage:
         if request.form == "text":

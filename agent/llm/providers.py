@@ -80,7 +80,7 @@ def _langchain(provider: str, model: str, options: ModelOptions) -> ChatEndpoint
     except ValueError as error:  # an unknown provider, or a key that is not set
         raise UnknownDescriber(f"{provider}:{model} cannot be used", got=_first_line(error)) from error
     identity = {"provider": provider, "model": model, "temperature": options.temperature}
-    address = _address_of(chat)
+    address = _address_of(chat, provider)
     return LangChainEndpoint(chat, identity=identity | ({"base_url": address} if address else {}))
 
 
@@ -97,15 +97,16 @@ def _parameters(provider: str, options: ModelOptions) -> dict[str, Any]:
     }
 
 
-def _address_of(chat: Any) -> str:
-    """Where the client sends to, as far as it says so."""
+def _address_of(chat: Any, provider: str) -> str:
+    """Where the client sends to, as far as it or the environment says so."""
     from agent.llm.langchain_endpoint import address_without_secrets
 
     for name in ("base_url", "openai_api_base", "anthropic_api_url", "endpoint", "api_base"):
         value = getattr(chat, name, None)
         if isinstance(value, str) and value:
             return address_without_secrets(value)
-    return ""
+    names = (f"{provider.upper()}_{end}" for end in ("BASE_URL", "API_BASE", "API_URL", "ENDPOINT", "HOST"))
+    return next((address_without_secrets(os.environ[name]) for name in names if os.environ.get(name)), "")
 
 
 def _first_line(error: Exception) -> str:

@@ -195,6 +195,16 @@ def test_any_langchain_model_in_every_form(form):
     assert forms_used(server.requests) == [form]
 
 
+def test_any_langchain_model_asks_without_a_temperature_that_is_refused():
+    with endpoint([good()]) as server:
+        at = langchain_at(server)
+        at.chat.temperature = 0.0
+        assert at.without_parameter("temperature")
+        assert not at.without_parameter("temperature")
+        at.complete(ChatRequest((Turn("user", "x"),), "text", 5))
+    assert "temperature" not in server.requests[0]
+
+
 def test_any_langchain_model_with_tools():
     from agent.llm.conversation import Conversation
 

@@ -126,7 +126,8 @@ def show_cache(out: Console, server: str) -> None:
     with tempfile.TemporaryDirectory() as folder, endpoint([WELL], upstream=server) as proxy:
         for run in ("first", "second"):
             before, started = len(proxy.requests), time.monotonic()
-            model = model_at(proxy, mode="auto", max_tokens=60, timeout=240.0, use_cache=True, cache_folder=Path(folder))
+            options: dict[str, Any] = {"mode": "auto", "use_cache": True, "cache_folder": Path(folder)}
+            model = model_at(proxy, max_tokens=60, timeout=240.0, **options)
             for i in range(10):
                 model.ask(f"{PROMPT} Variant {i}.", Named)
             seconds = time.monotonic() - started
