@@ -13,7 +13,9 @@ from agent.describers import NAMES
 from agent.llm.options import (
     MAX_REVISIONS,
     MAX_TOKENS,
+    TIMEOUT,
     LlmMode,
+    LlmTimeout,
     MaxRevisions,
     MaxTokens,
     MoneyBudget,
@@ -66,6 +68,7 @@ def describe_head(
     price: PriceText = None,
     max_tokens: MaxTokens = MAX_TOKENS,
     llm_mode: LlmMode = "auto",
+    llm_timeout: LlmTimeout = TIMEOUT,
     no_reply_cache: NoReplyCache = False,
     no_suppressed: Annotated[bool, typer.Option("--no-suppressed", help="Leave suppressed tokens out.")] = False,
     normal_tokens_only: Annotated[
@@ -104,6 +107,7 @@ def describe_head(
             money_budget=budget,
             max_tokens=max_tokens,
             mode=llm_mode,
+            timeout=llm_timeout,
             device=device,
             no_cache=no_reply_cache or no_cache,
         )

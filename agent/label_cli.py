@@ -17,8 +17,10 @@ from agent.describers import NAMES
 from agent.llm.options import (
     MAX_REVISIONS,
     MAX_TOKENS,
+    TIMEOUT,
     InFlight,
     LlmMode,
+    LlmTimeout,
     MaxRevisions,
     MaxTokens,
     MoneyBudget,
@@ -85,6 +87,7 @@ def label_heads(
     price: PriceText = None,
     max_tokens: MaxTokens = MAX_TOKENS,
     llm_mode: LlmMode = "auto",
+    llm_timeout: LlmTimeout = TIMEOUT,
     no_reply_cache: NoReplyCache = False,
     heads_at_once: Annotated[int, typer.Option(help="Heads of a batch: more share more, fewer lose less.")] = 144,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Describe failed heads again.")] = False,
@@ -119,6 +122,7 @@ def label_heads(
             money_budget=budget,
             max_tokens=max_tokens,
             mode=llm_mode,
+            timeout=llm_timeout,
             device=device,
             no_cache=no_reply_cache,
         )

@@ -59,10 +59,11 @@ class Tally:
         if rate > 0:
             left = (self.before.total - self.done) / rate
             parts.append(f"{rate:.0f} a minute" + (f", about {readable_time(60 * left)} left" if left > 0 else ""))
-        tokens = self.usage.read + self.usage.written
+        tokens = self.usage.tokens
         if tokens:
             cost = self.usage.cost(self.price)
-            parts.append(f"{tokens:,} tokens" + (f", cost {cost:.2f}" if cost is not None else ""))
+            guessed = f" ({self.usage.estimated} requests estimated)" if self.usage.estimated else ""
+            parts.append(f"{tokens:,} tokens{guessed}" + (f", cost {cost:.2f}" if cost is not None else ""))
         return "; ".join(parts)
 
 
