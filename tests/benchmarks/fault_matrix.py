@@ -47,7 +47,7 @@ class Case:
 
 def cases() -> list[Case]:
     """All rows of the matrix."""
-    date = formatdate(time.time() + 1.5, usegmt=True)
+    date = formatdate(time.time() + 6, usegmt=True)  # the second row, a few seconds from now
     once = [
         ("429, Retry-After 0.5 s", Act(status=429, headers={"retry-after": "0.5"})),
         ("429, Retry-After a date", Act(status=429, headers={"retry-after": date})),
