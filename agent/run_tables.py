@@ -14,6 +14,8 @@ from agent.errors import UnknownRun
 from agent.records import DescriptionRecord, HeadRecord, RunRecord
 from agent.run_store import RunCounts, counts_in
 
+SCORE_COLUMNS = ("scorer", "judge", "settings_hash", "score", "low", "high", "n", "swapped")
+
 
 @dataclass(frozen=True)
 class RunSummary:
@@ -88,7 +90,8 @@ def export_rows(engine: Engine, run_id: int, *, with_mappings: bool = True) -> I
 
     Keys: model, fingerprint, run, layer, head, describer, status, operation, category, input_strings,
     observed_pattern, confidence, reason, reasoning, test, and with mappings: rows, suppressed_rows,
-    held_out_rows, claims, retrieved, raw_reply, provenance, trace (how an agent found it, or None).
+    held_out_rows, claims, retrieved, raw_reply, provenance, scores (SCORE_COLUMNS), trace (how an agent found it, or
+    None).
     """
     summary = show_run(engine, run_id)
     with reading(engine) as session:
@@ -119,7 +122,8 @@ def _done_heads(run_id: int, with_mappings: bool) -> Select[HeadRecord]:
     if not with_mappings:
         return query
     trace = joinedload(HeadRecord.description).undefer(DescriptionRecord.trace)
-    return query.options(trace, *(undefer(column) for column in columns))
+    scores = joinedload(HeadRecord.description).selectinload(DescriptionRecord.scores)
+    return query.options(trace, scores, *(undefer(column) for column in columns))
 
 
 def _export_row(summary: RunSummary, head: HeadRecord, with_mappings: bool) -> dict[str, Any]:
@@ -139,6 +143,7 @@ def _export_row(summary: RunSummary, head: HeadRecord, with_mappings: bool) -> d
     names += ["reason", "reasoning"]
     if with_mappings:
         row |= {name: getattr(head, name) for name in ("rows", "suppressed_rows", "held_out_rows")}
+        row["scores"] = [{name: getattr(one, name) for name in SCORE_COLUMNS} for one in said.scores]
         names += ["claims", "retrieved", "raw_reply", "provenance", "trace"]
     return row | {name: getattr(said, name) for name in names}
 

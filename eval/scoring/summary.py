@@ -46,7 +46,7 @@ def _summary(scores: Sequence[HeadScore], name: str, judge: str, seed: int) -> S
 def _verdict(gap: Estimate) -> tuple[str, str]:
     """A paired test: the interval of the mean difference over heads must lie above 0."""
     if gap.value is None or gap.low is None or gap.high is None:
-        return "too few heads", f"{gap.n} heads with a control; at least {MIN_HEADS} are needed"
+        return "too few heads", f"heads with a control: {gap.n}; at least {MIN_HEADS} are needed"
     if gap.low > 0:
         return "yes", f"a head's own description scores {gap.value:.2f} higher than that of another head"
     if gap.high < 0:

@@ -44,6 +44,9 @@ def words(summaries: Sequence[ScorerSummary]) -> Iterator[str]:
     """What each scorer asks, and what its verdict rests on."""
     for one in summaries:
         yield f"{one.scorer}: {QUESTIONS[one.scorer]} Tells real from swapped: {one.verdict} ({one.why})."
+        if one.gap.n < one.n_heads:
+            left = one.n_heads - one.gap.n
+            yield f"  Without a control: {left} heads, whose swapped description does the same or has no score."
         if one.unanswered:
             yield f"  {one.unanswered} questions got no usable answer and do not count."
 

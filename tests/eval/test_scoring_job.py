@@ -24,7 +24,7 @@ from agent.records import Base, DescriptionScoreRecord
 from agent.results import HeadDescription, HeadReport, TestResult
 from agent.run_identity import ModelCard, RunIdentity
 from agent.run_store import finish_run, open_run, store_result
-from agent.run_tables import delete_run
+from agent.run_tables import delete_run, export_rows
 from eval.errors import BadImport, MixedResults
 from eval.scoring import bench
 from eval.scoring.cli import _app
@@ -187,6 +187,9 @@ def test_the_table_is_the_migrations_and_goes_with_its_run(database, fields, map
     keeper = DatabaseKeeper(opened, collection.run_id, job.identity())
     made = job.run([keeper])
     assert sorted(keeper.known(), key=str) == sorted(made, key=str)
+    exported = next(row for row in export_rows(opened, collection.run_id) if row["scores"])
+    assert [one["scorer"] for one in exported["scores"]] == list(ROW_SCORERS)
+    assert exported["scores"][0]["score"] == made[0].own.score
     job.run([keeper])
     other = replace(job, seed=5)
     other.run([DatabaseKeeper(opened, collection.run_id, other.identity())])
@@ -333,7 +336,7 @@ def test_json_says_everything(database, letters):
     assert found["settings"]["hard negatives"] == "borrowed targets"
     assert len(found["settings"]["heads"]) == 5
     assert len(found["per_head"]) == 20
-    assert len(found["words"]) == 4
+    assert [line.split(":")[0] for line in found["words"] if not line.startswith(" ")] == list(ROW_SCORERS)
     for one in found["scorers"]:
         assert one["verdict"] in {"yes", "no", "too few heads"}
         assert {"value", "low", "high", "n", "why"} == set(one["gap"])
