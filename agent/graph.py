@@ -26,7 +26,7 @@ from agent.description_test import held_out_sources, predicted_pairs, shown_sour
 from agent.head_tools import HeadTools
 from agent.intruder import CHANCE_LIKE
 from agent.llm.protocol import Message
-from agent.pair_trials import TRIAL_PAIRS, run_trial, split_pairs
+from agent.pair_trials import TOO_FEW, TRIAL_PAIRS, run_trial, split_pairs
 from agent.results import Attempt, Evidence, HeadDescription, IntruderTest, Retrieved, Trace, Trial, Verdict
 from maps_engine.relations import PairSet
 from maps_engine.results import HeadMapping
@@ -234,7 +234,8 @@ def settled(attempt: Attempt, intruder: IntruderTest | None) -> HeadDescription:
         return said
     if trial.verdict == "contradicted":
         return _withdrawn(said, "its trial pairs contradict it")
-    if intruder is not None and intruder.share <= CHANCE_LIKE:
+    testable = trial.verdict == "weak" or trial.reason == TOO_FEW  # pairs that did not come say nothing of the head
+    if testable and intruder is not None and intruder.share <= CHANCE_LIKE:
         told = f"an intruder was found in {intruder.found} of {intruder.n} trials"
         return _withdrawn(said, f"no trial supports it, and the rows are like those of any head ({told})")
     return said

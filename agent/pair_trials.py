@@ -21,6 +21,7 @@ from maps_engine.results import HeadMapping, MappingRow
 TRIAL_PAIRS: Final = 20
 MIN_TRIAL: Final = 5
 TOLD_MISSES: Final = 8
+TOO_FEW: Final = f"fewer than {3 * MIN_TRIAL} new pairs that may be tried: all are kept for the final test"
 
 
 def split_pairs(pairs: PairSet, kept_back: Collection[int] = ()) -> tuple[PairSet, PairSet]:
@@ -87,7 +88,7 @@ def singles(pairs: PairSet) -> list[PairSet]:
 def run_trial(pairs: PairSet, mapping: HeadMapping, scorer: Scorer) -> Trial:
     """The verdict on trial pairs, with those that hit and those that missed; held-out rows have no part in it."""
     if not pairs.sources:
-        return Trial("not testable", f"fewer than {3 * MIN_TRIAL} new pairs: all are kept for the final test")
+        return Trial("not testable", TOO_FEW)
     tested, hit = scorer.score_each(pairs, mapping)
     text = scorer.engine.checkpoint.vocabulary.text
     missed = [i for i, one in enumerate(hit) if not one]

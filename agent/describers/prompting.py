@@ -22,7 +22,7 @@ from prompts import load_prompts
 TEMPLATES: Final = ("describe", "revise", "propose_pairs", "system")
 LONGEST_TOKEN: Final = 120
 SHOWN_TRIED: Final = 8  # hits, and misses, of a trial
-MAX_PROPOSED: Final = 60
+MAX_PROPOSED: Final = 40  # more than small models finish
 
 
 class DescribeAnswer(BaseModel):
@@ -184,7 +184,7 @@ def _intruder_line(test: IntruderTest | None) -> str:
         return ""
     return (
         f"Blind check: rows of this head were told from rows of other heads in {test.found} of {test.n} trials "
-        f"({test.chance:.0%} by guessing). The nearer to guessing, the likelier that there is no pattern."
+        f"({test.chance:.0%} by guessing). Near guessing there is mostly no pattern, but it misses some heads with one."
     )
 
 

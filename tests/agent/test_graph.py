@@ -14,6 +14,7 @@ from agent.describers.spelling import core
 from agent.errors import BudgetSpent, ModelFault
 from agent.graph import best_attempt, settled
 from agent.intruder import CHANCE_LIKE
+from agent.pair_trials import TOO_FEW
 from agent.results import Attempt, HeadDescription, IntruderTest, PairTest, Trial
 from tests.agent.agent_help import PairMaker, QueueModel, agent_session, revised, said
 
@@ -235,6 +236,11 @@ def test_the_intruder_test_speaks_where_the_trial_does_not():
     assert settled(one, high).status == settled(one, None).status == "ok"
     assert settled(Attempt(one.description, _trial("supported")), low).status == "ok"
     assert settled(Attempt(one.description, None), low).status == "ok"
+    few, fault = (
+        Attempt(one.description, Trial("not testable", why)) for why in (TOO_FEW, "no pairs came: server: 500")
+    )
+    assert settled(few, low).status == "unclear"
+    assert settled(fault, low).status == "ok"
 
 
 def test_json_has_attempts_and_conversation(described):
