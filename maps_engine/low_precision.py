@@ -7,10 +7,9 @@ list. Where the bound does not show it, every entry that is not ruled out become
 
 With ~ for the rounded matrix and dA = A - ~A:
   entry     y.u      |error| <= |dy| |u| + |~y| |du| + EPS |~y.~u|
-  salience  |x W R|  |error| <= |dx| |W R|_2 + |~x| |dW R|_2 + |~a| |dR|_2 + EPS (|~a| |R|_2 + |~a ~R|)
-where EPS is the rounding of a product's result, and once more of a norm's. A value bias b is added in float32: a is
-x W + b / |x|. Entries are bounded by blocks of 64 tokens first, so that a row of M costs two passes over its bfloat16
-entries.
+  written   |x W R|  |error| <= |dx| |W R|_2 + |~x| |dW R|_2 + |~a| |dR|_2 + EPS (|~a| |R|_2 + |~a ~R|)
+where EPS is the rounding of a product's result, and once more of a norm's. Entries are bounded by blocks of 64 tokens
+first, so that a row of M costs two passes over its bfloat16 entries.
 """
 
 from __future__ import annotations
@@ -66,27 +65,30 @@ class _Rounded:
 
     rows: Tensor  # (n, d) bfloat16
     lost: Tensor  # (n,) ||row - rounded row||
-    norms: Tensor  # (n,) ||row||, before it was brought to unit length where it was
+    norms: Tensor  # (n,) ||row||
 
     @classmethod
-    def of(cls, rows: Tensor, *, unit: bool = False) -> _Rounded:
-        """Of (n, d) float32 rows, brought to unit length where asked for; zero rows stay zero."""
-        norms = rows.norm(dim=-1)
-        scaled = rows / norms.clamp_min(1e-30).unsqueeze(-1) if unit else rows
-        low = scaled.to(LOW)
-        return cls(low, low.to(rows.dtype).sub_(scaled).norm(dim=-1), norms)
+    def of(cls, rows: Tensor) -> _Rounded:
+        """Of (n, d) float32 rows."""
+        low = rows.to(LOW)
+        return cls(low, low.to(rows.dtype).sub_(rows).norm(dim=-1), rows.norm(dim=-1))
 
     @classmethod
-    def in_chunks(cls, rows: Callable[[slice], Tensor], size: int, *, unit: bool = False) -> _Rounded:
+    def in_chunks(cls, rows: Callable[[slice], Tensor], size: int) -> _Rounded:
         """All `size` rows, filled in place: joining pieces would need twice the memory."""
         whole: _Rounded | None = None
         for part in chunks(size, CHUNK):
-            piece = cls.of(rows(part), unit=unit)
+            piece = cls.of(rows(part))
             if whole is None:
                 whole = cls(*(one.new_empty(size, *one.shape[1:]) for one in (piece.rows, piece.lost, piece.norms)))
             whole.rows[part], whole.lost[part], whole.norms[part] = piece.rows, piece.lost, piece.norms
         assert whole is not None
         return whole
+
+    @cached_property
+    def is_exact(self) -> bool:
+        """Whether nothing was lost, as with the stored tables of a checkpoint in bfloat16."""
+        return not bool(self.lost.any())
 
 
 @dataclass
@@ -132,13 +134,13 @@ class LowPrecisionScan:
         return _Unembedding(_Rounded.in_chunks(self.unembedding.rows, self.unembedding.weights.shape.vocab_size))
 
     def _sources(self, circuit: OVCircuit) -> _Rounded:
-        """X in bfloat16, rows of unit length; kept while layers have the same X."""
+        """X in bfloat16; kept while layers have the same X."""
         table, layer = circuit.table, circuit.layer
         stored, key = table.is_stored(layer), id(table)
         if key not in self._tokens or self._tokens[key][0] != stored:
             size = table.weights.shape.vocab_size
             self._tokens.pop(key, None)  # the old one goes before the new one is made
-            self._tokens[key] = (stored, _Rounded.in_chunks(lambda part: table.rows(layer, part), size, unit=True))
+            self._tokens[key] = (stored, _Rounded.in_chunks(lambda part: table.rows(layer, part), size))
         return self._tokens[key][1]
 
     def salient_tokens(self, circuit: OVCircuit, *, top: int, allowed: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -165,15 +167,16 @@ class LowPrecisionScan:
         x, heads, factors = self._sources(circuit), circuit.heads, circuit.factors
         k, d, d_h = heads.value.shape
         value, low_factors = heads.value.to(LOW), factors.to(LOW)
-        errors = _SalienceError(heads.value, value, factors, low_factors, heads.group)
+        errors = _SalienceError(heads.value, value, factors, low_factors, heads.group, heads.value_bias)
         flat = value.permute(1, 0, 2).reshape(d, k * d_h)
         upper = torch.empty(len(heads.output), len(x.rows), device=x.rows.device)
         for part in chunks(len(x.rows), CHUNK):
             a = (x.rows[part] @ flat).view(-1, k, d_h)
             if heads.value_bias is not None:
-                a = (a + heads.value_bias / x.norms[part].clamp_min(1e-30).view(-1, 1, 1)).to(LOW)
+                a += heads.value_bias
             sigma = written_norms(a, low_factors, heads.group)
-            upper[:, part] = (sigma + errors.bound(x.lost[part], a, sigma)).T
+            sigma += errors.bound(x.lost[part], x.norms[part], a, sigma)
+            upper[:, part] = (sigma / x.norms[part].clamp_min(1e-30).unsqueeze(-1)).T
         return upper
 
     def top_targets(
@@ -190,7 +193,7 @@ class LowPrecisionScan:
     def _targets_of(
         self, written: Tensor, targets: int, allowed: Tensor | None
     ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        y = _Rounded.of(written, unit=True)
+        y = _Rounded.of(written)
         with _exact_sums(written.device):
             scores = torch.mm(y.rows, self.targets.table.rows.T, out=self._room(len(written)))
         sides = []
@@ -211,11 +214,11 @@ class LowPrecisionScan:
         return self._scores[:n]
 
     def _rank_targets(self, written: Tensor, y: _Rounded, scores: Tensor, targets: int) -> tuple[Tensor, Tensor]:
-        """The exact list of every row, from the bfloat16 `scores` of unit rows (n, V)."""
+        """The exact list of every row, from its bfloat16 `scores` (n, V)."""
         ids, bound = self._candidates(y, scores, 2 * targets + 4)
         exact = self._exact(written, ids).masked_fill(scores.gather(1, ids) == -torch.inf, -torch.inf)
         values, found = _ranked(exact, ids, targets)
-        kth = values[:, -1] / y.norms.clamp_min(1e-30)
+        kth = values[:, -1]
         for row in (~((bound < kth) | (bound == -torch.inf))).nonzero().squeeze(-1).tolist():
             self.widened_rows += 1
             values[row], found[row] = self._widen(written, y, scores, kth, row, targets)
@@ -225,15 +228,16 @@ class LowPrecisionScan:
         """Ids (n, wanted) of the entries with the largest upper bounds, and (n,) a bound on all others."""
         u, width = self.targets, self.targets.n_blocks * BLOCK
         wanted, n_picked = min(wanted, scores.shape[1]), min(wanted, u.n_blocks)
-        whole, lost = scores[:, :width].view(len(scores), u.n_blocks, BLOCK), y.lost.unsqueeze(-1)
-        best = _rounded_up(whole.amax(-1)) + lost * u.block_norms + (1 + lost) * u.block_lost
+        lost, length = y.lost.unsqueeze(-1), (y.norms + y.lost).unsqueeze(-1)
+        best = _rounded_up(scores[:, :width].view(len(scores), u.n_blocks, BLOCK).amax(-1))
+        best += lost * u.block_norms + length * u.block_lost
         blocks = best.topk(min(n_picked + 1, u.n_blocks), dim=-1)
         picked = blocks.indices[:, :n_picked]
         inside = torch.arange(BLOCK, device=scores.device)
         ids = (picked.unsqueeze(-1) * BLOCK + inside).flatten(1)
         tail = torch.arange(width, scores.shape[1], device=scores.device).expand(len(ids), -1)
         ids = torch.cat([ids, tail], 1) if tail.shape[1] else ids
-        upper = _rounded_up(scores.gather(1, ids)) + lost * u.table.norms[ids] + (1 + lost) * u.table.lost[ids]
+        upper = _rounded_up(scores.gather(1, ids)) + lost * u.table.norms[ids] + length * u.table.lost[ids]
         first = upper.topk(min(wanted + 1, upper.shape[1]), dim=-1)
         others = [one[:, -1] for one, n in ((blocks.values, n_picked), (first.values, wanted)) if one.shape[1] > n]
         bound = torch.stack(others).amax(0) if others else upper.new_full((len(ids),), -torch.inf)
@@ -244,7 +248,7 @@ class LowPrecisionScan:
     ) -> tuple[Tensor, Tensor]:
         """One row again, with every entry that its own error does not rule out as a candidate."""
         own, u = scores[row].float(), self.targets.table
-        error = y.lost[row] * u.norms + (1 + y.lost[row]) * u.lost
+        error = y.lost[row] * u.norms + (y.norms[row] + y.lost[row]) * u.lost
         ids = ((_rounded_up(own) + error >= kth[row]) & (own > -torch.inf)).nonzero().squeeze(-1)
         if len(ids) < targets:  # fewer tokens allowed than targets asked for
             ids = own.topk(targets).indices
@@ -253,19 +257,22 @@ class LowPrecisionScan:
 
     def _exact(self, written: Tensor, ids: Tensor) -> Tensor:
         """(n, m): M entries in float32 of rows `written` (n, d) for token ids (n, m)."""
-        u = self.unembedding.rows(ids.flatten()).view(*ids.shape, -1)
+        low = self.targets.table
+        rows = low.rows[ids.flatten()].to(written.dtype) if low.is_exact else self.unembedding.rows(ids.flatten())
+        u = rows.view(*ids.shape, -1)
         return (u @ written.unsqueeze(-1)).squeeze(-1)
 
 
 @dataclass(frozen=True)
 class _SalienceError:
-    """How far a salience computed in bfloat16 can be from the true one, for rows x of unit length."""
+    """How far ||x W_V W_O|| computed in bfloat16 can be from the true one."""
 
     value: Tensor
     low_value: Tensor
     factors: Tensor
     low_factors: Tensor
     group: int
+    value_bias: Tensor | None = None
 
     @cached_property
     def _norms(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -281,12 +288,16 @@ class _SalienceError:
         wr, dwr, dr, rr = found.flatten(1)
         return wr, dwr, dr, rr
 
-    def bound(self, lost: Tensor, a: Tensor, sigma: Tensor) -> Tensor:
-        """(n, H) for rows that lost `lost` (n,), values a (n, K, d_h) and saliences sigma (n, H)."""
+    def bound(self, lost: Tensor, norms: Tensor, a: Tensor, written: Tensor) -> Tensor:
+        """(n, H) for rows of `norms` (n,) that lost `lost` (n,), values a (n, K, d_h) and results `written` (n, H)."""
         wr, dwr, dr, r = self._norms
-        read = torch.linalg.vector_norm(a, dim=-1).float().repeat_interleave(self.group, dim=1)
-        # 1.01: the rounded x may be a little longer than 1; sigma and |a| are rounded as entries and again as norms
-        return lost.unsqueeze(-1) * wr + 1.01 * (dwr + read * (dr + EPS * r)) + 2.02 * EPS * sigma
+        read = torch.linalg.vector_norm(a, dim=-1).float()
+        if self.value_bias is not None:  # a was rounded before the bias was added and after
+            read = 2 * read + self.value_bias.norm(dim=-1)
+        read = read.repeat_interleave(self.group, dim=1)
+        # |a| and the result were rounded as entries and again as norms
+        of_value = (1 + EPS) * read * (dr + EPS * r) + 2.02 * EPS * written
+        return lost.unsqueeze(-1) * wr + (norms + lost).unsqueeze(-1) * dwr + of_value
 
 
 def _largest_eigenvalues(grams: Tensor) -> Tensor:

@@ -25,6 +25,11 @@ HELD_BYTES = 2**30  # a table in float32 above which it is read again instead of
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
+def _room(device: torch.device) -> int:
+    """Bytes that one table in float32 may take: an accelerator that has room is not kept waiting for rows."""
+    return max(HELD_BYTES, torch.cuda.mem_get_info(device)[1] // 12) if device.type == "cuda" else HELD_BYTES
+
+
 @dataclass
 class SourceEngine:
     """All heads of one checkpoint under one set of settings."""
@@ -127,7 +132,8 @@ class SourceEngine:
         a few thousand candidates a layer, and those of E and U can be read again. A computed X is always held.
         """
         shape = self.shape
-        large = 4 * shape.vocab_size * shape.d_model > HELD_BYTES and self.low_precision is not None
+        device = self.checkpoint.weights.device
+        large = 4 * shape.vocab_size * shape.d_model > _room(device) and self.low_precision is not None
         if not large:
             self.unembedding.hold()
         if not large or not self.sources.is_stored(layer):

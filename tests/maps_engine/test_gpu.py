@@ -16,7 +16,7 @@ from tests.memory_model import memory_checkpoint, memory_weights
 from tests.tiny_models import tiny_model
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")]
-FAMILIES = ["llama", "gpt2", "gpt-neox", "gemma2", "falcon", "opt", "bloom", "phi3"]
+FAMILIES = ["llama", "gpt2", "gpt-neox", "gemma2", "falcon-7b", "opt", "bloom", "phi3"]
 PAIRS = [PairSet((3, 9, 20, 31), ((5,), (7, 8), (40,), (41,)), 10)]
 
 

@@ -121,6 +121,24 @@ def test_value_biases_are_part_of_the_bounds():
     assert_same_lists(scan.salient_tokens(circuit, top=20, allowed=None), salient_tokens(circuit, top=20))
 
 
+def test_tables_in_bfloat16_lose_nothing_and_are_not_read_again():
+    w = memory_weights(SHAPE)
+    for table in (w.E, w.U):
+        table.copy_(table.bfloat16().float())
+    engine = engine_of(w)
+    scan, circuit = LowPrecisionScan(engine.unembedding), engine.circuit(0)
+    assert scan.targets.table.is_exact
+    assert scan._sources(circuit).is_exact
+    assert not LowPrecisionScan(engine_of(memory_weights(SHAPE)).unembedding).targets.table.is_exact
+    sigma, ids = scan.salient_tokens(circuit, top=20, allowed=None)
+    assert_same_lists((sigma, ids), salient_tokens(circuit, top=20))
+    written = circuit.written_by_all(ids).flatten(0, 1)
+    full = top_targets(written, engine.unembedding, targets=5)
+    engine.unembedding.rows = None  # whoever asks for a row now fails
+    for one, other in zip(scan.top_targets(written, targets=5, allowed=None), full, strict=True):
+        assert_same_lists(one, other)
+
+
 @pytest.mark.parametrize("size", [1, 63, 64, 130, 4099])
 def test_vocabularies_that_are_no_whole_number_of_blocks(size):
     weights = memory_weights(replace(SHAPE, vocab_size=size))
