@@ -22,9 +22,11 @@ from eval.web.browse_data import find_model
 from eval.web.settings import Describe
 from maps_engine.errors import HeadscribeError
 from maps_engine.relation_catalogue import load_relations
+from maps_engine.results import EngineSettings
 
 Keep = Callable[[str, HeadReport], None]  # (address part of the model, result)
 State = Literal["queued", "running", "done", "failed"]
+RUN_IDENTITY = "run_identity"  # in a report's provenance on its way from the describer to the records
 MOST_QUEUED, MOST_KEPT = 100, 1000
 _log = logging.getLogger(__name__)
 
@@ -137,10 +139,20 @@ def keep_in_records(engine: Engine) -> Keep:
             names = ("n_layers", "n_heads", "n_value_heads", "d_model", "d_head", "vocab_size")
             shape = ModelShape(**{name: getattr(model, name) for name in names})
             card = ModelCard(model.name, model.fingerprint, shape, model.location)
-        settings = dict(facts.get("describer_settings") or report.description.settings)
-        prompt = str(settings.get("prompt_hash") or facts.get("prompt_hash") or "")
-        identity = RunIdentity(mapping.fingerprint, mapping.settings, prompt, report.description.describer, settings)
+        identity = _identity(report)
+        report = replace(report, provenance={name: facts[name] for name in facts if name != RUN_IDENTITY})
         run = open_run(engine, card=card, identity=identity, heads=[(mapping.layer, mapping.head)])
         store_result(engine, run.run_id, report, category=category_of_report(report, load_relations()))
 
     return keep
+
+
+def _identity(report: HeadReport) -> RunIdentity:
+    """The one that the describer states, so that a job joins the run of `label-heads`; else what the report tells."""
+    mapping, facts = report.mapping, report.provenance
+    stated = facts.get(RUN_IDENTITY)
+    if stated:
+        return RunIdentity(**(stated | {"engine": EngineSettings(**stated["engine"])}))
+    settings = dict(facts.get("describer_settings") or report.description.settings)
+    prompt = str(settings.get("prompt_hash") or facts.get("prompt_hash") or "")
+    return RunIdentity(mapping.fingerprint, mapping.settings, prompt, report.description.describer, settings)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import ipaddress
 from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from agent.results import HeadReport
 from eval.errors import NotAllowed
 from eval.rating.store import open_studies
+from eval.web.jobs import RUN_IDENTITY
 from eval.web.settings import LOOPBACK, Describe, WebSettings
+
+if TYPE_CHECKING:
+    from agent.describe import HeadSession
 
 
 def is_loopback(host: str) -> bool:
@@ -20,16 +25,23 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def find_describer() -> Describe | None:
-    """`agent.describe.describe_head` with its defaults, imported at the first job; None where it is missing."""
-    if importlib.util.find_spec("agent.describe") is None:
-        return None
+def find_describer() -> Describe:
+    """Describes heads as `label-heads` does with its defaults, imported at the first job.
+
+    The model that was opened last stays open: the next head of it takes no loading.
+    """
+    opened: dict[str, HeadSession] = {}
 
     def describe(model: str, layer: int, head: int) -> HeadReport:
-        from agent.describe import describe_head
-        from agent.describers import chosen_name
+        from agent.label_job import LabelRequest, identity_of, open_session
 
-        return describe_head(model, layer, head, describer=chosen_name("auto"))
+        if model not in opened:
+            opened.clear()
+            opened[model] = open_session(LabelRequest(model=model))
+        session = opened[model]
+        report = session.describe(layer, head)
+        identity = identity_of(session).settings()
+        return replace(report, provenance=report.provenance | {RUN_IDENTITY: identity})
 
     return describe
 
