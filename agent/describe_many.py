@@ -49,6 +49,8 @@ class ManyDescriber:
         if not self.asks_a_model:
             yield from map(self._described, found)
             return
+        # made once, before there are threads
+        _ = self.session.agent.graph, self.session.scorer, self.session.neighbours
         with ThreadPoolExecutor(self.workers, thread_name_prefix="describe") as pool:
             for report in _few_in_flight(pool, self._described, found, limit=self.workers, stop=self.stop):
                 self._count(report.description)
