@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import BindParameter, ColumnElement, Engine, and_, bindparam, exists, func, or_, select
+from sqlalchemy import BindParameter, ColumnElement, Engine, and_, bindparam, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from agent.database import writing
@@ -32,7 +32,7 @@ def _available() -> ColumnElement[bool]:
 
 def _held_by_me() -> ColumnElement[bool]:
     own = aliased(Slot)
-    return exists().where(own.item_id == Slot.item_id, own.rater_id == bindparam("person"))
+    return Slot.item_id.in_(select(own.item_id).where(own.rater_id == bindparam("person")))  # listed once, not per slot
 
 
 # Built once: putting a statement together costs more than SQLite needs to run it.
