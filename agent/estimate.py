@@ -33,6 +33,7 @@ class Estimate:
     sources_seconds: float
     choice_seconds: float
     scan_seconds: float
+    reading_seconds: float
     describe_seconds: float
     test_seconds: float
     peak_bytes: int
@@ -42,7 +43,7 @@ class Estimate:
     @property
     def seconds(self) -> float:
         """All parts together."""
-        engine = self.sources_seconds + self.choice_seconds + self.scan_seconds
+        engine = self.sources_seconds + self.choice_seconds + self.scan_seconds + self.reading_seconds
         return engine + self.describe_seconds + self.test_seconds
 
     def to_json(self) -> dict[str, Any]:
@@ -70,6 +71,7 @@ def estimate_request(request: LabelRequest) -> Estimate:
         sources_seconds=mapping.sources_seconds,
         choice_seconds=mapping.choice_seconds,
         scan_seconds=mapping.scan_seconds,
+        reading_seconds=mapping.reading_seconds,
         describe_seconds=LEXICAL_SECONDS * heads,
         test_seconds=tests,
         peak_bytes=mapping.peak_bytes + AGENT_BYTES + held_for_tests,
@@ -85,6 +87,7 @@ def show_estimate(out: Console, estimate: Estimate) -> None:
         ("what heads read (X)", estimate.sources_seconds),
         ("choice of X, head by head", estimate.choice_seconds),
         ("salient tokens and targets", estimate.scan_seconds),
+        ("reading layers, listing rows", estimate.reading_seconds),
         ("descriptions (lexical)", estimate.describe_seconds),
         ("tests on all heads", estimate.test_seconds),
         ("together", estimate.seconds),

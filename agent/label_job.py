@@ -93,9 +93,9 @@ def identity_of(session: HeadSession) -> RunIdentity:
 
 
 def prompt_hash() -> str:
-    """One hash over all templates and field labels."""
+    """One hash over field labels and all templates but those that score descriptions afterwards."""
     prompts = load_prompts()
-    versions = {name: one.version for name, one in prompts.templates.items()}
+    versions = {name: one.version for name, one in prompts.templates.items() if not name.startswith("score_")}
     return content_hash([versions, prompts.field_labels_version])[:32]
 
 

@@ -4,7 +4,8 @@ Multiply-adds a layer:  V d K d_h + H V d_h^2  for saliences ("What exact arithm
 H (top + held out) d V  for the rows of M of the tokens listed. X: V tokens through what makes it, timed on a few.
 `source="auto"` also probes every head under each representation, PROBED of a full pass for its 480 rows.
 Speed is measured with products of the model's own width, in the arithmetic the scan uses, and taken at 0.75 of that:
-what sorting, norms and copies leave. Right within a factor of two on an otherwise idle machine.
+what sorting, norms and copies leave. Reading is timed on one layer's tensors; listing costs LISTED a head and row.
+Right within a factor of two on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ EFFICIENCY = 0.75
 BASE_BYTES = 450 * 2**20  # the interpreter with torch and a tokenizer
 SCRATCH_BYTES = 1000 * 2**20  # blocks of M with their sorted parts, pages of files not yet given back
 SCRATCH_ROWS = 6 * 8192  # rows of width d in float32 while tables are rounded
+LISTED = 3e-5  # seconds to rank one row of a head's two lists and to write it down with its texts
 SAMPLE = 512  # rows of X that are timed
 _MEASURE_SECONDS = 0.4
 
@@ -45,11 +47,12 @@ class MappingEstimate:
     sources_seconds: float  # computing X
     choice_seconds: float  # choosing each head's representation
     scan_seconds: float  # saliences and targets
+    reading_seconds: float  # the layers' tensors, and the lists made of what was found
     peak_bytes: int
 
     @property
     def seconds(self) -> float:
-        return self.sources_seconds + self.choice_seconds + self.scan_seconds
+        return self.sources_seconds + self.choice_seconds + self.scan_seconds + self.reading_seconds
 
 
 def estimate_mapping(engine: MapsEngine, *, n_layers: int | None = None, speed: Speed | None = None) -> MappingEstimate:
@@ -65,6 +68,7 @@ def estimate_mapping(engine: MapsEngine, *, n_layers: int | None = None, speed: 
         sources_seconds=sum(_source_seconds(engine, name) for name in names),
         choice_seconds=probed / rate.float32 / EFFICIENCY,
         scan_seconds=scan / rate.scan / EFFICIENCY,
+        reading_seconds=layers * (_reading_seconds(engine) + LISTED * engine.shape.n_heads * rows),
         peak_bytes=peak_bytes(engine.shape, names=names, low=low),
     )
 
@@ -109,6 +113,14 @@ def _source_seconds(engine: MapsEngine, name: str) -> float:
     table, size = engine.at(name).sources, engine.shape.vocab_size
     ids = torch.arange(min(SAMPLE, size), device=engine.checkpoint.weights.device)
     return _best_seconds(lambda: table.rows(1, ids), ids.device) * size / len(ids)
+
+
+def _reading_seconds(engine: MapsEngine) -> float:
+    """One layer's W_V and W_O from where they lie to where they are multiplied: the last layer's, read just once."""
+    started = time.perf_counter()
+    heads = engine.checkpoint.weights.attention(engine.shape.n_layers - 1)
+    float(heads.output[-1, -1, -1])  # an accelerator has it then
+    return time.perf_counter() - started
 
 
 def _best_seconds(work: Callable[[], Tensor], device: torch.device) -> float:

@@ -28,6 +28,8 @@ from maps_engine.top_entries import BLOCK, top_entries
 LOW = torch.bfloat16
 EPS = 2.0**-8 + 2.0**-12  # rounding of a result to bfloat16, with room for the float32 sums inside the product
 CHUNK = 2048  # rows at once: what a chunk becomes stays in the processor's cache
+MANY = 0.05  # share of rows that need more candidates, from which on all get more
+WIDEST = 8  # times as many candidates as at first
 ROWS_AT_ONCE = 2**26  # entries of a block of rows of M held at once (128 MiB in bfloat16)
 
 
@@ -127,6 +129,7 @@ class LowPrecisionScan:
         self.widened_rows = 0  # rows of M that did
         self._tokens: dict[int, tuple[bool, _Rounded]] = {}  # by table of X
         self._scores: Tensor | None = None
+        self._wider = 1  # times as many candidates, once a model has shown that it needs them
 
     @cached_property
     def targets(self) -> _Unembedding:
@@ -215,11 +218,14 @@ class LowPrecisionScan:
 
     def _rank_targets(self, written: Tensor, y: _Rounded, scores: Tensor, targets: int) -> tuple[Tensor, Tensor]:
         """The exact list of every row, from its bfloat16 `scores` (n, V)."""
-        ids, bound = self._candidates(y, scores, 2 * targets + 4)
+        ids, bound = self._candidates(y, scores, self._wider * (2 * targets + 4))
         exact = self._exact(written, ids).masked_fill(scores.gather(1, ids) == -torch.inf, -torch.inf)
         values, found = _ranked(exact, ids, targets)
         kth = values[:, -1]
-        for row in (~((bound < kth) | (bound == -torch.inf))).nonzero().squeeze(-1).tolist():
+        undecided = (~((bound < kth) | (bound == -torch.inf))).nonzero().squeeze(-1).tolist()
+        if len(undecided) > MANY * len(ids):
+            self._wider = min(2 * self._wider, WIDEST)
+        for row in undecided:
             self.widened_rows += 1
             values[row], found[row] = self._widen(written, y, scores, kth, row, targets)
         return values, found

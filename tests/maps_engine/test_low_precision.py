@@ -24,12 +24,12 @@ def engine_of(weights):
     return engine
 
 
-def near_ties(seed=0):
+def near_ties(seed=0, copies=120):
     """A model whose tokens are many almost equal copies, so that bfloat16 cannot tell them apart."""
     w = memory_weights(SHAPE, seed=seed)
     g = torch.Generator().manual_seed(seed)
     for table in (w.E, w.U):
-        table[:] = table[:50].repeat(120, 1) * (1 + 1e-4 * torch.randn(6000, 1, generator=g))
+        table[:] = table[: 6000 // copies].repeat(copies, 1) * (1 + 1e-4 * torch.randn(6000, 1, generator=g))
         table += 1e-5 * torch.randn(table.shape, generator=g)
     return w
 
@@ -119,6 +119,17 @@ def test_value_biases_are_part_of_the_bounds():
     scan = LowPrecisionScan(engine.unembedding)
     assert (scan._upper_saliences(circuit) >= circuit.salience(slice(0, 6000)).T).all()
     assert_same_lists(scan.salient_tokens(circuit, top=20, allowed=None), salient_tokens(circuit, top=20))
+
+
+def test_candidates_grow_where_many_rows_need_more():
+    engine = engine_of(near_ties(copies=20))
+    scan, written = LowPrecisionScan(engine.unembedding), engine.circuit(0).written(0, torch.arange(200))
+    widened = []
+    for _ in range(4):
+        before = scan.widened_rows
+        scan.top_targets(written, targets=5, allowed=None)
+        widened.append(scan.widened_rows - before)
+    assert widened[0] > widened[-1]
 
 
 def test_tables_in_bfloat16_lose_nothing_and_are_not_read_again():
