@@ -29,7 +29,7 @@ from agent.llm.options import (
 from maps_engine.cli_support import console, echo_json, one_line_errors, progress, quiet_libraries
 
 if TYPE_CHECKING:
-    from agent.results import Trace
+    from agent.results import HeadReport, Trace
 
 _app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -132,14 +132,18 @@ def describe_head(
     if as_json:
         echo_json(report.to_json())
     else:
-        from agent.head_page import show_page
-        from agent.transcript import show_transcript
-
-        show_page(console(), report, suppressed=not no_suppressed)
-        if transcript == "-":
-            show_transcript(console(), report.trace)
+        _show(report, suppressed=not no_suppressed, transcript=transcript == "-")
     if report.description.status == "failed":
         raise typer.Exit(1)
+
+
+def _show(report: HeadReport, *, suppressed: bool, transcript: bool) -> None:
+    from agent.head_page import show_page
+    from agent.transcript import show_transcript
+
+    show_page(console(), report, suppressed=suppressed)
+    if transcript:
+        show_transcript(console(), report.trace)
 
 
 def _write_transcript(path: Path, trace: Trace) -> None:

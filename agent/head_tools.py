@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -164,8 +164,3 @@ def sources_in(text: str) -> list[str]:
 
 def _quoted(text: str) -> str:
     return as_data(text[:MAX_TEXT])
-
-
-def quoted_list(tokens: Sequence[str]) -> str:
-    """Tokens as data, with commas."""
-    return ", ".join(map(as_data, tokens))
