@@ -80,7 +80,14 @@ class LanguageModelDescriber:
     ) -> Said:
         settings = dict(self.settings)
         try:
-            reply: Reply[Any] = self._model.ask(prompt, form, system=_system(), tools=tools, max_tool_calls=TOOL_CALLS)
+            reply: Reply[Any] = self._model.ask(
+                prompt,
+                form,
+                system=_system(),
+                tools=tools,
+                max_tool_calls=TOOL_CALLS,
+                about=f"head {evidence.layer}.{evidence.head}",
+            )
         except ModelFault as fault:
             return Said(self._failed(_why(fault), fault.raw), "failed", _fault_turns(prompt, fault))
         found = described(

@@ -21,6 +21,7 @@ from prompts import load_prompts
 
 TEMPLATES: Final = ("describe", "revise", "propose_pairs", "system")
 LONGEST_TOKEN: Final = 120
+LONGEST_SENTENCE: Final = 3000  # what a model wrote is shown to a model in full; this only keeps prompts finite
 SHOWN_TRIED: Final = 8  # hits, and misses, of a trial
 MAX_PROPOSED: Final = 40  # more than small models finish
 
@@ -88,8 +89,8 @@ def revise_prompt(evidence: Evidence, attempts: Sequence[Attempt]) -> str:
         mark=_mark(rows + tried),
         rows=rows,
         trial=tried,
-        operation=as_data(last.description.operation),
-        observed_pattern=as_data(last.description.observed_pattern),
+        operation=as_sentence(last.description.operation),
+        observed_pattern=as_sentence(last.description.observed_pattern),
         outcome=_outcome(last.trial),
         earlier=_earlier(attempts[:-1]),
     )
@@ -99,8 +100,8 @@ def pairs_prompt(description: HeadDescription, *, n: int, excluded: Sequence[str
     """A question for `n` new pairs that the description predicts."""
     return _filled(
         "propose_pairs",
-        operation=as_data(description.operation),
-        observed_pattern=as_data(description.observed_pattern),
+        operation=as_sentence(description.operation),
+        observed_pattern=as_sentence(description.observed_pattern),
         n_pairs=str(n),
         excluded=", ".join(map(as_data, excluded)) or "none",
     )
@@ -111,6 +112,11 @@ def as_data(text: str, longest: int = LONGEST_TOKEN) -> str:
     cut = text if len(text) <= longest else text[:longest] + "…"
     quoted = json.dumps(cut, ensure_ascii=False)
     return "".join(_escaped(c) if _is_hidden(c) else c for c in quoted)
+
+
+def as_sentence(text: str) -> str:
+    """What a describer wrote, as data."""
+    return as_data(text, LONGEST_SENTENCE)
 
 
 def row_line(row: MappingRow) -> str:

@@ -116,15 +116,12 @@ class JudgeAnswer(BaseModel):
     plausible: Literal["yes", "partly", "no", "cannot"]
 
 
-LONGEST_DESCRIPTION = 3000
-
-
 def judge_prompt(content: dict[str, Any]) -> str:
     """The question about one item; tokens and description are quoted data between marks that they cannot know."""
-    from agent.describers.prompting import as_data
+    from agent.describers.prompting import as_data, as_sentence
 
     rows = "\n".join(f"{as_data(r['source'])} -> {', '.join(map(as_data, r['targets']))}" for r in content["rows"])
-    said = as_data(" ".join(content["description"].values()), LONGEST_DESCRIPTION)
+    said = as_sentence(" ".join(content["description"].values()))
     mark = hashlib.sha256(f"{rows}{said}".encode()).hexdigest()[:8]
     return load_prompts().templates[TEMPLATE].fill(rows=rows, description=said, mark=mark)
 

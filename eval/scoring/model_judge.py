@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import BaseModel, Field, create_model
 
-from agent.describers.prompting import MAX_PROPOSED, PairsAnswer, as_data, pairs_prompt, row_line
+from agent.describers.prompting import MAX_PROPOSED, PairsAnswer, as_data, as_sentence, pairs_prompt, row_line
 from agent.errors import DescriberDown, ModelFault
 from agent.llm.protocol import LanguageModel
 from agent.results import HeadDescription
@@ -120,9 +120,9 @@ def _filled(
 ) -> str:
     lines = "\n".join(f"{number}. {line(row)}" for number, row in enumerate(rows, 1))
     return load_prompts().templates[template].fill(
-        operation=as_data(said.operation),
-        observed_pattern=as_data(said.observed_pattern),
-        input_strings=as_data(said.input_strings),
+        operation=as_sentence(said.operation),
+        observed_pattern=as_sentence(said.observed_pattern),
+        input_strings=as_sentence(said.input_strings),
         n_rows=str(len(rows)),
         rows=lines,
         mark=hashlib.sha256(lines.encode("utf-8", "backslashreplace")).hexdigest()[:8],
