@@ -7,7 +7,7 @@ HEAD ?= 4
 MODEL ?= smollm2-135m
 ARGS ?=
 
-TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --durations=15
+TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal --durations=15
 .PHONY: help setup setup-dev describe-head test test-model test-browser lint format types bench clean
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -35,7 +35,7 @@ test-model: setup-dev   ## the slower tests, the ones on the real model and on a
 	$(TESTS) -m '(model or slow or llm) and not browser and not network and not gpu and not benchmark'
 
 test-browser: setup-dev ## pages in a real headless Chromium (Debian: apt-get install chromium)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m browser --durations=8
+	$(TESTS) -m browser
 
 lint: setup-dev         ## ruff: rules and formatting
 	$(BIN)/ruff check .
