@@ -65,6 +65,7 @@ def join(watched: Watched, token: str) -> str:
 
 def answer(page: Page, *, plausible: str = "1", save: bool = True) -> None:
     """Answer the item on screen by keys, and wait for the next screen."""
+    page.wait_for_load_state("load")  # keys pressed before the page's script has run are nobody's
     before = screen_id(page)
     if page.locator("#answer").count() == 0:
         page.keyboard.press("y")
