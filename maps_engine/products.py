@@ -2,6 +2,7 @@
 
 PyTorch multiplies float32 on a CPU with MKL; on processors that MKL was not written for, oneDNN, which every build of
 PyTorch for x86 carries too, is about a third faster at the same arithmetic (measured: 204 against 144 GFLOP/s).
+It compiles a kernel for every new shape, though: only for products whose shape comes again and again.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from torch.nn import functional
 FEWEST_ROWS = 256  # below that the choice does not matter
 
 
-def linear(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
-    """x (n, in) times `matrix` (out, in) transposed, plus `bias` (out)."""
-    if x.device.type == "cpu" and x.dtype == torch.float32 and len(x) >= FEWEST_ROWS and _has_onednn():
+def linear(x: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x (…, in) times `matrix` (out, in) transposed, plus `bias` (out)."""
+    rows = x.numel() // max(1, x.shape[-1])
+    if x.device.type == "cpu" and x.dtype == torch.float32 and rows >= FEWEST_ROWS and _has_onednn():
         product: Tensor = torch.ops.mkldnn._linear_pointwise(x, matrix, bias, "none", [], "")
         return product
     return functional.linear(x, matrix, bias)

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 from typing import Final
 
 _VOWELS = "aeiou"
+_kept = lru_cache(2**17)  # the same few thousand words are asked about millions of times
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*\Z")
 
 
+@_kept
 def core(text: str) -> str:
     """The text without its outer spaces, in casefold."""
     return text.strip().casefold()
 
 
+@_kept
 def is_word(text: str) -> bool:
     """Letters only (apostrophe and hyphen inside allowed), outer spaces aside."""
     return _WORD.match(text.strip()) is not None
 
 
+@_kept
 def stem(word: str) -> str:
     """A crude stem: casefolded, with one inflection or derivation ending cut off (at least 3 letters stay)."""
     text = core(word)
@@ -39,6 +44,7 @@ _STEM_ENDINGS: Final = (
 )  # fmt: skip
 
 
+@_kept
 def plurals(word: str) -> tuple[str, ...]:
     """Regular plural of an English noun."""
     if re.search(r"(s|x|z|ch|sh)$", word):
@@ -48,6 +54,7 @@ def plurals(word: str) -> tuple[str, ...]:
     return (word + "s",)
 
 
+@_kept
 def with_suffix(word: str, suffix: str) -> tuple[str, ...]:
     """Regular spellings of word + suffix: plain, e dropped, consonant doubled, y to i."""
     forms = [word + suffix]
