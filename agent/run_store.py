@@ -291,15 +291,16 @@ def retry_heads(engine: Engine, run_id: int, *, statuses: Sequence[str] = ("fail
 def store_relation_scores(
     engine: Engine, model_id: int, scores: Iterable[RelationScore], *, settings: EngineSettings
 ) -> int:
-    """Keep relation scores of a model; the same relation, head and settings replace. Returns how many."""
+    """Keep relation scores of a model; those of the same relations go, whatever they were read through.
+
+    Returns how many.
+    """
     settings_hash = content_hash(asdict(settings))
     rows = [asdict(score) for score in scores]
     with writing(engine) as session:
         for relation in sorted({row["relation"] for row in rows}):
             old = select(RelationScoreRecord).where(
-                RelationScoreRecord.model_id == model_id,
-                RelationScoreRecord.settings_hash == settings_hash,
-                RelationScoreRecord.relation == relation,
+                RelationScoreRecord.model_id == model_id, RelationScoreRecord.relation == relation
             )
             for record in session.scalars(old):
                 session.delete(record)

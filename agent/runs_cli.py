@@ -1,4 +1,4 @@
-"""`runs`: list, show, compare, export and delete what `label-heads` stored."""
+"""`runs`: list, show, compare, export and delete what `label-heads` stored, and add relation scores to it."""
 
 from __future__ import annotations
 
@@ -97,6 +97,21 @@ def export_command(
             check_export(path)
         for path in files:
             typer.echo(f"{export_run(engine, run, path)} heads written to {path}")
+
+
+@_app.command("add-scores")
+def add_scores_command(
+    file: Annotated[Path, typer.Argument(help="A table that `map-relations --save FILE` wrote.")],
+    database: Database = None,
+    debug: Debug = False,
+) -> None:
+    """Put relation scores beside the runs of their model: the head browser shows them from then on."""
+    with one_line_errors(debug=debug):
+        engine = _opened(database)
+        from agent.relation_records import add_saved_scores
+
+        model, n = add_saved_scores(engine, file)
+        typer.echo(f"{n} operations of {inert(model).plain} are stored")
 
 
 @_app.command("delete")
