@@ -55,18 +55,6 @@ class Predicted:
     problem: str = ""  # why there are none
 
 
-def run_description_test(
-    description: HeadDescription,
-    mapping: HeadMapping,
-    *,
-    engine: MapsEngine,
-    relations: Sequence[Relation],
-) -> TestResult:
-    """Both tests of an `ok` description; raises nothing for a claim that cannot be tested."""
-    vocabulary = engine.checkpoint.vocabulary
-    return finish_test(plan_test(description, mapping, vocabulary=vocabulary, relations=relations), engine)
-
-
 def plan_test(
     description: HeadDescription,
     mapping: HeadMapping,

@@ -212,16 +212,6 @@ def _set_claims(engine: Engine, run_id: int, worker: str, **values: object) -> i
         return len(ids)
 
 
-def store_mappings(engine: Engine, run_id: int, mappings: Sequence[HeadMapping]) -> None:
-    """Keep the rows of these heads and index their tokens for search; storing again replaces.
-
-    Raises UnknownRun when the run or one of the heads is not in the database.
-    """
-    with writing(engine) as session:
-        for mapping in mappings:
-            put_mapping(session, _head(session, run_id, mapping.layer, mapping.head), mapping)
-
-
 def load_mapping(engine: Engine, run_id: int, layer: int, head: int) -> HeadMapping | None:
     """The stored mapping of one head, or None while it has none. Raises UnknownRun."""
     with reading(engine) as session:

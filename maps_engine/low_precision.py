@@ -6,9 +6,11 @@ made of the rounding residuals that really occurred (not of worst cases), shows 
 list. Where the bound does not show it, every entry that is not ruled out becomes a candidate.
 
 With ~ for the rounded matrix and dA = A - ~A:
-  entry     y.u      |error| <= |dy| |u| + |~y| |du| + EPS |~y.~u|
-  written   |x W R|  |error| <= |dx| |W R|_2 + |~x| |dW R|_2 + |~a| |dR|_2 + EPS (|~a| |R|_2 + |~a ~R|)
-where EPS is the rounding of a product's result, and once more of a norm's. Entries are bounded by blocks of 64 tokens
+  entry     y.u      |error| <= |dy| |u| + |~y| |du| + EPS |~y.~u| + S_d |y| |u|
+  written   |x W R|  |error| <= |dx| |W R|_2 + |~x| (|dW R|_2 + S_d |W|_F |R|_2)
+                                + |~a| (|dR|_2 + S_h |R|_F) + EPS (|~a| |R|_2 + |~a ~R|)
+where EPS is the rounding of a product's result, and once more of a norm's, and S_n = n 2^-24 what a float32 sum of n
+terms can lose. Entries are bounded by blocks of 64 tokens
 first, so that a row of M costs two passes over its bfloat16 entries. A block's tokens lie `n_blocks` apart: maxima over
 neighbours are three times slower, as they do not fill vector registers.
 """
@@ -27,7 +29,8 @@ from maps_engine.ov_circuit import OVCircuit, UnembeddingTable, chunks, written_
 from maps_engine.top_entries import BLOCK, top_entries
 
 LOW = torch.bfloat16
-EPS = 2.0**-8 + 2.0**-12  # rounding of a result to bfloat16, with room for the float32 sums inside the product
+EPS = 2.0**-8  # rounding of a result to bfloat16
+FLOAT32 = 2.0**-24  # rounding of one float32 operation
 CHUNK = 2048  # rows at once: what a chunk becomes stays in the processor's cache
 MANY = 0.05  # share of rows that need more candidates, from which on all get more
 WIDEST = 8  # times as many candidates as at first
@@ -69,12 +72,14 @@ class _Rounded:
     rows: Tensor  # (n, d) bfloat16
     lost: Tensor  # (n,) ||row - rounded row||
     norms: Tensor  # (n,) ||row||
+    is_exact: bool  # nothing was lost, as with the stored tables of a checkpoint in bfloat16
 
     @classmethod
     def of(cls, rows: Tensor) -> _Rounded:
         """Of (n, d) float32 rows."""
         low = rows.to(LOW)
-        return cls(low, low.to(rows.dtype).sub_(rows).norm(dim=-1), rows.norm(dim=-1))
+        lost = low.to(rows.dtype).sub_(rows)
+        return cls(low, lost.norm(dim=-1), rows.norm(dim=-1), not bool(lost.any()))
 
     @classmethod
     def in_chunks(cls, rows: Callable[[slice], Tensor], size: int) -> _Rounded:
@@ -83,15 +88,12 @@ class _Rounded:
         for part in chunks(size, CHUNK):
             piece = cls.of(rows(part))
             if whole is None:
-                whole = cls(*(one.new_empty(size, *one.shape[1:]) for one in (piece.rows, piece.lost, piece.norms)))
+                new = piece.rows.new_empty(size, piece.rows.shape[1])
+                whole = cls(new, piece.lost.new_empty(size), piece.norms.new_empty(size), piece.is_exact)
             whole.rows[part], whole.lost[part], whole.norms[part] = piece.rows, piece.lost, piece.norms
+            whole.is_exact &= piece.is_exact
         assert whole is not None
         return whole
-
-    @cached_property
-    def is_exact(self) -> bool:
-        """Whether nothing was lost, as with the stored tables of a checkpoint in bfloat16."""
-        return not bool(self.lost.any())
 
 
 @dataclass
@@ -235,7 +237,7 @@ class LowPrecisionScan:
         """Ids (n, wanted) of the entries with the largest upper bounds, and (n,) a bound on all others."""
         u, width = self.targets, self.targets.n_blocks * BLOCK
         wanted, n_picked = min(wanted, scores.shape[1]), min(wanted, u.n_blocks)
-        lost, length = y.lost.unsqueeze(-1), (y.norms + y.lost).unsqueeze(-1)
+        lost, length = (y.lost + _sums(y) * y.norms).unsqueeze(-1), (y.norms + y.lost).unsqueeze(-1)
         best = _rounded_up(scores[:, :width].unflatten(1, (BLOCK, u.n_blocks)).amax(1))
         best += lost * u.block_norms + length * u.block_lost
         blocks = best.topk(min(n_picked + 1, u.n_blocks), dim=-1)
@@ -255,7 +257,8 @@ class LowPrecisionScan:
     ) -> tuple[Tensor, Tensor]:
         """One row again, with every entry that its own error does not rule out as a candidate."""
         own, u = scores[row].float(), self.targets.table
-        error = y.lost[row] * u.norms + (y.norms[row] + y.lost[row]) * u.lost
+        lost = y.lost[row] + _sums(y) * y.norms[row]
+        error = lost * u.norms + (y.norms[row] + y.lost[row]) * u.lost
         ids = ((_rounded_up(own) + error >= kth[row]) & (own > -torch.inf)).nonzero().squeeze(-1)
         if len(ids) < targets:  # fewer tokens allowed than targets asked for
             ids = own.topk(targets).indices
@@ -283,7 +286,7 @@ class _SalienceError:
 
     @cached_property
     def _norms(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Bounds (H,) on the spectral norms of W R, dW R, dR and R."""
+        """Bounds (H,) on the spectral norms of W R, dW R, dR and R; those of dW R and dR hold the sums' loss too."""
         k, d_h, _ = self.factors.shape
         r = self.factors.view(k, d_h, self.group, -1).transpose(1, 2)  # (K, g, d_h, r)
         low = self.low_factors.to(r.dtype).view(k, d_h, self.group, -1).transpose(1, 2)
@@ -293,7 +296,10 @@ class _SalienceError:
         of_factors = [m.mT @ m for m in (r - low, r)]
         found = _largest_eigenvalues(torch.stack(of_products + of_factors)).sqrt()
         wr, dwr, dr, rr = found.flatten(1)
-        return wr, dwr, dr, rr
+        # sums of d and of d_h terms in float32
+        sums_d, sums_h = (n * FLOAT32 for n in self.value.shape[1:])
+        w_size = self.value.flatten(1).norm(dim=-1).repeat_interleave(self.group)
+        return wr, dwr + sums_d * w_size * rr, dr + sums_h * r.flatten(0, 1).flatten(1).norm(dim=-1), rr
 
     def bound(self, lost: Tensor, norms: Tensor, a: Tensor, written: Tensor) -> Tensor:
         """(n, H) for rows of `norms` (n,) that lost `lost` (n,), values a (n, K, d_h) and results `written` (n, H)."""
@@ -315,6 +321,11 @@ def _largest_eigenvalues(grams: Tensor) -> Tensor:
         power = power @ power
     trace = power.flatten(-2).square().sum(-1)  # tr(G^32) = |G^16|_F^2
     return (trace.pow(1 / 32) * (1 + 1e-5)).to(grams.dtype) * scale  # the factor covers roundings of float32
+
+
+def _sums(y: _Rounded) -> float:
+    """What a product with rows of y can lose in its float32 sums, of |y| |u|."""
+    return y.rows.shape[-1] * FLOAT32
 
 
 def _rounded_up(low: Tensor) -> Tensor:

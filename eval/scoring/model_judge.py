@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -18,6 +19,7 @@ from eval.scoring.results import Said
 from maps_engine.results import MappingRow
 from prompts import load_prompts
 
+_LOG = logging.getLogger("headscribe.scoring")
 BEST: Final = 10
 FAULTS_IN_A_ROW: Final = 20
 SYSTEM: Final = "score_system"
@@ -46,7 +48,6 @@ class ModelJudge:
     def __init__(self, model: LanguageModel) -> None:
         self._model = model
         self._faults, self._lock = 0, threading.Lock()
-        self.last_fault = ""
 
     @property
     def name(self) -> str:
@@ -106,7 +107,7 @@ class ModelJudge:
     def _count(self, fault: ModelFault) -> None:
         with self._lock:
             self._faults += 1
-            self.last_fault = fault.reason
+            _LOG.warning("%s: an answer that cannot be used: %s", self.name, fault.reason)
             if self._faults >= FAULTS_IN_A_ROW:
                 raise DescriberDown(
                     f"{self._faults} questions to {self.name} in a row failed",

@@ -63,12 +63,14 @@ def test_noisy_early_heads_are_unclear(sessions, layer, head, source):
 
 
 def test_a_description_of_another_head_is_contradicted(sessions):
-    from agent.description_test import run_description_test
+    from agent.description_test import finish_test, plan_test
 
     session = sessions["first-mlp"]
     described = session.propose(session.extract(23, 4), ())
     other = session.extract(10, 1)
-    test = run_description_test(described, other, engine=session.engine, relations=session.relations)
+    vocabulary = session.engine.checkpoint.vocabulary
+    planned = plan_test(described, other, vocabulary=vocabulary, relations=session.relations)
+    test = finish_test(planned, session.engine)
     assert test.verdict in {"contradicted", "weak"}
     assert test.pairs.score < 0.15
 

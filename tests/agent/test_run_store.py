@@ -30,7 +30,6 @@ from agent.run_store import (
     release_claims,
     renew_claims,
     retry_heads,
-    store_mappings,
     store_relation_scores,
     store_result,
 )
@@ -110,7 +109,8 @@ def test_a_result_comes_back_as_it_went_in_hostile_tokens_included(any_engine: E
     assert row["status"] == "failed"
     assert row["operation"] == ""
     assert [r["token"] for r in row["rows"][: len(HOSTILE)]] == list(HOSTILE)
-    store_mappings(any_engine, run, [mapping])  # again: replaces, does not pile up
+    assert retry_heads(any_engine, run) == 1
+    store_result(any_engine, run, a_report(mapping, None, "failed"))  # again: replaces, does not pile up
     with any_engine.connect() as connection:
         n, distinct = connection.execute(text("SELECT count(*), count(DISTINCT side || term) FROM search_terms")).one()
     assert n == distinct > 30

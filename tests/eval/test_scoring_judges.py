@@ -186,11 +186,11 @@ def test_ratings_come_in_the_order_of_the_rows():
         ModelFault("cut off", "the reply was cut off"),
     ],
 )
-def test_an_unusable_answer_is_no_rating(answer):
+def test_an_unusable_answer_is_no_rating_and_is_logged(answer, caplog):
     judge = ModelJudge(QueuedModel(answer))
     assert judge.rate_rows(SAID, ROWS) == [None, None, None]
     assert judge.find_intruder(SAID, ROWS) == [None, None, None]
-    assert judge.last_fault
+    assert "an answer that cannot be used" in caplog.text
 
 
 def test_the_intruder_is_rated_lowest():
