@@ -26,6 +26,7 @@ from agent.llm.options import (
     TokensPerMinute,
     given_options,
 )
+from maps_engine.cli_options import AsJson, Debug, Device, Model, Revision, Source
 from maps_engine.cli_support import console, echo_json, one_line_errors, progress, quiet_libraries
 
 if TYPE_CHECKING:
@@ -35,14 +36,6 @@ _app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_ma
 
 Layer = Annotated[int, typer.Option("--layer", help="Layer, counted from 0.", envvar="HEADSCRIBE_LAYER")]
 Head = Annotated[int, typer.Option("--head", help="Head within the layer, counted from 0.", envvar="HEADSCRIBE_HEAD")]
-Model = Annotated[
-    str,
-    typer.Option("--model", help="Built-in alias, hub id, local folder or GGUF file.", envvar="HEADSCRIBE_MODEL"),
-]
-Source = Annotated[
-    str,
-    typer.Option("--source", help="auto, first-mlp, embedding or first-block.", envvar="HEADSCRIBE_SOURCE"),
-]
 
 
 @_app.command()
@@ -51,8 +44,8 @@ def describe_head(
     head: Head,
     model: Model = "smollm2-135m",
     source: Source = "auto",
-    revision: Annotated[str | None, typer.Option(help="Revision of a hub id.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.", envvar="HEADSCRIBE_DEVICE")] = "auto",
+    revision: Revision = None,
+    device: Device = "auto",
     top: Annotated[int, typer.Option(help="How many salient tokens.")] = 30,
     targets: Annotated[int, typer.Option(help="How many targets of each.")] = 5,
     describer: Annotated[str, typer.Option(help=f"{NAMES}.", envvar="HEADSCRIBE_DESCRIBER")] = "auto",
@@ -77,8 +70,8 @@ def describe_head(
     fold_norms: Annotated[bool, typer.Option("--fold-norms", help="Fold norm gains into the map.")] = False,
     fold_biases: Annotated[bool, typer.Option("--fold-biases", help="Fold biases (and norms) into the map.")] = False,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute embeddings and the store anew.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a page.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
 ) -> None:
     """Say what one attention head does: its mappings, evidence, description, and how well it tested."""
     quiet_libraries()

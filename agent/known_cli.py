@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from maps_engine.cli_options import AsJson, Debug
 from maps_engine.cli_support import console, echo_json, inert, one_line_errors, progress, quiet_libraries
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ StoreUrl = Annotated[
     str | None,
     typer.Option("--store-url", help="Chroma server instead of the data folder.", envvar="HEADSCRIBE_CHROMA_URL"),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 @_app.command("list")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agent.cli_options import Database
 from agent.describers import NAMES
 from agent.llm.options import (
     MAX_REVISIONS,
@@ -31,6 +32,7 @@ from agent.llm.options import (
     TokensPerMinute,
     given_options,
 )
+from maps_engine.cli_options import Debug, Model, Revision, Source
 from maps_engine.cli_support import console, echo_json, one_line_errors, quiet_libraries
 
 if TYPE_CHECKING:
@@ -39,22 +41,12 @@ if TYPE_CHECKING:
 
 _app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
-Model = Annotated[
-    str, typer.Option("--model", help="Built-in alias, hub id, local folder or GGUF file.", envvar="HEADSCRIBE_MODEL")
-]
 Layers = Annotated[str | None, typer.Option("--layers", help="Such as 0-11,20. [default: all]")]
 Heads = Annotated[str | None, typer.Option("--heads", help="Of each layer, such as 0,3-5. [default: all]")]
-Source = Annotated[
-    str, typer.Option("--source", help="auto, first-mlp, embedding or first-block.", envvar="HEADSCRIBE_SOURCE")
-]
 Describer = Annotated[str, typer.Option("--describer", help=f"{NAMES}.", envvar="HEADSCRIBE_DESCRIBER")]
 Device = Annotated[
     str,
     typer.Option("--device", help="auto, cpu, cuda, mps, or several: cuda:0,cuda:1.", envvar="HEADSCRIBE_DEVICE"),
-]
-Database = Annotated[
-    str | None,
-    typer.Option("--database", help="SQLite file or postgresql:// address.", envvar="HEADSCRIBE_DATABASE"),
 ]
 Export = Annotated[
     list[Path] | None, typer.Option("--export", help="File .jsonl, .csv, .parquet or .html. Repeatable.")
@@ -70,7 +62,7 @@ def label_heads(
     describer: Describer = "auto",
     device: Device = "auto",
     database: Database = None,
-    revision: Annotated[str | None, typer.Option(help="Revision of a hub id.")] = None,
+    revision: Revision = None,
     top: Annotated[int, typer.Option(help="How many salient tokens.")] = 30,
     targets: Annotated[int, typer.Option(help="How many targets of each.")] = 5,
     normal_tokens_only: Annotated[
@@ -96,7 +88,7 @@ def label_heads(
     export: Export = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate time and memory, then stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Debug = False,
 ) -> None:
     """Say what every attention head of a model does. The same command continues a run that was stopped or killed."""
     quiet_libraries()

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agent.cli_options import Database
+from maps_engine.cli_options import AsJson, Debug
 from maps_engine.cli_support import console, echo_json, inert, one_line_errors, quiet_libraries
 
 if TYPE_CHECKING:
@@ -26,12 +28,6 @@ _app = typer.Typer(
 SHOWN_DIFFERENCES = 40
 
 Run = Annotated[int, typer.Argument(help="Number of the run, as in `runs list`.")]
-Database = Annotated[
-    str | None,
-    typer.Option("--database", help="SQLite file or postgresql:// address.", envvar="HEADSCRIBE_DATABASE"),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 @_app.command("list")

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agent.cli_options import Database
+from maps_engine.cli_options import AsJson, Debug
 from maps_engine.cli_support import console, echo_json, inert, one_line_errors, quiet_libraries
 
 if TYPE_CHECKING:
@@ -20,13 +22,7 @@ if TYPE_CHECKING:
 _rate = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, no_args_is_help=True)
 _serve = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
-Database = Annotated[
-    str | None,
-    typer.Option("--database", help="SQLite file or PostgreSQL URL.", envvar="HEADSCRIBE_DATABASE"),
-]
 StudyId = Annotated[int, typer.Argument(help="Number of the study.", min=1)]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Host = Annotated[str, typer.Option(help="Address to listen on; a wider one needs --accounts.")]
 Port = Annotated[int, typer.Option(help="Port.", min=0, max=65535)]
 AllowHost = Annotated[
@@ -64,7 +60,7 @@ def create(
     seed: Annotated[int, typer.Option(help="The same seed, the same study.")] = 0,
     launch: Annotated[bool, typer.Option("--launch", help="Freeze and open it at once.")] = False,
     database: Database = None,
-    as_json: Json = False,
+    as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Make a study from a run or from a JSONL file."""
@@ -109,7 +105,7 @@ def _say(as_json: bool, value: dict[str, Any], text: str) -> None:
 
 
 @_rate.command()
-def launch(study: StudyId, database: Database = None, as_json: Json = False, debug: Debug = False) -> None:
+def launch(study: StudyId, database: Database = None, as_json: AsJson = False, debug: Debug = False) -> None:
     """Freeze a draft and open it."""
     with one_line_errors(debug=debug):
         from eval.rating.studies import launch as run
@@ -135,7 +131,7 @@ def invite(
     lead: Annotated[str | None, typer.Option(help="Make a link for a lead of this name instead.")] = None,
     base: Annotated[str, typer.Option(help="Where the app is reached.")] = "http://127.0.0.1:8000",
     database: Database = None,
-    as_json: Json = False,
+    as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Make a personal link; it is shown once and opens once."""
@@ -157,7 +153,7 @@ def token(
     scope: Annotated[list[str], typer.Option(help="read, describe or export; may be repeated.")],
     days: Annotated[float, typer.Option(help="How long it is valid.")] = 90.0,
     database: Database = None,
-    as_json: Json = False,
+    as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Make a token for the JSON API; it is shown once."""
@@ -172,7 +168,7 @@ def token(
 def status(
     study: Annotated[int | None, typer.Argument(help="Number of the study; default: all.")] = None,
     database: Database = None,
-    as_json: Json = False,
+    as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Where studies stand."""
@@ -203,7 +199,7 @@ def agreement(
     report: Annotated[Path | None, typer.Option(help="Write report.md, report.html and figures here.")] = None,
     draws: Annotated[int, typer.Option(help="Bootstrap draws.", min=10, max=100_000)] = 1000,
     database: Database = None,
-    as_json: Json = False,
+    as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Plausibility and agreement with intervals; the report of the study."""
@@ -243,7 +239,7 @@ def export_study(
 def import_file(
     file: Annotated[Path, typer.Argument(help="JSONL or Label Studio JSON as `export` writes it.")],
     database: Database = None,
-    as_json: Json = False,
+    as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Read answers: into a new study, or into the one whose items they answer."""
@@ -259,7 +255,7 @@ def judge(
     study: StudyId,
     kind: Annotated[str, typer.Option(help="lexical, openai:MODEL or another language model.")] = "lexical",
     database: Database = None,
-    as_json: Json = False,
+    as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Let a program rate too; it is marked and never mixed with people."""
@@ -282,7 +278,7 @@ def approve(
         typer.Option("--store-url", help="Chroma server instead of the data folder.", envvar="HEADSCRIBE_CHROMA_URL"),
     ] = None,
     database: Database = None,
-    as_json: Json = False,
+    as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Hand descriptions that people call plausible to the store of known operations."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from maps_engine.cli_options import AsJson, Debug, Device, Model, Revision
 from maps_engine.cli_support import echo_json, fail, reports_errors
 
 if TYPE_CHECKING:
@@ -24,11 +25,6 @@ _app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Model = Annotated[
-    str,
-    typer.Option("--model", envvar="HEADSCRIBE_MODEL", help="Built-in alias, hub id, local folder or GGUF file."),
-]
-Revision = Annotated[str | None, typer.Option("--revision", envvar="HEADSCRIBE_REVISION", help="Revision of a hub id.")]
 Source = Annotated[
     str,
     typer.Option(
@@ -63,9 +59,6 @@ Threshold = Annotated[
     float,
     typer.Option("--threshold", envvar="HEADSCRIBE_THRESHOLD", help="Score from which a head implements an operation."),
 ]
-Device = Annotated[str, typer.Option("--device", envvar="HEADSCRIBE_DEVICE", help="auto, cpu, cuda or mps.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a page.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 @_app.callback(invoke_without_command=True)

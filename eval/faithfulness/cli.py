@@ -7,26 +7,22 @@ from typing import Annotated
 import typer
 
 from eval.faithfulness.cli_options import (
-    AsJson,
     Attention,
     Batch,
-    Debug,
-    Device,
     Dtype,
     FoldBiases,
     FoldNorms,
     K,
     MaxPairs,
     MinPairs,
-    Model,
     Out,
     Pairs,
     Relations,
-    Revision,
     Source,
     Threads,
     following,
 )
+from maps_engine.cli_options import AsJson, Debug, Device, Model, Revision
 from maps_engine.cli_support import reports_errors
 
 _app = typer.Typer(

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from maps_engine.relation_format import Relation
 
 _ENV = "HEADSCRIBE_"
-Model = Annotated[
-    str, typer.Option("--model", help="Built-in alias, hub id, local folder or GGUF file.", envvar=_ENV + "MODEL")
-]
 Relations = Annotated[
     str | None,
     typer.Option(
@@ -52,7 +49,6 @@ Source = Annotated[
 ]
 FoldNorms = Annotated[bool, typer.Option("--fold-norms", help="Fold norm gains into the map.")]
 FoldBiases = Annotated[bool, typer.Option("--fold-biases", help="Fold biases (and norms) into the map.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.", envvar=_ENV + "DEVICE")]
 Dtype = Annotated[
     str, typer.Option("--dtype", help="Of the running model: float32, bfloat16 or float16.", envvar=_ENV + "DTYPE")
 ]
@@ -61,9 +57,6 @@ Attention = Annotated[
 ]
 Batch = Annotated[int, typer.Option("--batch", min=1, help="Prompts that run together.", envvar=_ENV + "BATCH")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Processor threads.", envvar=_ENV + "THREADS")]
-Revision = Annotated[str | None, typer.Option("--revision", help="Revision of a hub id.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 @dataclass

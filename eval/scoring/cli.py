@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from agent.cli_options import Database
+from maps_engine.cli_options import AsJson, Debug, Device
 from maps_engine.cli_support import reports_errors
 
 _app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -44,11 +46,6 @@ Describer = Annotated[
     str,
     typer.Option("--describer", help="With --layer: who describes the head.", envvar="HEADSCRIBE_DESCRIBER"),
 ]
-Database = Annotated[
-    str | None,
-    typer.Option("--database", help="SQLite file or postgresql:// address.", envvar="HEADSCRIBE_DATABASE"),
-]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.", envvar="HEADSCRIBE_DEVICE")]
 Output = Annotated[
     list[Path] | None,
     typer.Option("--output", help="File .jsonl (continued where it holds some) or .csv. Repeatable."),
@@ -85,8 +82,8 @@ def score_descriptions(
     output: Output = None,
     figure: Figure = None,
     per_head: Annotated[bool, typer.Option("--per-head", help="A table of heads as well.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
 ) -> None:
     """How well descriptions predict their heads on tokens that the describer did not see.
 
