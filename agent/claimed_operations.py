@@ -7,11 +7,13 @@ to another); the rows that the describer saw are only used to leave their source
 from __future__ import annotations
 
 import random
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final, Protocol
 
-from agent.describers.forms import FORM_BY_NAME, FormOperation
+from agent.describers.forms import FORM_BY_NAME, RELATED, FormOperation
 from agent.describers.known_pairs import KnownPairs, label_of
 from agent.describers.spelling import core, is_word
 from maps_engine.model import Vocabulary
@@ -26,6 +28,9 @@ COPY_K: Final = 1
 MAX_PAIRS: Final = 60
 TRIED_TOKENS: Final = 60_000
 END_LETTERS: Final = 3
+LETTERS_SHARED: Final = frozenset(  # forms whose targets are found by search: they share letters with the source
+    {"completion of the beginning of a word", "words that begin alike", "words that end alike", RELATED}
+)
 
 
 class ClaimedOperation(Protocol):
@@ -99,7 +104,7 @@ class ClaimedForm:
         return source != target or self.form.name in {"copying", "exact copying"}
 
     def _producer(self, vocabulary: Vocabulary) -> Callable[[str], list[int]]:
-        if self.form.produce is None:
+        if self.form.name in LETTERS_SHARED:
             return _alike_finder(vocabulary, self.form)
 
         def made(text: str) -> list[int]:
@@ -161,9 +166,7 @@ def _word_ids(vocabulary: Vocabulary, word: str) -> list[int]:
 
 def _tokens_in_fixed_order(vocabulary: Vocabulary, seed: str) -> Iterator[tuple[int, str]]:
     """Words and numbers with a leading space, in an order that depends on the seed alone."""
-    ids = list(range(len(vocabulary)))
-    random.Random(seed).shuffle(ids)
-    for token in ids[:TRIED_TOKENS]:
+    for token in _fixed_order(len(vocabulary), seed)[:TRIED_TOKENS]:
         text = vocabulary.text(token)
         body = text.strip()
         numeric = body.isascii() and body.isdigit()
@@ -172,20 +175,37 @@ def _tokens_in_fixed_order(vocabulary: Vocabulary, seed: str) -> Iterator[tuple[
             yield token, text
 
 
+@lru_cache(64)
+def _fixed_order(size: int, seed: str) -> array[int]:
+    """range(size) shuffled; the same few operations are claimed for many heads."""
+    ids = list(range(size))
+    random.Random(seed).shuffle(ids)
+    return array("l", ids)
+
+
+@lru_cache(16)
 def _alike_finder(vocabulary: Vocabulary, form: FormOperation) -> Callable[[str], list[int]]:
     """Targets by search, for forms that share beginnings or endings: only words with the same letters are tried."""
     at_end = form.name == "words that end alike"
+    index = _words_by_letters(vocabulary, at_end)
 
-    def key(text: str) -> str:
-        return core(text)[-END_LETTERS:] if at_end else core(text)[:2]
+    @lru_cache(2**14)
+    def found(text: str) -> list[int]:
+        return [i for i, other in index.get(_letters(text, at_end), ()) if form.holds(text, other)]
 
+    return found
+
+
+@lru_cache(4)
+def _words_by_letters(vocabulary: Vocabulary, at_end: bool) -> dict[str, list[tuple[int, str]]]:
+    """Tokens that are words, by the letters that they begin or end with."""
     index: dict[str, list[tuple[int, str]]] = {}
     for token in range(len(vocabulary)):
         text = vocabulary.text(token)
         if len(core(text)) >= 2 and is_word(text) and vocabulary.kind(token) == "normal":
-            index.setdefault(key(text), []).append((token, text))
+            index.setdefault(_letters(text, at_end), []).append((token, text))
+    return index
 
-    def found(text: str) -> list[int]:
-        return [i for i, other in index.get(key(text), ()) if form.holds(text, other)]
 
-    return found
+def _letters(text: str, at_end: bool) -> str:
+    return core(text)[-END_LETTERS:] if at_end else core(text)[:2]

@@ -75,6 +75,14 @@ class Probes:
     pair_sets: tuple[PairSet, ...]
 
 
+@dataclass(frozen=True)
+class _Best:
+    """Every head's best probe score through one source, and the index of that probe, each (H',)."""
+
+    score: Tensor
+    probe: Tensor
+
+
 def probes_for(vocabulary: Vocabulary, wanted: Sequence[str] = PROBES) -> Probes:
     """Probes with enough one-token pairs in this vocabulary, evenly spread over each relation's pairs."""
     names, sets = [], []
@@ -97,14 +105,14 @@ class SourceChooser:
         self.checkpoint, self.settings, self._engine = checkpoint, settings, engine
         self.probes = probes_for(checkpoint.vocabulary)
         self._model_choice: SourceChoice | None = None
+        self._measured: dict[tuple[str, int], _Best] = {}  # by source and layer, of all heads
         self.candidates = tuple(name for name in CANDIDATES if self._computable(name))
 
     def for_heads(self, layer: int, heads: Sequence[int]) -> list[SourceChoice]:
         """The choice for each of `heads` of one layer."""
-        best = {name: self._best_scores(name, [layer], heads) for name in self.candidates}
+        best = {name: self._best_of(name, layer, heads) for name in self.candidates}
         return [
-            self._choose({name: (scores[0, i], which[0, i]) for name, (scores, which) in best.items()})
-            for i in range(len(heads))
+            self._choose({name: (one.score[i], one.probe[i]) for name, one in best.items()}) for i in range(len(heads))
         ]
 
     def for_model(self) -> SourceChoice:
@@ -135,11 +143,22 @@ class SourceChooser:
     def _probe_name(self, score: Tensor, index: Tensor) -> str | None:
         return self.probes.names[int(index)] if float(score) > 0 else None
 
-    def _best_scores(self, name: str, layers: Sequence[int], heads: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Best probe score and which probe, each (L', H')."""
+    def _best_of(self, name: str, layer: int, heads: Sequence[int]) -> _Best:
+        """Best scores of `heads` of one layer; those of whole layers are kept while the engine is open."""
+        known = self._measured.get((name, layer))
+        if known is not None:
+            chosen = torch.tensor(heads)
+            return _Best(known.score[chosen], known.probe[chosen])
+        (found,) = self._best_scores(name, [layer], heads)
+        if list(heads) == list(range(self.checkpoint.weights.shape.n_heads)):
+            self._measured[name, layer] = found
+        return found
+
+    def _best_scores(self, name: str, layers: Sequence[int], heads: Sequence[int]) -> list[_Best]:
+        """For each of `layers`."""
         if not self.probes.pair_sets:
-            zeros = torch.zeros(len(layers), len(heads))
-            return zeros, zeros.long()
+            zeros = torch.zeros(len(heads))
+            return [_Best(zeros, zeros.long()) for _ in layers]
         sets = self.probes.pair_sets
         null = [shuffled(one, rounds=NULL_ROUNDS) for one in sets]
         results = self._engine(name).score_pairs([*sets, *null], layers=layers, heads=heads)
@@ -148,15 +167,17 @@ class SourceChooser:
             for real, chance in zip(results[: len(sets)], results[len(sets) :], strict=True)
         ]
         found = torch.stack(above).clamp_min(0).max(dim=0)
-        return found.values, found.indices
+        return [_Best(*one) for one in zip(found.values, found.indices, strict=True)]
 
     def _measure_model(self) -> SourceChoice:
         shape = self.checkpoint.weights.shape
         layers, heads = sampled_layers(shape.n_layers), range(shape.n_heads)
         evidence = []
         for name in self.candidates:
-            best, _ = self._best_scores(name, layers, heads)
-            evidence.append(SourceEvidence(name, round(float((best >= READS).float().mean()), 4)))
+            found = self._best_scores(name, layers, heads)
+            self._measured |= {(name, layer): one for layer, one in zip(layers, found, strict=True)}
+            reads = torch.stack([one.score for one in found]) >= READS
+            evidence.append(SourceEvidence(name, round(float(reads.float().mean()), 4)))
         best_share = max(e.score for e in evidence)
         chosen = _preferred(evidence, READABLE * best_share)
         if chosen is None or best_share == 0:

@@ -91,6 +91,9 @@ class ModelWeights(Protocol):
 class Vocabulary(Protocol):
     """Token ids, their texts and kinds. Never compare texts: compare ids."""
 
+    def __hash__(self) -> int:
+        """By identity: what is worked out for a vocabulary is kept for it."""
+
     def __len__(self) -> int:
         """Number of ids that have a text; embedding rows beyond it are unused padding."""
 

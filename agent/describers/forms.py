@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from agent.describers.spelling import core, is_word, plurals, script, stem, with_suffix
@@ -210,9 +211,15 @@ def _near_number(source: str, target: str) -> bool:
 _BRACKETS = {"(": ")", "[": "]", "{": "}", "<": ">", "“": "”", "‘": "’", "«": "»"}
 
 
+@lru_cache(2**14)
+def _closing(source: str) -> str:
+    """The bracket or quote that closes the last one opened; empty where none is."""
+    return next((_BRACKETS[c] for c in reversed(source) if c in _BRACKETS), "")
+
+
 def _bracket(source: str, target: str) -> bool:
-    opening = [c for c in source if c in _BRACKETS]
-    return bool(opening) and _BRACKETS[opening[-1]] in target
+    closing = _closing(source)
+    return bool(closing) and closing in target
 
 
 def _other_script(source: str, target: str) -> bool:
@@ -279,7 +286,8 @@ FORMS: Final[tuple[FormOperation, ...]] = (
                   _step_produce(1), "number to nearby number"),
     FormOperation("number to preceding number", "Maps a number to the number before it.", _step(-1),
                   _step_produce(-1), "number to nearby number"),
-    FormOperation("number to nearby number", "Maps a number to numbers near it.", _near_number),
+    FormOperation("number to nearby number", "Maps a number to numbers near it.", _near_number,
+                  lambda s: tuple(v for by in (1, -1, 2, -2, 3, -3) for v in _step_produce(by)(s))),
     FormOperation("opening to closing bracket", "Maps an opening bracket or quote to the closing one.", _bracket),
     FormOperation("word to another script", "Maps a word to tokens in another script.", _other_script),
 )  # fmt: skip

@@ -76,10 +76,10 @@ def plain_phi(m, pairs, k):
     return sum(hit) / len(hit)
 
 
-@pytest.mark.parametrize("stacked", [0, 10**9], ids=["head by head", "heads stacked"])
+@pytest.mark.parametrize("rows_at_once", [1, 50, 2048])
 @pytest.mark.parametrize("source", ["embedding", "first-mlp"])
-def test_relation_scores_equal_the_plain_formula(weights, source, stacked, monkeypatch):
-    monkeypatch.setattr("maps_engine.relations.STACKED_ENTRIES", stacked)
+def test_relation_scores_equal_the_plain_formula(weights, source, rows_at_once, monkeypatch):
+    monkeypatch.setattr("maps_engine.entry_ranks.ROWS_AT_ONCE", rows_at_once)
     g = torch.Generator().manual_seed(1)
     v = weights.shape.vocab_size
     random_pairs = [(s, (t, (t * 7) % v)) for s, t in torch.randint(v, (60, 2), generator=g).tolist()]
