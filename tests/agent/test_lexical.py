@@ -1,6 +1,9 @@
 """The lexical describer names planted operations, stays silent on noise, and is not led by hostile tokens."""
 
+import os
 import random
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -188,3 +191,27 @@ def test_json_form_is_plain(describer):
         value
     )
     assert {"kind", "label", "k", "n", "expected", "strength"} <= set(value["claims"][0])
+
+
+def test_the_same_words_whatever_the_order_of_sets():
+    """Python hashes texts anew in every process: a run that was continued must not differ from one that was not."""
+    script = (
+        "import random; from tests.agent.test_lexical import *; d = LexicalDescriber(FIELDS, load_relations())\n"
+        "words = [' they', ' them', ' he', ' him', ' she', ' her']; chance = random.Random(3)\n"
+        "for n in (2, 3, 4, 5):\n"
+        "    rows = [row(w, chance.sample(words[:n], n), first_id=i * 9) for i, w in enumerate(WORDS[:30])]\n"
+        "    print(ascii(described(d, rows)))\n"
+        "print(ascii(described(d, planted(pairs_of('country-to-capital'), fit=0.6))), described(d, noise_rows()))"
+    )
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    ]
+    assert len(said[0]) > 1000
+    assert said[0] == said[1] == said[2]
