@@ -198,9 +198,8 @@ def test_the_same_words_whatever_the_order_of_sets():
     script = (
         "import random; from tests.agent.test_lexical import *; d = LexicalDescriber(FIELDS, load_relations())\n"
         "words = [' they', ' them', ' he', ' him', ' she', ' her']; chance = random.Random(3)\n"
-        "for n in (2, 3, 4, 5):\n"
-        "    rows = [row(w, chance.sample(words[:n], n), first_id=i * 9) for i, w in enumerate(WORDS[:30])]\n"
-        "    print(ascii(described(d, rows)))\n"
+        "rows = [row(w, chance.sample(words, 6), first_id=i * 9) for i, w in enumerate(WORDS[:30])]\n"
+        "print(ascii(described(d, rows)))\n"
         "print(ascii(described(d, planted(pairs_of('country-to-capital'), fit=0.6))), described(d, noise_rows()))"
     )
     said = [
@@ -213,5 +212,5 @@ def test_the_same_words_whatever_the_order_of_sets():
         ).stdout
         for seed in ("1", "2", "3")
     ]
-    assert len(said[0]) > 1000
+    assert "hold one of" in said[0]
     assert said[0] == said[1] == said[2]
