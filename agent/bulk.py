@@ -19,14 +19,19 @@ from sqlalchemy import Engine
 from agent.database import database_url, open_database
 from agent.describe import HeadSession
 from agent.engines.local import run_here, run_on_devices
-from agent.errors import ExtraMissing
-from agent.head_worker import Event
-from agent.label_job import LabelJob, LabelRequest, identity_of, open_session, parse_indices
+from agent.head_worker import Event, HeadDone
+from agent.label_job import (
+    EngineName,
+    LabelJob,
+    LabelRequest,
+    check_request,
+    devices_of,
+    identity_of,
+    open_session,
+    parse_indices,
+)
 from agent.run_identity import ModelCard
 from agent.run_store import LEASE_SECONDS, RunCounts, counts, finish_run, open_run, retry_heads
-from maps_engine.errors import UserMistake
-
-EngineName = Literal["local", "ray"]
 
 
 @dataclass(frozen=True)
@@ -59,8 +64,7 @@ def prepare(
     lease_seconds: float = LEASE_SECONDS,
 ) -> Plan:
     """Open model, describer and database, and find or create the run. Raises HeadscribeError."""
-    if request.workers < 1 or request.heads_at_once < 1:
-        raise UserMistake("nothing can be done", got=f"{request.workers} workers", expected="at least 1")
+    check_request(request)
     first = devices_of(request.device)[0]
     session = open_session(request, device=first)
     shape = session.engine.shape
@@ -71,7 +75,7 @@ def prepare(
     card = ModelCard.of(session.engine.checkpoint)
     opened = open_run(engine, card=card, identity=identity, heads=[(i, j) for i in layers for j in heads])
     if retry_failed:
-        retry_heads(engine, opened.run_id)
+        retry_heads(engine, opened.run_id, layers=layers, heads=heads)
     address = database_url(database).render_as_string(hide_password=False)
     job = LabelJob(request, address, opened.run_id, layers, heads, first, lease_seconds)
     before = counts(engine, opened.run_id, layers=layers, heads=heads)
@@ -88,18 +92,25 @@ def label(
 ) -> Outcome:
     """Work on the run until all heads asked for are done, or until `stop()`; the run can be continued either way."""
     job, started = plan.job, time.monotonic()
-    if plan.before.done < plan.before.total:
-        finish_run(plan.database, job.run_id, state="running")
-        try:
-            _work(plan, on_event, stop, engine, address)
-        finally:
-            _close(plan)
+    labelled = 0
+
+    def counting(event: Event) -> None:
+        nonlocal labelled
+        labelled += isinstance(event, HeadDone)
+        on_event(event)
+
+    try:
+        if plan.before.done < plan.before.total:
+            finish_run(plan.database, job.run_id, state="running")
+            _work(plan, counting, stop, engine, address)
+    finally:
+        _close(plan)
     now = counts(plan.database, job.run_id, layers=job.layers, heads=job.heads)
     return Outcome(
         run_id=job.run_id,
         state="finished" if now.done == now.total else "stopped",
         counts=now,
-        labelled=max(0, now.done - plan.before.done),
+        labelled=labelled,
         seconds=time.monotonic() - started,
     )
 
@@ -112,8 +123,6 @@ def _work(
         from agent.engines.ray_engine import run_on_ray
 
         run_on_ray(plan.job, plan.database, address=address, on_event=on_event, stop=stop)
-    elif engine != "local":
-        raise ExtraMissing("no such engine", got=engine, expected="local or ray")
     elif len(devices) > 1:
         run_on_devices(plan.job, devices, on_event=on_event, stop=stop)
     else:
@@ -124,11 +133,3 @@ def _close(plan: Plan) -> None:
     """Say how the whole run stands, other choices of heads included."""
     whole = counts(plan.database, plan.job.run_id)
     finish_run(plan.database, plan.job.run_id, state="finished" if whole.done == whole.total else "stopped")
-
-
-def devices_of(text: str) -> tuple[str, ...]:
-    """`cuda:0,cuda:1` as its parts. Raises UserMistake for an empty one."""
-    parts = tuple(part.strip() for part in text.split(","))
-    if not all(parts):
-        raise UserMistake("a device is empty", got=text, expected="auto, cpu, cuda:0 or several with commas")
-    return parts

@@ -17,7 +17,15 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    DataError,
+    IntegrityError,
+    NoSuchModuleError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
 from sqlalchemy.orm import Session
 
 from agent.errors import BadDatabaseUrl, DatabaseUnusable
@@ -26,7 +34,8 @@ from maps_engine.folders import data_folder
 ENVIRONMENT = "HEADSCRIBE_DATABASE"
 BUSY_SECONDS = 5.0
 MIGRATIONS = Path(__file__).parent / "migrations"
-_UPGRADE_LOCK = 7_204_501  # any fixed number: the PostgreSQL advisory lock held during an upgrade
+_LOCK = 7_204_501  # any fixed number: the PostgreSQL advisory lock of `alone`
+ANSWER_SECONDS = 10  # until a PostgreSQL server that says nothing is given up
 
 
 def database_url(url: str | None = None) -> URL:
@@ -38,7 +47,7 @@ def database_url(url: str | None = None) -> URL:
     if not given:
         return URL.create("sqlite", database=str(data_folder() / "records.sqlite"))
     if "://" not in given:
-        return URL.create("sqlite", database=given)
+        return _file(URL.create("sqlite", database=given))
     try:
         parsed = make_url(given)
     except ArgumentError as error:
@@ -47,7 +56,14 @@ def database_url(url: str | None = None) -> URL:
         return parsed.set(drivername="postgresql+psycopg")
     if parsed.get_backend_name() not in ("sqlite", "postgresql"):
         raise _bad_url(parsed.render_as_string(hide_password=True))
-    return parsed
+    return _file(parsed) if parsed.get_backend_name() == "sqlite" else parsed
+
+
+def _file(address: URL) -> URL:
+    """A SQLite file; a database in memory would be another one for every connection."""
+    if not address.database or ":memory:" in address.database or "mode" in address.query:
+        raise _bad_url(address.database or "sqlite://")
+    return address.set(database=str(Path(address.database).expanduser()))
 
 
 def _bad_url(got: str) -> BadDatabaseUrl:
@@ -64,7 +80,13 @@ def create_engine_for(url: str | URL | None = None) -> Engine:
     if address.get_backend_name() == "sqlite":
         return _sqlite_engine(address)
     try:
-        return create_engine(address, pool_size=10, max_overflow=30, pool_pre_ping=True)
+        return create_engine(
+            address,
+            pool_size=10,
+            max_overflow=30,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": ANSWER_SECONDS, "tcp_user_timeout": 6 * ANSWER_SECONDS * 1000},
+        )
     except (ImportError, NoSuchModuleError) as error:
         raise DatabaseUnusable(
             "PostgreSQL needs its driver", next_step="Install the extra: pip install 'headscribe[postgres]'"
@@ -72,8 +94,8 @@ def create_engine_for(url: str | URL | None = None) -> Engine:
 
 
 def _sqlite_engine(address: URL) -> Engine:
-    if address.database and address.database != ":memory:":
-        _make_folder(Path(address.database).expanduser().parent)
+    if address.database:
+        _make_folder(Path(address.database).parent)
     engine = create_engine(
         address,
         connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
@@ -147,12 +169,23 @@ def writing(engine: Engine) -> Iterator[Session]:
             yield session
 
 
+def alone(session: Session) -> None:
+    """Let no other process past this line until the transaction ends: what was looked for and is not there stays so.
+
+    Writers of a SQLite file are alone anyway.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _LOCK})
+
+
 @contextmanager
 def _plain_errors(engine: Engine) -> Iterator[None]:
-    """Full disk, locked, lost or unreadable database: one line instead of a traceback."""
+    """Full disk, locked, lost or spoilt database: one line instead of a traceback."""
     try:
         yield
-    except OperationalError as error:
+    except (IntegrityError, ProgrammingError, DataError):
+        raise  # our own mistake, not the database's
+    except DatabaseError as error:
         place = engine.url.render_as_string(hide_password=True)
         raise DatabaseUnusable(
             f"the database cannot be used ({str(error.orig).splitlines()[0]})",
@@ -163,9 +196,17 @@ def _plain_errors(engine: Engine) -> Iterator[None]:
 
 def open_database(url: str | URL | None = None) -> Engine:
     """Create the engine and bring its tables up to date. Raises DatabaseUnusable or BadDatabaseUrl."""
+    from alembic.util import CommandError
+
     engine = create_engine_for(url)
     try:
         upgrade_database(engine)
+    except CommandError as error:
+        raise DatabaseUnusable(
+            "the database was made by a newer headscribe",
+            got=f"{engine.url.render_as_string(hide_password=True)} ({error})",
+            next_step="Update headscribe, or name another database.",
+        ) from error
     except SQLAlchemyError as error:
         place = engine.url.render_as_string(hide_password=True)
         detail = str(error.__cause__ or error).splitlines()[0]
@@ -188,9 +229,8 @@ def upgrade_database(engine: Engine, *, scripts: Path = MIGRATIONS, version_tabl
     config.set_main_option("path_separator", "os")
     newest = ScriptDirectory.from_config(config).get_current_head()
     with writing(engine) as session:
+        alone(session)
         connection = session.connection()
-        if engine.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _UPGRADE_LOCK})
         current = MigrationContext.configure(connection, opts={"version_table": version_table})
         if current.get_current_revision() != newest:
             config.attributes.update(connection=connection, version_table=version_table)

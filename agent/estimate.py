@@ -12,11 +12,10 @@ from typing import Any
 
 from rich.console import Console
 
-from agent.label_job import LabelRequest, parse_indices
+from agent.label_job import LabelRequest, devices_of, open_session, parse_indices
 from agent.label_progress import readable_time
 from maps_engine.cli_support import inert
 from maps_engine.cost_estimate import EFFICIENCY, estimate_mapping, measure_speed, probe_operations
-from maps_engine.engine import MapsEngine
 
 NEW_PAIRS = 8
 MOST_PAIRS = 6000
@@ -53,9 +52,9 @@ class Estimate:
 
 def estimate_request(request: LabelRequest) -> Estimate:
     """Measure this machine for a second or two and count the model's operations. Raises HeadscribeError."""
-    engine = MapsEngine.open(
-        request.model, settings=request.settings, revision=request.revision, device=request.device.split(",")[0]
-    )
+    session = open_session(request, device=devices_of(request.device)[0])
+    _ = session.describer  # refused now, not after the evening
+    engine = session.engine
     shape = engine.shape
     layers = parse_indices(request.layers, shape.n_layers, "layer")
     heads = len(layers) * len(parse_indices(request.heads, shape.n_heads, "head"))

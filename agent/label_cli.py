@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
 import sys
 import threading
@@ -9,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -34,6 +36,7 @@ from agent.llm.options import (
 )
 from maps_engine.cli_options import Debug, Model, Revision, Source
 from maps_engine.cli_support import console, echo_json, one_line_errors, quiet_libraries
+from maps_engine.errors import HeadscribeError
 
 if TYPE_CHECKING:
     from agent.bulk import Outcome, Plan
@@ -94,7 +97,7 @@ def label_heads(
     quiet_libraries()
     with one_line_errors(debug=debug):
         from agent.exports import check_export
-        from agent.label_job import LabelRequest
+        from agent.label_job import LabelRequest, check_request
         from maps_engine.results import EngineSettings
 
         settings = EngineSettings(
@@ -131,6 +134,7 @@ def label_heads(
             model_options=options,
             max_revisions=max_revisions,
         )
+        check_request(request, engine)
         if dry_run:
             _estimate(request, as_json)
             return
@@ -152,7 +156,6 @@ def _run(
 ) -> bool:
     """Whether it was stopped before the end."""
     from agent.bulk import label, prepare
-    from agent.exports import export_run
     from agent.label_progress import Tally, shown_progress
 
     with _stoppable() as stop:
@@ -161,14 +164,29 @@ def _run(
         tally = Tally(plan.before, request.model_options.price)
         with shown_progress(tally) as on_event:
             outcome = label(plan, on_event=on_event, stop=stop, engine=engine, address=address)
-    for path in export:
-        n = export_run(plan.database, plan.job.run_id, path)
-        _tell(f"{n} heads written to {path}")
+    failed = _export(plan, export)
     _result(plan, outcome, as_json)
+    if failed is not None:
+        raise failed
     if outcome.state == "stopped":
         now = outcome.counts
         _tell(f"stopped: {now.done} of {now.total} heads are done; the same command continues run {outcome.run_id}")
     return outcome.state == "stopped"
+
+
+def _export(plan: Plan, paths: list[Path]) -> HeadscribeError | None:
+    """Write each file, whatever becomes of the others; the first failure, for the end."""
+    from agent.exports import export_run
+
+    failed: list[HeadscribeError] = []
+    for path in paths:
+        try:
+            _tell(f"{export_run(plan.database, plan.job.run_id, path)} heads written to {path}")
+        except HeadscribeError as error:
+            failed.append(error)
+    for other in failed[1:]:
+        _tell(f"error: {other.one_line()}")
+    return failed[0] if failed else None
 
 
 def _opening(plan: Plan) -> str:
@@ -207,13 +225,17 @@ def _estimate(request: LabelRequest, as_json: bool) -> None:
 
 @contextmanager
 def _stoppable() -> Iterator[Callable[[], bool]]:
-    """The first Ctrl-C (or SIGTERM) asks to stop, the second stops at once."""
+    """The first Ctrl-C (or SIGTERM) asks to stop; the second ends the process, its workers and their requests with it.
+
+    What was recorded stays; claims of a process that is gone are given back by whoever looks next.
+    """
     asked = threading.Event()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
+        if asked.is_set():
+            _end_at_once()
         asked.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.stderr.write("\nfinishing what is in flight; Ctrl-C again stops at once\n")
 
     for number in before:
@@ -223,6 +245,15 @@ def _stoppable() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _end_at_once() -> NoReturn:
+    for child in multiprocessing.active_children():
+        child.kill()
+    if sys.stderr.isatty():
+        sys.stderr.write("\x1b[?25h\n")  # the progress bar hides the cursor
+    sys.stderr.flush()
+    os._exit(130)
 
 
 def label_heads_main() -> None:

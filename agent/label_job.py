@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, get_args
 
 from agent.describe import DEFAULT_MODEL_OPTIONS, RETRIEVED, HeadSession
 from agent.describers import chosen_name
@@ -13,11 +14,13 @@ from agent.llm.options import MAX_REVISIONS, ModelOptions
 from agent.pair_cache import PairCachingEngine
 from agent.run_identity import RunIdentity, content_hash
 from agent.run_store import LEASE_SECONDS, HeadKey
+from maps_engine.checkpoint import pick_device
 from maps_engine.errors import OutOfRange, UserMistake
 from maps_engine.results import EngineSettings
 from prompts import load_prompts
 
 DEFAULT_WORKERS = 8  # replies of a language model in flight
+EngineName = Literal["local", "ray"]
 HEADS_AT_ONCE = 144  # each batch costs a pass over the model to test it; a language model's replies are kept anyway
 
 
@@ -57,6 +60,31 @@ class LabelJob:
     def keys(self) -> list[HeadKey]:
         """Every (layer, head) of the job."""
         return [(layer, head) for layer in self.layers for head in self.heads]
+
+
+def check_request(request: LabelRequest, engine: str = "local") -> None:
+    """Refuse, before anything is opened or recorded, what cannot be done. Raises UserMistake."""
+    for what, value in (
+        ("workers", request.workers),
+        ("heads at once", request.heads_at_once),
+        ("salient tokens", request.settings.top),
+        ("targets", request.settings.targets),
+    ):
+        if value < 1:
+            raise UserMistake("nothing can be done", got=f"{value} {what}", expected="at least 1")
+    if engine not in get_args(EngineName):
+        raise UserMistake("no such engine", got=engine, expected=" or ".join(get_args(EngineName)))
+    for device in devices_of(request.device):
+        pick_device(device)
+    chosen_name(request.describer)
+
+
+def devices_of(text: str) -> tuple[str, ...]:
+    """`cuda:0,cuda:1` as its parts. Raises UserMistake for an empty one."""
+    parts = tuple(part.strip() for part in text.split(","))
+    if not all(parts):
+        raise UserMistake("a device is empty", got=text, expected="auto, cpu, cuda:0 or several with commas")
+    return parts
 
 
 def open_session(request: LabelRequest, *, device: str | None = None) -> HeadSession:

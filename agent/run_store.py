@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from sqlalchemy import ColumnElement, Engine, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from agent.database import reading, writing
+from agent.database import alone, reading, writing
 from agent.errors import UnknownRun
 from agent.head_rows import mapping_of, put_description, put_mapping
 from agent.records import (
@@ -90,6 +90,7 @@ def open_run(
     shape = card.shape
     wanted = set(heads) if heads is not None else _all_heads(shape.n_layers, shape.n_heads)
     with writing(engine) as session:
+        alone(session)
         model = _find_or_add_model(session, card, when)
         run = session.scalar(select(RunRecord).where(RunRecord.identity == identity.hash()))
         created = run is None
@@ -263,19 +264,26 @@ def _put_result(
     return True
 
 
-def retry_heads(engine: Engine, run_id: int, *, statuses: Sequence[str] = ("failed",)) -> int:
-    """Put heads whose description has one of `statuses` back to waiting; returns how many."""
+def retry_heads(
+    engine: Engine,
+    run_id: int,
+    *,
+    layers: Collection[int] | None = None,
+    heads: Collection[int] | None = None,
+    statuses: Sequence[str] = ("failed",),
+) -> int:
+    """Put heads (of `layers` and `heads`) whose description has one of `statuses` back to waiting; returns how many."""
     with writing(engine) as session:
         query = (
             select(HeadRecord)
             .join(DescriptionRecord)
-            .where(HeadRecord.run_id == run_id, DescriptionRecord.status.in_(statuses))
+            .where(HeadRecord.run_id == run_id, DescriptionRecord.status.in_(statuses), *_among(layers, heads))
         )
-        heads = session.scalars(query).all()
-        for head in heads:
+        found = session.scalars(query).all()
+        for head in found:
             session.delete(head.description)
             head.state = "waiting"
-        return len(heads)
+        return len(found)
 
 
 def store_relation_scores(

@@ -196,6 +196,8 @@ class SourceChooser:
         try:
             stored = json.loads(path.read_text())
             evidence = tuple(SourceEvidence(**one) for one in stored["evidence"])
+            if stored["source"] not in self.candidates:
+                return None
             return SourceChoice(stored["source"], "model", evidence)
         except (OSError, ValueError, KeyError, TypeError):
             return None  # never measured, or half-written: measure

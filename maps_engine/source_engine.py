@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from maps_engine.errors import OutOfRange, UserMistake
+from maps_engine.errors import BrokenCheckpoint, OutOfRange, UserMistake
 from maps_engine.folding import Folding
 from maps_engine.low_precision import LowPrecisionScan, pays_off
 from maps_engine.model import Checkpoint, ModelShape
@@ -186,6 +186,7 @@ class SourceEngine:
         ids: Tensor,
         lists: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]],
     ) -> HeadMapping:
+        _check_numbers(f"{layer}.{head} of {self.checkpoint.name}", sigma, *(values for values, _ in lists))
         promoted, suppressed = (self._rows(sigma, ids, *one) for one in lists)
         top = self.settings.top
         return HeadMapping(
@@ -214,3 +215,13 @@ class SourceEngine:
             )
             rows.append(MappingRow(token=text(source), token_id=source, salience=salience, targets=scored))
         return tuple(rows)
+
+
+def _check_numbers(head: str, sigma: Tensor, *scores: Tensor) -> None:
+    """Raise BrokenCheckpoint where weights that are no numbers, or too large, came through. -inf marks "not listed"."""
+    if bool((sigma.isnan() | sigma.isposinf()).any()) or any(bool(one.isnan().any()) for one in scores):
+        raise BrokenCheckpoint(
+            f"what head {head} does is not a finite number",
+            expected="weights without NaN or infinities",
+            next_step="Check the checkpoint; a download or a conversion may have spoilt it.",
+        )
