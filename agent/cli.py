@@ -26,7 +26,19 @@ from agent.llm.options import (
     TokensPerMinute,
     given_options,
 )
-from maps_engine.cli_options import AsJson, Debug, Device, Model, Revision, Source
+from maps_engine.cli_options import (
+    AsJson,
+    Debug,
+    Device,
+    FoldBiases,
+    FoldNorms,
+    Model,
+    NormalTokensOnly,
+    Revision,
+    Source,
+    Targets,
+    Top,
+)
 from maps_engine.cli_support import console, echo_json, one_line_errors, progress, quiet_libraries
 
 if TYPE_CHECKING:
@@ -46,8 +58,8 @@ def describe_head(
     source: Source = "auto",
     revision: Revision = None,
     device: Device = "auto",
-    top: Annotated[int, typer.Option(help="How many salient tokens.")] = 30,
-    targets: Annotated[int, typer.Option(help="How many targets of each.")] = 5,
+    top: Top = 30,
+    targets: Targets = 5,
     describer: Annotated[str, typer.Option(help=f"{NAMES}.", envvar="HEADSCRIBE_DESCRIBER")] = "auto",
     max_revisions: MaxRevisions = MAX_REVISIONS,
     transcript: Annotated[
@@ -64,11 +76,9 @@ def describe_head(
     llm_timeout: LlmTimeout = TIMEOUT,
     no_reply_cache: NoReplyCache = False,
     no_suppressed: Annotated[bool, typer.Option("--no-suppressed", help="Leave suppressed tokens out.")] = False,
-    normal_tokens_only: Annotated[
-        bool, typer.Option("--normal-tokens-only", help="Leave special, byte and unused tokens out.")
-    ] = False,
-    fold_norms: Annotated[bool, typer.Option("--fold-norms", help="Fold norm gains into the map.")] = False,
-    fold_biases: Annotated[bool, typer.Option("--fold-biases", help="Fold biases (and norms) into the map.")] = False,
+    normal_tokens_only: NormalTokensOnly = False,
+    fold_norms: FoldNorms = False,
+    fold_biases: FoldBiases = False,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute embeddings and the store anew.")] = False,
     as_json: AsJson = False,
     debug: Debug = False,

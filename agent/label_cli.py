@@ -34,7 +34,17 @@ from agent.llm.options import (
     TokensPerMinute,
     given_options,
 )
-from maps_engine.cli_options import Debug, Model, Revision, Source
+from maps_engine.cli_options import (
+    Debug,
+    FoldBiases,
+    FoldNorms,
+    Model,
+    NormalTokensOnly,
+    Revision,
+    Source,
+    Targets,
+    Top,
+)
 from maps_engine.cli_support import console, echo_json, one_line_errors, quiet_libraries
 from maps_engine.errors import HeadscribeError
 
@@ -66,13 +76,11 @@ def label_heads(
     device: Device = "auto",
     database: Database = None,
     revision: Revision = None,
-    top: Annotated[int, typer.Option(help="How many salient tokens.")] = 30,
-    targets: Annotated[int, typer.Option(help="How many targets of each.")] = 5,
-    normal_tokens_only: Annotated[
-        bool, typer.Option("--normal-tokens-only", help="Leave special, byte and unused tokens out.")
-    ] = False,
-    fold_norms: Annotated[bool, typer.Option("--fold-norms", help="Fold norm gains into the map.")] = False,
-    fold_biases: Annotated[bool, typer.Option("--fold-biases", help="Fold biases (and norms) into the map.")] = False,
+    top: Top = 30,
+    targets: Targets = 5,
+    normal_tokens_only: NormalTokensOnly = False,
+    fold_norms: FoldNorms = False,
+    fold_biases: FoldBiases = False,
     workers: InFlight = 8,
     max_revisions: MaxRevisions = MAX_REVISIONS,
     requests_per_minute: RequestsPerMinute = None,
@@ -84,7 +92,9 @@ def label_heads(
     llm_mode: LlmMode = "auto",
     llm_timeout: LlmTimeout = TIMEOUT,
     no_reply_cache: NoReplyCache = False,
-    heads_at_once: Annotated[int, typer.Option(help="Heads of a batch: more share more, fewer lose less.")] = 144,
+    heads_at_once: Annotated[
+        int, typer.Option(min=1, help="Heads of a batch: more share more, fewer lose less.")
+    ] = 144,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Describe failed heads again.")] = False,
     engine: Annotated[str, typer.Option("--engine", help="local, or ray (extra headscribe[ray]).")] = "local",
     address: Annotated[str | None, typer.Option("--address", help="Of the Ray cluster; none starts one here.")] = None,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from maps_engine.cli_options import AsJson, Debug, Device, Model, Revision
+from maps_engine.cli_options import MOST_TARGETS, AsJson, Debug, Device, Model, Revision
 from maps_engine.cli_support import echo_json, fail, reports_errors
 
 if TYPE_CHECKING:
@@ -46,7 +46,12 @@ Pairs = Annotated[
     list[Path] | None,
     typer.Option("--pairs", help="Own pairs: JSON, JSON lines, CSV or TSV file, or a folder. Repeatable."),
 ]
-K = Annotated[int | None, typer.Option("--k", envvar="HEADSCRIBE_K", help="Length of the lists. [default: relation's]")]
+K = Annotated[
+    int | None,
+    typer.Option(
+        "--k", min=1, max=MOST_TARGETS, envvar="HEADSCRIBE_K", help="Length of the lists. [default: relation's]"
+    ),
+]
 MinPairs = Annotated[
     int,
     typer.Option("--min-pairs", envvar="HEADSCRIBE_MIN_PAIRS", help="Fewest one-token pairs that are scored."),

@@ -161,7 +161,8 @@ class LowPrecisionScan:
             sigma.masked_fill_(~allowed[ids], -1.0)
         values, found = _ranked(sigma, ids, top)
         if ids.shape[1] < upper.shape[1]:
-            for head in (~(bound[:, -1] < values[:, -1])).nonzero().squeeze(-1).tolist():
+            numbers = values.isfinite().all(dim=-1)  # what is none is the caller's to refuse
+            for head in (~(bound[:, -1] < values[:, -1]) & numbers).nonzero().squeeze(-1).tolist():
                 self.widened_lists += 1
                 ids = (upper[head] >= values[head, -1]).nonzero().squeeze(-1)
                 sigma = circuit.salience_of(head, ids).masked_fill(upper[head, ids] < 0, -1.0)
@@ -225,7 +226,7 @@ class LowPrecisionScan:
         exact = self._exact(written, ids).masked_fill(scores.gather(1, ids) == -torch.inf, -torch.inf)
         values, found = _ranked(exact, ids, targets)
         kth = values[:, -1]
-        undecided = (~((bound < kth) | (bound == -torch.inf))).nonzero().squeeze(-1).tolist()
+        undecided = (~((bound < kth) | (bound == -torch.inf) | kth.isnan())).nonzero().squeeze(-1).tolist()
         if len(undecided) > MANY * len(ids):
             self._wider = min(2 * self._wider, WIDEST)
         for row in undecided:

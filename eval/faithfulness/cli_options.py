@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from maps_engine.cli_options import MOST_TARGETS
 from maps_engine.cli_support import echo_json
 from maps_engine.errors import UserMistake
 
@@ -40,7 +41,10 @@ MaxPairs = Annotated[
 MinPairs = Annotated[
     int, typer.Option("--min-pairs", min=2, help="One-token pairs an operation needs.", envvar=_ENV + "MIN_PAIRS")
 ]
-K = Annotated[int | None, typer.Option("--k", min=1, help="Overrides each operation's own k.", envvar=_ENV + "K")]
+K = Annotated[
+    int | None,
+    typer.Option("--k", min=1, max=MOST_TARGETS, help="Overrides each operation's own k.", envvar=_ENV + "K"),
+]
 Source = Annotated[
     str,
     typer.Option(

@@ -9,16 +9,17 @@ from dataclasses import replace
 import pytest
 
 from agent import bulk, describe_many, head_worker
-from agent.bulk import Plan, devices_of, label, prepare
+from agent.bulk import Plan, label, prepare
 from agent.database import open_database
 from agent.describe import NOT_TESTED
 from agent.errors import DatabaseUnusable, DescriberDown
 from agent.head_worker import HeadDone, HeadWorker
-from agent.label_job import parse_indices
-from agent.run_store import claim_heads, counts, load_mapping
+from agent.label_job import LabelRequest, check_request, devices_of, parse_indices
+from agent.run_store import claim_heads, counts, finish_run, load_mapping
 from agent.run_tables import export_rows, list_runs, show_run
 from agent.run_workers import is_dead, kept_replies, release_dead, worker_name
 from maps_engine.errors import HeadscribeError, OutOfRange, UserMistake
+from maps_engine.results import EngineSettings
 from tests.agent.bulk_help import QueueDescriber, letter_session, tiny_request
 
 
@@ -282,6 +283,30 @@ def test_failed_heads_are_described_again_on_demand(planned, tmp_path):
     assert describer.asked[8:] == [(1, 1)]
 
 
+def test_failed_heads_that_were_not_asked_for_keep_their_reasons(planned, tmp_path):
+    plan = planned(QueueDescriber())
+    label(plan, on_event=Stopping(), stop=never)
+    others = replace(plan.job.request, layers="0")
+    again = prepare(others, database=str(tmp_path / "records.sqlite"), retry_failed=True)
+    label(again, on_event=Stopping(), stop=never)
+    run = show_run(plan.database, plan.job.run_id)
+    assert (run.counts.failed, run.counts.done, run.state) == (1, 8, "finished")
+
+
+def test_a_run_left_running_by_a_process_that_died_is_put_right(planned):
+    plan = planned(QueueDescriber())
+    label(plan, on_event=Stopping(), stop=never)
+    finish_run(plan.database, plan.job.run_id, state="running")
+    assert label(planned(QueueDescriber()), on_event=Stopping(), stop=never).labelled == 0
+    assert show_run(plan.database, plan.job.run_id).state == "finished"
+
+
+def test_what_another_process_labelled_is_not_counted_as_ours(planned):
+    first, second = planned(QueueDescriber()), planned(QueueDescriber())
+    label(first, on_event=Stopping(), stop=never)
+    assert label(second, on_event=Stopping(), stop=never).labelled == 0
+
+
 def test_a_database_that_cannot_be_written_stops_clearly_and_is_continued(planned, monkeypatch):
     """A full disk as SQLite reports it: the pages are capped."""
     describer = QueueDescriber()
@@ -357,6 +382,17 @@ def test_devices():
 def test_nothing_to_work_with_is_refused(planned):
     with pytest.raises(UserMistake, match="0 workers"):
         planned(None, workers=0)
+    with pytest.raises(UserMistake, match="0 heads at once"):
+        planned(None, heads_at_once=0)
+    with pytest.raises(UserMistake, match="0 salient tokens"):
+        planned(None, settings=EngineSettings("embedding", top=0))
+
+
+def test_mistakes_are_found_before_anything_is_opened():
+    with pytest.raises(UserMistake, match="no such engine: got nonsense; expected local or ray"):
+        check_request(LabelRequest(model="nowhere"), "nonsense")
+    with pytest.raises(UserMistake, match="unknown device: got nonsense"):
+        check_request(LabelRequest(model="nowhere", device="cpu,nonsense"))
 
 
 def test_opening_a_database_twice_is_harmless(tmp_path):

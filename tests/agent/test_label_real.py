@@ -92,3 +92,21 @@ def test_control_c_finishes_what_is_in_flight(tmp_path, undisturbed):
     if process.returncode == 130:
         assert "the same command continues run 1" in errors
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("devices", ["cpu", "cpu,cpu"])
+def test_a_second_control_c_ends_at_once_and_the_run_goes_on_later(tmp_path, undisturbed, devices):
+    process = start(tmp_path / "r.sqlite", "--device", devices)
+    assert "heads" in process.stderr.readline()  # the run is made; the model's first layers come now
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    asked = time.monotonic()
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert time.monotonic() - asked < 5
+    process = start(tmp_path / "r.sqlite", "--device", devices)
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+    assert table(tmp_path / "r.sqlite")[1] == undisturbed

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import socket
 import sqlite3
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -265,6 +267,64 @@ def test_a_file_that_is_no_database_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DatabaseUnusable, match="cannot make the folder"):
         create_engine_for(str(tmp_path / "file" / "x.sqlite"))
+
+
+def test_a_spoilt_file_is_one_clear_line(tmp_path: Path) -> None:
+    path = tmp_path / "r.sqlite"
+    engine = open_database(str(path))
+    opened(engine)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        size = connection.exec_driver_sql("PRAGMA page_size").scalar_one()
+        root = connection.exec_driver_sql("SELECT rootpage FROM sqlite_master WHERE name = 'runs'").scalar_one()
+    engine.dispose()
+    with path.open("r+b") as file:
+        file.seek((root - 1) * size)
+        file.write(b"\xff" * size)
+    with pytest.raises(DatabaseUnusable, match="malformed"):
+        list_runs(create_engine_for(str(path)))
+
+
+def test_a_database_of_a_newer_version_is_one_clear_line(tmp_path: Path) -> None:
+    engine = open_database(str(tmp_path / "r.sqlite"))
+    with writing(engine) as session:
+        session.execute(text("UPDATE records_version SET version_num = '9999_future'"))
+    engine.dispose()
+    with pytest.raises(DatabaseUnusable, match="made by a newer headscribe"):
+        open_database(str(tmp_path / "r.sqlite"))
+
+
+@pytest.mark.parametrize("address", [":memory:", "sqlite://", "sqlite:///:memory:"])
+def test_a_database_in_memory_would_be_lost(address: str) -> None:
+    with pytest.raises(BadDatabaseUrl):
+        database_url(address)
+
+
+@pytest.mark.parametrize("address", ["~/runs/r.sqlite", "sqlite:///~/runs/r.sqlite"])
+def test_the_home_folder_in_an_address(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    open_database(address).dispose()
+    assert (tmp_path / "runs" / "r.sqlite").exists()
+
+
+@pytest.mark.slow
+def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.database.ANSWER_SECONDS", 2)
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(DatabaseUnusable, match="timeout"):
+        open_database(f"postgresql://u@127.0.0.1:{silent.getsockname()[1]}/x")
+
+
+def test_processes_that_open_a_new_run_together(any_engine: Engine) -> None:
+    start = threading.Barrier(4)
+
+    def open_it(_: int) -> OpenedRun:
+        start.wait()
+        return opened(any_engine)
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(open_it, range(4)))
+    assert len({one.run_id for one in found}) == 1
+    assert sum(one.created for one in found) == 1
 
 
 @given(st.text())

@@ -7,6 +7,7 @@ import pytest
 from maps_engine.auto_source import PAIRS_PER_PROBE, SAMPLED_LAYERS, probes_for, sampled_layers
 from maps_engine.engine import MapsEngine
 from maps_engine.errors import UnsupportedModel
+from maps_engine.folders import cache_folder
 from maps_engine.model import ModelShape
 from maps_engine.relation_catalogue import load_relations
 from tests.memory_model import memory_checkpoint, memory_weights
@@ -86,6 +87,16 @@ def test_the_models_choice_is_remembered(monkeypatch):
     before = MapsEngine(opened).chooser.for_model()
     monkeypatch.setattr("maps_engine.auto_source.SourceChooser._measure_model", lambda self: pytest.fail("measured"))
     assert MapsEngine(opened).chooser.for_model() == before
+
+
+def test_a_remembered_choice_that_cannot_be_is_measured_again():
+    opened = planted([(1, 0), (2, 1)], "embedding")
+    chooser = MapsEngine(opened).chooser
+    before = chooser.for_model()
+    (path,) = (cache_folder() / "auto_source").iterdir()
+    for spoilt in ('{"source": "bogus", "evidence": []}', '{"source": "emb', "[]"):
+        path.write_text(spoilt)
+        assert MapsEngine(opened).chooser.for_model() == before
 
 
 def test_a_family_without_a_first_mlp_is_read_through_the_rest(monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from maps_engine.engine import MapsEngine
-from maps_engine.errors import OutOfRange, UserMistake
+from maps_engine.errors import BrokenCheckpoint, OutOfRange, UserMistake
 from maps_engine.model import ModelShape
 from maps_engine.relations import PairSet
 from maps_engine.results import EngineSettings
@@ -169,3 +169,29 @@ def test_a_head_outside_the_model_is_refused(layer, head):
 def test_unknown_source_is_refused():
     with pytest.raises(UserMistake, match="first-mlp"):
         MapsEngine(memory_checkpoint(), EngineSettings(source="second-mlp"))
+
+
+@pytest.mark.parametrize("spoilt", [float("nan"), float("inf"), 1e30])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_weights_that_are_no_numbers_are_refused(spoilt, precision):
+    weights = memory_weights()
+    weights.value[1, 0, 3, 5] = spoilt
+    weights.output[1] *= 1e10 if spoilt == 1e30 else 1
+    engine = MapsEngine(memory_checkpoint(weights), EngineSettings(source="embedding"), precision)
+    with pytest.raises(BrokenCheckpoint, match=r"head 1\.[01] of memory"):
+        list(engine.map_heads())
+    with pytest.raises(BrokenCheckpoint, match=r"head 1\.1 of memory"):
+        engine.map_head(1, 1)
+    assert engine.map_head(0, 0).rows
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("table", ["E", "U"])
+def test_tables_with_a_row_of_no_numbers_are_refused(table, precision):
+    weights = memory_weights()
+    getattr(weights, table)[77, 3] = float("nan")
+    engine = MapsEngine(memory_checkpoint(weights), EngineSettings(source="embedding"), precision)
+    with pytest.raises(BrokenCheckpoint, match="not a finite number"):
+        list(engine.map_heads())
+    with pytest.raises(BrokenCheckpoint, match="not a finite number"):
+        engine.map_head(0, 0)
