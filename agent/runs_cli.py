@@ -161,10 +161,10 @@ def _show_comparison(found: Comparison, first: int, second: int) -> None:
     out = console()
     for name, values in found.settings.items():
         out.print(inert(f"{name}: {values[0]} | {values[1]}"))
-    out.print(f"{found.same} heads are described alike, {len(found.different)} differently")
+    alike = f"{found.same} heads are described alike, {len(found.different)} differently"
+    out.print(f"{alike}, {len(found.only_in_one)} only in one run")
     for one in found.different[:SHOWN_DIFFERENCES]:
-        sides = [_words(one.first), _words(one.second)]
-        out.print(inert(f"  {one.layer}.{one.head}  {sides[0]} | {sides[1]}"))
+        out.print(inert(f"  {one.layer}.{one.head}  {_words(one.first)} | {_words(one.second)}"))
     if len(found.different) > SHOWN_DIFFERENCES:
         left = len(found.different) - SHOWN_DIFFERENCES
         out.print(f"  … and {left} more of runs {first} and {second}; --json has all")

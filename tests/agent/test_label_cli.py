@@ -21,12 +21,14 @@ from agent.html_report import embedded_json, head_values
 from agent.label_cli import _app
 from agent.label_progress import Tally, readable_time, shown_progress
 from agent.label_summary import show_summary, summarise
-from agent.run_store import RunCounts
+from agent.run_identity import ModelCard
+from agent.run_store import RunCounts, open_run, store_result
 from agent.run_tables import export_rows
 from agent.runs_cli import _app as runs_app
 from agent.token_usage import NO_USAGE, Usage
+from maps_engine.model import ModelShape
 from tests.agent.bulk_help import QueueDescriber, letter_session, tiny_request
-from tests.believable import HOSTILE
+from tests.believable import HOSTILE, a_mapping, a_report, identity_of
 from tests.conftest_records import *  # noqa: F403
 
 RUN = CliRunner()
@@ -178,7 +180,8 @@ def test_runs_list_show_compare_export_delete(believable, tmp_path):
     assert json.loads(runs(engine, "show", facts.run_id, "--json").stdout)["run"]["counts"]["total"] == 48
     same = json.loads(runs(engine, "compare", facts.run_id, facts.run_id, "--json").stdout)
     assert (same["same"], same["different"], same["settings"]) == (48, [], {})
-    assert "48 heads are described alike" in runs(engine, "compare", facts.run_id, facts.run_id).stdout
+    words = runs(engine, "compare", facts.run_id, facts.run_id).stdout
+    assert "48 heads are described alike, 0 differently, 0 only in one run" in words
     out = tmp_path / "x.csv"
     assert "48 heads written" in runs(engine, "export", facts.run_id, out).stdout
     assert out.stat().st_size > 1000
@@ -187,6 +190,19 @@ def test_runs_list_show_compare_export_delete(believable, tmp_path):
     gone = runs(engine, "show", facts.run_id)
     assert (gone.exit_code, gone.output) == (2, "error: no such run: got 1. List the runs to see their numbers.\n")
     assert "no runs yet" in runs(engine, "list").stdout
+
+
+def test_a_head_of_one_run_alone_is_not_described_differently(believable):
+    engine, facts = believable
+    few = replace(identity_of("believable-360m"), describer="other")
+    card = ModelCard("believable-360m", "sha256:believable-360m", ModelShape(8, 6, 2, 576, 64, 49152))
+    other = open_run(engine, card=card, identity=few, heads=[(0, 0), (7, 0)]).run_id
+    for layer, operation in ((0, "copying"), (7, "antonym")):
+        store_result(engine, other, a_report(a_mapping(layer, 0, operation=operation), operation))
+    words = runs(engine, "compare", facts.run_id, other).stdout
+    assert "1 heads are described alike, 1 differently, 46 only in one run" in words
+    value = json.loads(runs(engine, "compare", facts.run_id, other, "--json").stdout)
+    assert (value["same"], len(value["different"]), len(value["only_in_one"])) == (1, 1, 46)
 
 
 def test_hostile_tokens_are_inert_in_every_file(believable, tmp_path):
