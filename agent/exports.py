@@ -19,6 +19,7 @@ from sqlalchemy import Engine
 
 from agent.errors import ExportFailed, ExtraMissing
 from agent.run_tables import export_rows
+from maps_engine.cli_support import finite
 from maps_engine.errors import UserMistake
 
 SHOWN_TOKENS = 15  # of a head, in one cell of a table
@@ -79,7 +80,7 @@ def _jsonl(engine: Engine, run_id: int, path: Path) -> int:
 
 
 def _line(file: IO[str], row: dict[str, Any]) -> int:
-    file.write(json.dumps(row, ensure_ascii=True, allow_nan=False) + "\n")
+    file.write(json.dumps(finite(row), ensure_ascii=True, allow_nan=False) + "\n")
     return 1
 
 

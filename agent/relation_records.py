@@ -1,19 +1,30 @@
-"""Relation scores that `map-relations --save` wrote, put beside the runs, where the head browser shows them."""
+"""Relation scores that `map-relations --save` wrote, put beside the runs, where the head browser shows them.
+
+A file may have been edited: all of it is checked against the stored model before any of it is stored.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from sqlalchemy import Engine, select
+from torch import Tensor
 
 from agent.database import reading
 from agent.errors import UnknownRun
-from agent.records import ModelRecord
+from agent.records import ModelRecord, storable
 from agent.run_store import RelationScore, store_relation_scores
+from maps_engine.errors import UserMistake
 from maps_engine.relation_json import read_scores
-from maps_engine.relation_scores import ModelScores
+from maps_engine.relation_scores import ModelScores, RelationScores
 from maps_engine.results import EngineSettings
+from maps_engine.sources import check_source_name
+
+LONGEST_NAME = 100  # what the columns of RelationScoreRecord hold
+LARGEST_COUNT = 2**31 - 1  # what an integer column of PostgreSQL holds
+SHOWN = 60  # characters of a name in an error
 
 
 def add_saved_scores(engine: Engine, path: Path) -> tuple[str, int]:
@@ -21,17 +32,81 @@ def add_saved_scores(engine: Engine, path: Path) -> tuple[str, int]:
 
     Raises UserMistake for a file that is no such table, UnknownRun where no run has this checkpoint.
     """
-    table = read_scores(path)
+    table = _read(path)
+    model = _stored_model(engine, table)
+    _check_table(table, model)
+    store_relation_scores(engine, model.id, _rows(table), settings=EngineSettings(source=table.source))
+    return table.model, len(table.scored)
+
+
+def _read(path: Path) -> ModelScores:
+    try:
+        return read_scores(path)
+    except OverflowError as error:  # JSON has numbers of any size: 1e999, or hundreds of digits
+        raise _damaged("a number is too large", error) from error
+
+
+def _stored_model(engine: Engine, table: ModelScores) -> ModelRecord:
+    fingerprint = storable(table.fingerprint)  # what no text column holds, no query can ask for
     with reading(engine) as session:
-        model_id = session.scalar(select(ModelRecord.id).where(ModelRecord.fingerprint == table.fingerprint))
-    if model_id is None:
+        model = session.scalar(select(ModelRecord).where(ModelRecord.fingerprint == fingerprint))
+    if model is None:
         raise UnknownRun(
             "no run has the model of these scores",
             got=table.model,
             next_step="Label heads of it first: the browser shows scores beside a run.",
         )
-    store_relation_scores(engine, model_id, _rows(table), settings=EngineSettings(source=table.source))
-    return table.model, len(table.scored)
+    return model
+
+
+def _check_table(table: ModelScores, model: ModelRecord) -> None:
+    shape = (table.n_layers, table.n_heads, table.n_value_heads)
+    stored = (model.n_layers, model.n_heads, model.n_value_heads)
+    if shape != stored:
+        raise _damaged(
+            "layers, heads and value heads are not the model's", _words(shape)[:SHOWN], expected=_words(stored)
+        )
+    for name in [part.source for part in table.by_source] + [table.source] * (table.source != "auto"):
+        check_source_name(name)
+    name, n = Counter(one.name for one in table.scored).most_common(1)[0] if table.scored else ("", 0)
+    if n > 1:
+        raise _damaged("an operation stands in the table more than once", name[:SHOWN], expected="each once")
+    for one in table.scored:
+        _check_relation(one, model.vocab_size)
+
+
+def _words(shape: tuple[int, int, int]) -> str:
+    return ", ".join(map(str, shape))
+
+
+def _check_relation(one: RelationScores, vocab_size: int) -> None:
+    _check_text("name of an operation", one.name)
+    _check_text("category", one.category)
+    whose = one.name[:SHOWN]
+    if not 1 <= one.k <= vocab_size:
+        raise _damaged(f"k of {whose} cannot be", str(one.k)[:SHOWN], expected=f"1 to {vocab_size}, the vocabulary")
+    if not 1 <= one.n_used <= LARGEST_COUNT:
+        raise _damaged(f"the number of pairs used by {whose} cannot be", str(one.n_used)[:SHOWN], expected="1 or more")
+    for what, values in (("score", one.score), ("suppression", one.suppression)):
+        if values is None or not _are_shares(values):
+            got = "none" if values is None else f"{values.min():.6g} to {values.max():.6g}"
+            raise _damaged(
+                f"not every {what} of {whose} is a share", got, expected="a number from 0 to 1 for each head"
+            )
+
+
+def _are_shares(values: Tensor) -> bool:
+    return bool(((values >= 0) & (values <= 1)).all())  # NaN is neither
+
+
+def _check_text(what: str, text: str) -> None:
+    if not text or len(text) > LONGEST_NAME or storable(text) != text:
+        expected = f"1 to {LONGEST_NAME} characters, no NUL, no half of a surrogate pair"
+        raise _damaged(f"the {what} cannot be stored", text[:SHOWN] or "nothing", expected=expected)
+
+
+def _damaged(what: str, got: object, *, expected: str = "a table as it was saved") -> UserMistake:
+    return UserMistake(what, got=got, expected=expected, next_step="Save the table again: map-relations --save FILE.")
 
 
 def _rows(table: ModelScores) -> Iterator[RelationScore]:

@@ -35,7 +35,7 @@ class RunSummary:
 
 @dataclass(frozen=True)
 class Difference:
-    """A head that two runs describe differently; a side is None where the run has no result for it."""
+    """A head that two runs do not describe alike; a side is None where the run has no result for it."""
 
     layer: int
     head: int
@@ -49,7 +49,8 @@ class Comparison:
 
     settings: dict[str, tuple[Any, Any]]  # dotted name -> both values, only where they differ
     same: int
-    different: tuple[Difference, ...]
+    different: tuple[Difference, ...]  # both runs have a result
+    only_in_one: tuple[Difference, ...]  # one run has none: not labelled there, so nothing differs
 
 
 def list_runs(engine: Engine, *, model_id: int | None = None) -> list[RunSummary]:
@@ -156,13 +157,13 @@ def compare_runs(engine: Engine, first: int, second: int) -> Comparison:
     ]
     keys = sorted(rows[0].keys() | rows[1].keys())
     pairs = [Difference(*key, rows[0].get(key), rows[1].get(key)) for key in keys]
-    different = tuple(pair for pair in pairs if _said(pair.first) != _said(pair.second))
-    return Comparison(_differing(a.settings, b.settings), len(keys) - len(different), different)
+    both = [(pair, pair.first, pair.second) for pair in pairs if pair.first and pair.second]
+    different = tuple(pair for pair, one, other in both if _said(one) != _said(other))
+    only_in_one = tuple(pair for pair in pairs if not (pair.first and pair.second))
+    return Comparison(_differing(a.settings, b.settings), len(both) - len(different), different, only_in_one)
 
 
-def _said(row: dict[str, Any] | None) -> tuple[Any, ...] | None:
-    if row is None:
-        return None
+def _said(row: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(row[name] for name in ("status", "operation", "input_strings", "observed_pattern"))
 
 

@@ -14,6 +14,7 @@ from maps_engine.cli_options import AsJson, Debug
 from maps_engine.cli_support import console, echo_json, inert, one_line_errors, quiet_libraries
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from sqlalchemy import Engine
 
     from agent.run_tables import Comparison, RunSummary
@@ -27,7 +28,10 @@ _app = typer.Typer(
 )
 SHOWN_DIFFERENCES = 40
 
-Run = Annotated[int, typer.Argument(help="Number of the run, as in `runs list`.")]
+LARGEST_NUMBER = 2**31 - 1  # of a run: what an integer column of PostgreSQL holds
+WIDE_ENOUGH = 100  # columns of a terminal; with fewer, names in the table of runs would be cut to nothing
+
+Run = Annotated[int, typer.Argument(help="Number of the run, as in `runs list`.", min=1, max=LARGEST_NUMBER)]
 
 
 @_app.command("list")
@@ -138,33 +142,54 @@ def _opened(database: str | None) -> Engine:
 
 
 def _show_list(found: list[RunSummary]) -> None:
+    out = console()
+    if not found:
+        typer.echo("no runs yet; label-heads makes one")
+    elif out.width < WIDE_ENOUGH:
+        _show_paragraphs(out, found)
+    else:
+        _show_table(out, found)
+
+
+def _show_paragraphs(out: Console, found: list[RunSummary]) -> None:
+    for one in found:
+        n = one.counts
+        parts = f"{n.ok} named, {n.unclear} unclear, {n.failed} failed"
+        out.print(f"run {one.run_id}: {n.done} of {n.total} heads, {parts}", markup=False)
+        out.print(inert(f"{one.model}, {one.describer}, {one.state}, {_started(one)} UTC", "dim"))
+        out.print()
+
+
+def _show_table(out: Console, found: list[RunSummary]) -> None:
     from rich import box
     from rich.table import Table
 
-    if not found:
-        typer.echo("no runs yet; label-heads makes one")
-        return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("run", "heads", "named", "unclear", "failed"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in ("model", "describer", "state", "started (UTC)"):
-        table.add_column(name, no_wrap=True, overflow="ellipsis")
+        table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
+    for name in ("model", "describer"):
+        table.add_column(name, overflow="ellipsis", min_width=len(name))  # only columns that may wrap give way
+    for name in ("state", "started (UTC)"):
+        table.add_column(name, no_wrap=True, min_width=len(name))
     for one in found:
         n = one.counts
         cells = (one.run_id, f"{n.done}/{n.total}", n.ok, n.unclear, n.failed)
-        started = time.strftime("%Y-%m-%d %H:%M", time.gmtime(one.started))
-        table.add_row(*map(str, cells), inert(one.model), inert(one.describer), one.state, started)
-    console().print(table)
+        table.add_row(*map(str, cells), inert(one.model), inert(one.describer), one.state, _started(one))
+    out.print(table)
+
+
+def _started(one: RunSummary) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(one.started))
 
 
 def _show_comparison(found: Comparison, first: int, second: int) -> None:
     out = console()
     for name, values in found.settings.items():
         out.print(inert(f"{name}: {values[0]} | {values[1]}"))
-    out.print(f"{found.same} heads are described alike, {len(found.different)} differently")
+    alike = f"{found.same} heads are described alike, {len(found.different)} differently"
+    out.print(f"{alike}, {len(found.only_in_one)} only in one run")
     for one in found.different[:SHOWN_DIFFERENCES]:
-        sides = [_words(one.first), _words(one.second)]
-        out.print(inert(f"  {one.layer}.{one.head}  {sides[0]} | {sides[1]}"))
+        out.print(inert(f"  {one.layer}.{one.head}  {_words(one.first)} | {_words(one.second)}"))
     if len(found.different) > SHOWN_DIFFERENCES:
         left = len(found.different) - SHOWN_DIFFERENCES
         out.print(f"  … and {left} more of runs {first} and {second}; --json has all")

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TextIO, TypeVar
 
 import typer
 from rich.console import Console
@@ -37,8 +37,9 @@ def quiet_libraries() -> None:
 
 def console() -> Console:
     """Standard output; plain text of full width where it is no terminal."""
-    out = sys.stdout
-    return Console(file=out, width=None if out.isatty() else 120, highlight=False, soft_wrap=False)
+    out: TextIO | None = sys.stdout  # None where the shell closed it (`>&-`): rich then writes nowhere
+    terminal = out is not None and out.isatty()
+    return Console(file=out, width=None if terminal else 120, highlight=False, soft_wrap=False)
 
 
 def error_console() -> Console:
@@ -58,7 +59,7 @@ def inert(text: str, style: str = "") -> Text:
 
 def echo_json(value: object) -> None:
     """One JSON document on standard output: ASCII only, no NaN."""
-    typer.echo(json.dumps(_finite(value), indent=2, ensure_ascii=True, allow_nan=False))
+    typer.echo(json.dumps(finite(value), indent=2, ensure_ascii=True, allow_nan=False))
 
 
 @contextmanager
@@ -113,12 +114,12 @@ def progress(enabled: bool) -> Iterator[Callable[[str], None]]:
         yield lambda text: status.update(inert(text))
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """Infinities and NaN as null: JSON has none."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return value

@@ -52,6 +52,7 @@
         cell.tabIndex = -1;
         cell.setAttribute("role", "gridcell");
         cell.dataset.key = `${layer}.${h}`;
+        cell.disabled = !head;
         if (head) states[head.status] += 1;
         cells.set(cell.dataset.key, cell);
         row.append(cell);
@@ -59,7 +60,7 @@
       row.append(coverage(states), make("div", "share", `${states.ok} of ${states.ok + states.unclear + states.failed}`));
       grid.append(row);
     }
-    focus = grid.querySelector(".cell");
+    focus = grid.querySelector(".cell:enabled"); // a disabled one cannot be reached by Tab
     if (focus) focus.tabIndex = 0;
   };
   const coverage = (states) => {
@@ -86,7 +87,6 @@
       const what = head && named(head) ? `${head.operation}, ${words}` : words;
       cell.title = `${key}: ${what}`;
       cell.setAttribute("aria-label", `head ${key}: ${what}`);
-      cell.disabled = !head;
       legend.set(words, [letter, look, (legend.get(words)?.[2] || 0) + 1]);
     }
     const rows = [...legend].sort((a, b) => b[1][2] - a[1][2]).map(([words, [letter, look, n]]) => {
@@ -96,14 +96,15 @@
     });
     $("legend").replaceChildren(...rows);
   };
-  const moves = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
+  // Left and right run on over the ends of rows: in a run of few heads no head is then out of reach.
+  const moves = { ArrowLeft: [false, -1], ArrowRight: [false, 1], ArrowUp: [true, -1], ArrowDown: [true, 1] };
+  const column = (cell) => cell.dataset.key.split(".")[1];
   grid.addEventListener("keydown", (event) => {
     const move = moves[event.key];
     if (!move || !event.target.classList.contains("cell")) return;
-    const rows = [...grid.children];
-    const row = rows.indexOf(event.target.parentElement);
-    const column = [...event.target.parentElement.querySelectorAll(".cell")].indexOf(event.target);
-    const next = rows[row + move[0]]?.querySelectorAll(".cell")[column + move[1]];
+    const [upright, step] = move;
+    const line = [...cells.values()].filter((cell) => !cell.disabled && (!upright || column(cell) === column(event.target)));
+    const next = line[line.indexOf(event.target) + step];
     if (!next) return;
     event.preventDefault();
     focus.tabIndex = -1;
@@ -128,11 +129,7 @@
       const meter = make("span", `meter f-${face(head, "category")[1]}`);
       meter.style.width = `${(100 * n) / sorted[0][1][0]}%`;
       button.append(make("span", "", operation), make("span", "num", n), meter);
-      button.addEventListener("click", () => {
-        $("query").value = operation;
-        filter();
-        $("heads").scrollIntoView();
-      });
+      button.addEventListener("click", () => showOperation(operation));
       item.append(button);
       return item;
     });
@@ -142,12 +139,27 @@
   // --- the list ------------------------------------------------------------------------------------------
   const searchable = (head) => (head.text ??= [head.operation, head.inputs, head.pattern, head.reason, `${head.layer}.${head.head}`, ...head.rows.flatMap((row) => [row[0], ...row[2]])].join("\n").toLowerCase());
   let found = heads;
+  let timer = 0;
   let shown = 0;
+  let only = null; // the operation chosen above
+  const setOperation = (operation) => {
+    only = operation;
+    $("operation").hidden = only === null;
+    $("operation-name").textContent = only ?? "";
+    filter();
+  };
+  const showOperation = (operation) => {
+    for (const id of ["query", "status", "category", "verdict"]) $(id).value = "";
+    clearTimeout(timer); // a search still waiting is reset too
+    setOperation(operation);
+    $("heads").scrollIntoView();
+  };
   const filter = () => {
     const words = $("query").value.trim().toLowerCase().split(/\s+/).filter(Boolean);
     const [status, category, verdict] = ["status", "category", "verdict"].map((id) => $(id).value);
     found = heads.filter((head) =>
       (!status || head.status === status) && (!category || head.category === category) && (!verdict || (named(head) && head.verdict === verdict)) &&
+      (only === null || (named(head) && head.operation === only)) &&
       words.every((word) => searchable(head).includes(word)));
     const keys = new Set(found.map((head) => `${head.layer}.${head.head}`));
     for (const [key, cell] of cells) cell.classList.toggle("out", !keys.has(key));
@@ -258,8 +270,14 @@
   filter();
   $("colour").addEventListener("change", () => { paint(); filter(); });
   for (const id of ["status", "category", "verdict"]) $(id).addEventListener("change", filter);
-  let timer = 0;
+  $("every-operation").addEventListener("click", () => { setOperation(null); $("query").focus(); });
   $("query").addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(filter, 120); });
   $("more").addEventListener("click", more);
-  if (byKey.has(location.hash.slice(1))) open(location.hash.slice(1));
+  const follow = () => {
+    const key = location.hash.slice(1);
+    if (byKey.has(key)) open(key);
+    else if ($("page").open) $("page").close();
+  };
+  addEventListener("hashchange", follow);
+  follow();
 })();

@@ -12,21 +12,25 @@ from dataclasses import replace
 
 import pytest
 from rich.console import Console
+from sqlalchemy import text
 from typer.testing import CliRunner
 
 from agent import bulk
+from agent.database import writing
 from agent.exports import COLUMNS, check_export, export_run, formula_safe
 from agent.head_worker import HeadDone, Stage
 from agent.html_report import embedded_json, head_values
 from agent.label_cli import _app
 from agent.label_progress import Tally, readable_time, shown_progress
 from agent.label_summary import show_summary, summarise
-from agent.run_store import RunCounts
-from agent.run_tables import export_rows
+from agent.run_identity import ModelCard
+from agent.run_store import RunCounts, open_run, store_result
+from agent.run_tables import RunSummary, export_rows
 from agent.runs_cli import _app as runs_app
 from agent.token_usage import NO_USAGE, Usage
+from maps_engine.model import ModelShape
 from tests.agent.bulk_help import QueueDescriber, letter_session, tiny_request
-from tests.believable import HOSTILE
+from tests.believable import HOSTILE, a_mapping, a_report, identity_of
 from tests.conftest_records import *  # noqa: F403
 
 RUN = CliRunner()
@@ -178,7 +182,8 @@ def test_runs_list_show_compare_export_delete(believable, tmp_path):
     assert json.loads(runs(engine, "show", facts.run_id, "--json").stdout)["run"]["counts"]["total"] == 48
     same = json.loads(runs(engine, "compare", facts.run_id, facts.run_id, "--json").stdout)
     assert (same["same"], same["different"], same["settings"]) == (48, [], {})
-    assert "48 heads are described alike" in runs(engine, "compare", facts.run_id, facts.run_id).stdout
+    words = runs(engine, "compare", facts.run_id, facts.run_id).stdout
+    assert "48 heads are described alike, 0 differently, 0 only in one run" in words
     out = tmp_path / "x.csv"
     assert "48 heads written" in runs(engine, "export", facts.run_id, out).stdout
     assert out.stat().st_size > 1000
@@ -187,6 +192,61 @@ def test_runs_list_show_compare_export_delete(believable, tmp_path):
     gone = runs(engine, "show", facts.run_id)
     assert (gone.exit_code, gone.output) == (2, "error: no such run: got 1. List the runs to see their numbers.\n")
     assert "no runs yet" in runs(engine, "list").stdout
+
+
+@pytest.mark.parametrize("number", [0, -1, 2**31, 99999999999, 9223372036854775808])
+def test_a_number_that_no_run_can_have_is_a_mistake(sqlite_engine, tmp_path, number):
+    rest = {"show": [], "delete": [], "compare": [1], "export": [tmp_path / "x.csv"]}
+    for name, more in rest.items():
+        made = command(name, "--database", sqlite_engine.url.database, "--", number, *more, app=runs_app)
+        assert (made.exit_code, "Invalid value for" in made.output) == (2, True), made.output
+
+
+@pytest.fixture
+def long_names(monkeypatch):
+    counts = RunCounts(1000, 750, 100, 50, 0, 100)
+    names = {"model": "long-model-name/" * 12, "describer": "openai:gpt-5-nano"}
+    run = RunSummary(123, "id", names["model"], "f", names["describer"], "finished", 1.79e9, 1.79e9, {}, counts)
+    monkeypatch.setattr("agent.run_tables.list_runs", lambda engine: [run])
+
+
+def test_long_names_leave_numbers_and_titles_of_the_list_whole(sqlite_engine, long_names):
+    lines = [line.split() for line in runs(sqlite_engine, "list").stdout.splitlines() if line.strip()]
+    assert " ".join(lines[0]) == "run heads named unclear failed model describer state started (UTC)"
+    assert lines[2][:5] == ["123", "900/1000", "750", "100", "50"]
+    assert lines[2][6:] == ["openai:gpt-5-nano", "finished", "2026-09-21", "14:13"]
+    assert len(lines) == 3
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_on_a_narrow_terminal_runs_are_listed_with_their_numbers(sqlite_engine, long_names, monkeypatch, width):
+    monkeypatch.setattr("agent.runs_cli.console", lambda: Console(file=sys.stdout, width=width))
+    lines = runs(sqlite_engine, "list").stdout.splitlines()
+    assert lines[0].startswith("run 123: 900 of 1000 heads, 750 named")
+    assert all(len(line) <= width for line in lines)
+    assert "finished" in " ".join(lines)
+
+
+def test_closed_standard_output_is_no_traceback(believable):
+    engine, facts = believable
+    code = "from agent.runs_cli import runs_main; runs_main()"
+    for words in ("list", f"show {facts.run_id}"):
+        shell = f'exec "{sys.executable}" -c "{code}" {words} --database "{engine.url.database}" >&-'
+        made = subprocess.run(["sh", "-c", shell], stderr=subprocess.PIPE, text=True, check=False)
+        assert (made.returncode, made.stderr) == (0, "")
+
+
+def test_a_head_of_one_run_alone_is_not_described_differently(believable):
+    engine, facts = believable
+    few = replace(identity_of("believable-360m"), describer="other")
+    card = ModelCard("believable-360m", "sha256:believable-360m", ModelShape(8, 6, 2, 576, 64, 49152))
+    other = open_run(engine, card=card, identity=few, heads=[(0, 0), (7, 0)]).run_id
+    for layer, operation in ((0, "copying"), (7, "antonym")):
+        store_result(engine, other, a_report(a_mapping(layer, 0, operation=operation), operation))
+    words = runs(engine, "compare", facts.run_id, other).stdout
+    assert "1 heads are described alike, 1 differently, 46 only in one run" in words
+    value = json.loads(runs(engine, "compare", facts.run_id, other, "--json").stdout)
+    assert (value["same"], len(value["different"]), len(value["only_in_one"])) == (1, 1, 46)
 
 
 def test_hostile_tokens_are_inert_in_every_file(believable, tmp_path):
@@ -217,6 +277,17 @@ def test_other_cells_stay(value):
 
 def test_nul_is_shown_in_cells():
     assert formula_safe("a\x00b") == "a␀b"
+
+
+def test_old_numbers_that_are_none_are_exported_as_null(believable, tmp_path):
+    engine, facts = believable
+    with writing(engine) as session:
+        session.execute(text("""UPDATE tests SET details = '{"pairs": {"score": NaN, "k": Infinity}}'"""))
+        session.execute(text('UPDATE heads SET rows = replace(rows, \'"salience": \', \'"salience": NaN, "was": \')'))
+    assert export_run(engine, facts.run_id, tmp_path / "x.jsonl") == 48
+    rows = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
+    assert all(one["rows"][0]["salience"] is None for one in rows)
+    assert {"score": None, "k": None} in [(one["test"] or {}).get("pairs") for one in rows]
 
 
 def test_a_file_appears_whole_or_not_at_all(believable, tmp_path, monkeypatch):

@@ -75,3 +75,85 @@ def test_mistakes_are_one_line(labelled, tmp_path):
     for path in (broken, tmp_path / "missing.json"):
         answer = added(engine, path)
         assert (answer.exit_code, answer.output.count("\n")) == (2, 1)
+
+
+def _of_all(name, value):
+    def edit(whole):
+        for one in whole["relations"]:
+            one[name] = value
+
+    return edit
+
+
+def _of_first(name, value):
+    return lambda whole: whole["relations"][0].__setitem__(name, value)
+
+
+def _first_cell(table, value):
+    return lambda whole: whole["relations"][0][table][0].__setitem__(0, value)
+
+
+def _of_file(**values):
+    return lambda whole: whole.update(values)
+
+
+def _twice(whole):
+    whole["relations"].append(whole["relations"][0])
+
+
+def _other_shape(whole):
+    whole.update(layers=50, heads=2)
+    for one in whole["relations"]:
+        one.update({name: [[0.5] * 2] * 50 for name in ("scores", "suppression")})
+        one.update(null=None, p=None, suppression_null=None, suppression_p=None)
+
+
+def _bogus_part(whole):
+    whole.update(source="auto", sources=["bogus"], by_source={"bogus": whole["relations"]})
+
+
+@pytest.mark.parametrize(
+    ("edit", "needle"),
+    [
+        (_first_cell("scores", float("nan")), "not every score of"),
+        (_first_cell("scores", float("inf")), "not every score of"),
+        (_first_cell("scores", 1.5), "to 1.5; expected a number from 0 to 1"),
+        (_first_cell("suppression", -0.25), "not every suppression of"),
+        (_first_cell("scores", 10**400), "a number is too large"),
+        (_twice, "more than once"),
+        (_of_first("suppression", None), "not every suppression of"),
+        (_of_first("k", 1e30), f"got {int(1e30)}; expected 1 to 99, the vocabulary"),
+        (_of_first("k", float("inf")), "a number is too large"),
+        (_of_first("k", 10**400), "got 1000"),
+        (_of_first("k", 0), "got 0; expected 1 to 99"),
+        (_of_first("used", 1e30), "number of pairs used"),
+        (_of_all("name", "half \ud83d"), "more than once"),
+        (_of_first("name", "half \ud83d"), "the name of an operation cannot be stored: got half <U+D83D>"),
+        (_of_first("name", "x" * 101), "1 to 100 characters"),
+        (_of_first("name", "a\x00b"), "no NUL"),
+        (_of_first("category", "half \ud83d"), "the category cannot be stored"),
+        (_of_file(fingerprint="half \ud83d"), "no run has the model of these scores"),
+        (_of_file(model="half \ud83d", fingerprint="1" * 64), "got half <U+D83D>"),
+        (_of_file(value_heads=4), "got 3, 4, 4; expected 3, 4, 2"),
+        (_other_shape, "got 50, 2, 2; expected 3, 4, 2"),
+        (_of_file(source="bogus"), "unknown source representation: got bogus"),
+        (_bogus_part, "unknown source representation: got bogus"),
+    ],
+)
+def test_an_edited_table_is_refused_before_anything_is_stored(labelled, tmp_path, edit, needle):
+    engine, run = labelled
+    whole = scores_to_json(TABLE)
+    edit(whole)
+    path = tmp_path / "edited.json"
+    path.write_text(json.dumps(whole))
+    answer = added(engine, path)
+    assert (answer.exit_code, answer.output.count("\n")) == (2, 1), answer.output
+    assert needle in answer.output
+    assert model_grid(engine, CARD.slug, run.run_id).relations == ()
+
+
+def test_scores_of_the_best_representation_are_stored(labelled, tmp_path):
+    engine, _ = labelled
+    parts = (TABLE, made_up_scores(layers=3, heads=4, value_heads=2, n=5, source="first-mlp", seed=1))
+    best = replace(TABLE, source="auto", by_source=parts)
+    assert added(engine, saved(tmp_path, best)).exit_code == 0

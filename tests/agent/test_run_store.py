@@ -144,7 +144,8 @@ def test_compare_export_and_delete(any_engine: Engine) -> None:
     found = compare_runs(any_engine, first, second)
     assert found.settings == {"describer": ("lexical", "llm:x")}
     assert found.same == 1
-    assert [(d.head, d.first is None) for d in found.different] == [(0, False), (2, True)]
+    assert [(d.head, d.first is None) for d in found.different] == [(0, False)]
+    assert [(d.head, d.first is None) for d in found.only_in_one] == [(2, True)]
     delete_run(any_engine, first)
     with any_engine.connect() as connection:
         for table in ("heads", "search_terms"):
