@@ -48,9 +48,7 @@ Pairs = Annotated[
 ]
 K = Annotated[
     int | None,
-    typer.Option(
-        "--k", min=1, max=MOST_TARGETS, envvar="HEADSCRIBE_K", help="Length of the lists. [default: relation's]"
-    ),
+    typer.Option("--k", max=MOST_TARGETS, envvar="HEADSCRIBE_K", help="Length of the lists. [default: relation's]"),
 ]
 MinPairs = Annotated[
     int,

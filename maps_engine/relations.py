@@ -94,4 +94,4 @@ def _shares(inside: Tensor, owners: Tensor, n_sets: int) -> Tensor:
     flat = inside.flatten(0, 1).T.float()  # (P, 2 H')
     hits = flat.new_zeros(n_sets, flat.shape[1]).index_add_(0, owners, flat)
     sizes = torch.bincount(owners, minlength=n_sets).clamp_min(1).unsqueeze(-1)
-    return (hits / sizes).T.view(2, -1, n_sets).transpose(1, 2)
+    return (hits / sizes).T.view(2, inside.shape[1], n_sets).transpose(1, 2)

@@ -195,3 +195,13 @@ def test_tables_with_a_row_of_no_numbers_are_refused(table, precision):
         list(engine.map_heads())
     with pytest.raises(BrokenCheckpoint, match="not a finite number"):
         engine.map_head(0, 0)
+
+
+def test_nothing_to_score_and_no_head_to_score_it_on():
+    engine = MapsEngine(memory_checkpoint(), EngineSettings(source="embedding"))
+    assert engine.score_pairs([], source="embedding") == []
+    (empty,) = engine.score_pairs([PairSet((), (), 5)], source="embedding")
+    assert empty.score.shape == (3, 6)
+    assert empty.score.sum() == empty.suppression.sum() == 0
+    (targetless,) = engine.score_pairs([PairSet((3,), ((),), 700)], source="embedding")
+    assert targetless.score.sum() == 0
