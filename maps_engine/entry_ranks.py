@@ -21,6 +21,7 @@ SAMPLE = 1024  # tokens of the thin sample
 CHUNK = 8192  # tokens of one product with the rows that are left
 BLOCK = 16
 ROWS_AT_ONCE = 2048
+PAIRS_AT_ONCE = 16384  # a row with many pairs is read once for each
 ROUNDING = 2.0**-19  # times ||y|| ||u||: more than float32 sums of d terms in two orders can differ by
 
 
@@ -142,7 +143,8 @@ def _maxima(chunk: Tensor, side: int) -> Tensor:
 
 def _larger_blocks(maxima: Tensor, row: Tensor, bound: Tensor) -> Tensor:
     """(m,): in how many blocks of its row an entry exceeds the bound."""
-    return (maxima[row] > bound.unsqueeze(-1)).sum(-1)
+    parts = zip(row.split(PAIRS_AT_ONCE), bound.split(PAIRS_AT_ONCE), strict=True)
+    return torch.cat([(maxima[at] > limit.unsqueeze(-1)).sum(-1) for at, limit in parts])
 
 
 def _spread(size: int, width: int) -> list[slice]:
