@@ -13,15 +13,20 @@ from sqlalchemy import Engine
 from starlette.testclient import TestClient
 
 from agent.results import HeadReport
+from agent.run_identity import ModelCard, RunIdentity
+from agent.run_store import open_run
+from agent.run_tables import show_run
 from eval.errors import BadStudy
 from eval.rating.people import invite, new_api_token
 from eval.rating.studies import close_study
 from eval.web.app import create_app
+from eval.web.jobs import RUN_IDENTITY, keep_in_records
 from eval.web.pages import token_text
 from eval.web.security import POLICY, RateLimit
 from eval.web.serve import is_loopback, serve
 from eval.web.settings import WebSettings
-from tests.believable import HOSTILE, Believable, a_mapping, a_report
+from maps_engine.model import ModelShape
+from tests.believable import HOSTILE, SETTINGS, Believable, a_mapping, a_report
 from tests.eval.study_help import YES, launched_from_run
 
 OURS = {"sec-fetch-site": "same-origin"}
@@ -268,6 +273,24 @@ def test_a_describe_job_runs_and_is_kept(site: tuple[WebSettings, TestClient]) -
     form = client.post("/believable-360m/head/1/3/describe", headers=OURS)
     assert form.headers["location"] == "/believable-360m/head/1/3"
     assert "Describing:" in client.get("/believable-360m/head/1/3/job").text
+
+
+def test_one_more_head_leaves_a_finished_run_finished(filled: tuple[Engine, Believable]) -> None:
+    engine, facts = filled
+    identity = RunIdentity("sha256:believable-360m", SETTINGS, "p" * 12, "lexical", {"made": "by this test"})
+    shape = ModelShape(facts.n_layers, facts.n_heads, 2, 576, 64, 49152)
+    card = ModelCard("believable-360m", identity.fingerprint, shape)
+    run = open_run(engine, card=card, identity=identity, heads=[(0, 0)]).run_id
+    report = replace(describe("", 0, 0), provenance={RUN_IDENTITY: identity.settings()})
+    keep = keep_in_records(engine)
+    keep(facts.slug, report)
+    assert show_run(engine, run).state == "finished"
+    keep(facts.slug, replace(report, mapping=replace(report.mapping, head=1)))
+    found = show_run(engine, run)
+    assert (found.state, found.counts.done, found.counts.total) == ("finished", 2, 2)
+    open_run(engine, card=card, identity=identity, heads=[(0, 2), (0, 3)])
+    keep(facts.slug, replace(report, mapping=replace(report.mapping, head=2)))
+    assert show_run(engine, run).state == "running"  # head 3 waits for somebody
 
 
 def test_without_a_describer_the_api_says_so(filled: tuple[Engine, Believable]) -> None:
