@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,15 +11,19 @@ from sqlalchemy import Engine, select
 from agent.database import reading
 from agent.errors import UnknownRun
 from agent.records import ModelRecord
+from agent.relation_readings import RelationReading, relation_readings, replaced_text
 from agent.run_store import RelationScore, store_relation_scores
 from maps_engine.relation_json import read_scores
 from maps_engine.relation_scores import ModelScores
 from maps_engine.results import EngineSettings
 
+_log = logging.getLogger(__name__)
+
 
 def add_saved_scores(engine: Engine, path: Path) -> tuple[str, int]:
     """The name of the model and how many of its operations were stored from the table in `path`.
 
+    A warning is logged where they replaced stored scores, since those may have been read otherwise.
     Raises UserMistake for a file that is no such table, UnknownRun where no run has this checkpoint.
     """
     table = read_scores(path)
@@ -30,7 +35,11 @@ def add_saved_scores(engine: Engine, path: Path) -> tuple[str, int]:
             got=table.model,
             next_step="Label heads of it first: the browser shows scores beside a run.",
         )
+    before = relation_readings(engine, model_id)
     store_relation_scores(engine, model_id, _rows(table), settings=EngineSettings(source=table.source))
+    stored = {one.name: RelationReading(table.source, one.k, one.n_used) for one in table.scored}
+    if replaced := replaced_text(before, stored):
+        _log.warning("%s", replaced)  # on standard error, whoever called
     return table.model, len(table.scored)
 
 

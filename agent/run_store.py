@@ -303,7 +303,8 @@ def store_relation_scores(
             for record in session.scalars(old):
                 session.delete(record)
         session.flush()
-        session.add_all(RelationScoreRecord(model_id=model_id, settings_hash=settings_hash, **row) for row in rows)
+        whose = {"model_id": model_id, "settings_hash": settings_hash, "source": settings.source}
+        session.add_all(RelationScoreRecord(**whose, **row) for row in rows)
     return len(rows)
 
 

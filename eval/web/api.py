@@ -11,9 +11,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, Field
+from sqlalchemy import Engine
 from starlette.responses import Response
 
 from agent.database import reading
+from agent.errors import UnknownRun
+from agent.relation_readings import RelationReading, relation_readings
 from agent.run_store import counts
 from agent.run_tables import export_rows, list_runs, show_run
 from eval.errors import BadStudy
@@ -70,14 +73,28 @@ def api_relation_scores(
     relation: Annotated[str, Query(min_length=1, max_length=100)],
     suppression: bool = False,
 ) -> Response:
-    """The relation score of every head, or the suppression score; empty when the relation was not scored."""
+    """The relation score of every head, or the suppression score, with the source and k it was made with."""
     engine = settings_of(request).engine
     model_id = next((m.model_id for m in models(engine) if m.slug == slug), None)
     if model_id is None:
         raise BadStudy("no such model in the database", got=slug[:100])
-    found = relation_values(engine, model_id, relation.replace("\x00", ""), suppression=suppression)
+    how = _reading(engine, model_id, relation)
+    found = relation_values(engine, model_id, relation, suppression=suppression)
     scores = [{"layer": layer, "head": head, "score": v} for (layer, head), v in sorted(found.items())]
-    return AsciiJson({"relation": relation, "suppression": suppression, "scores": scores})
+    return AsciiJson({"relation": relation, "suppression": suppression, **asdict(how), "scores": scores})
+
+
+def _reading(engine: Engine, model_id: int, relation: str) -> RelationReading:
+    """How the relation was scored. Raises UnknownRun, which names the relations that were."""
+    stored = relation_readings(engine, model_id)
+    if relation not in stored:
+        raise UnknownRun(
+            "no scores of this relation are stored for this model",
+            got=relation,
+            expected=f"one of {', '.join(stored)}" if stored else None,
+            next_step=None if stored else "`map-relations --save FILE` and `runs add-scores FILE` store some.",
+        )
+    return stored[relation]
 
 
 @router.get("/models/{slug}/search", dependencies=[_read], tags=["heads"])

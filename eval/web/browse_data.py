@@ -258,7 +258,7 @@ def _relations(session: Session, model_id: int, layer: int, head: int) -> list[d
         )
         .order_by(RelationScoreRecord.score.desc(), RelationScoreRecord.relation)
     )
-    names = ("relation", "category", "score", "suppression", "k", "n_pairs")
+    names = ("relation", "category", "score", "suppression", "source", "k", "n_pairs")
     return [{name: getattr(record, name) for name in names} for record in session.scalars(query)]
 
 

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from agent.results import HeadReport
 from agent.run_identity import ModelCard, RunIdentity
-from agent.run_store import open_run
+from agent.run_store import RelationScore, open_run, store_relation_scores
 from agent.run_tables import show_run
 from eval.errors import BadStudy
 from eval.rating.people import invite, new_api_token
@@ -291,6 +291,34 @@ def test_one_more_head_leaves_a_finished_run_finished(filled: tuple[Engine, Beli
     open_run(engine, card=card, identity=identity, heads=[(0, 2), (0, 3)])
     keep(facts.slug, replace(report, mapping=replace(report.mapping, head=2)))
     assert show_run(engine, run).state == "running"  # head 3 waits for somebody
+
+
+def test_relation_scores_say_how_they_were_made(filled: tuple[Engine, Believable]) -> None:
+    engine, facts = filled
+    other = RelationScore("synonym", "linguistic", 7, 1, 0.99, 0.0, 25, 40)
+    store_relation_scores(engine, facts.model_id, [other], settings=replace(SETTINGS, source="embedding"))
+    client = client_of(create_app(WebSettings(engine)))
+    base = f"/api/v1/models/{facts.slug}"
+    found = client.get(f"{base}/relation-scores?relation=synonym").json()
+    assert (found["source"], found["k"], found["n_pairs"]) == ("embedding", 25, 40)
+    shown = client.get(f"{base}/heads/7/1").json()["relations"]
+    assert {(one["relation"] == "synonym", one["source"], one["k"]) for one in shown} == {
+        (True, "embedding", 25),
+        (False, "first-mlp", 10),
+    }
+    page = client.get(f"/{facts.slug}/head/7/1").text
+    assert "top 25, embedding" in page
+    assert page.count("top 10, first-mlp") == 6
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE relation_scores SET source = NULL")
+    assert "top 25, source unknown" in client.get(f"/{facts.slug}/head/7/1").text
+
+
+def test_a_relation_that_was_not_scored_is_not_found(site: tuple[WebSettings, TestClient]) -> None:
+    for name in ("foo", "foo\x00", "anto\x00nym"):
+        answer = site[1].get("/api/v1/models/believable-360m/relation-scores", params={"relation": name})
+        assert answer.status_code == 404
+        assert "antonym, capital of a country" in answer.json()["error"]
 
 
 def test_without_a_describer_the_api_says_so(filled: tuple[Engine, Believable]) -> None:
