@@ -45,6 +45,8 @@ def head_json(d: HeadDetail) -> dict[str, Any]:
         "layer": d.line.layer,
         "head": d.line.head,
         "status": d.line.status,
+        "source": d.source,
+        "source_choice": asdict(d.source_choice) if d.source_choice else None,
         "rows": d.rows,
         "suppressed_rows": d.suppressed_rows,
         "description": d.said,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from sqlalchemy import Engine
 from starlette.testclient import TestClient
 
-from agent.results import HeadReport
+from agent.results import Claim, HeadReport
 from agent.run_identity import ModelCard, RunIdentity
 from agent.run_store import RelationScore, open_run, store_relation_scores
 from agent.run_tables import show_run
@@ -26,6 +26,7 @@ from eval.web.security import POLICY, RateLimit
 from eval.web.serve import is_loopback, serve
 from eval.web.settings import WebSettings
 from maps_engine.model import ModelShape
+from maps_engine.results import SourceChoice, SourceEvidence
 from tests.believable import HOSTILE, SETTINGS, Believable, a_mapping, a_report
 from tests.eval.study_help import YES, launched_from_run
 
@@ -319,6 +320,40 @@ def test_a_relation_that_was_not_scored_is_not_found(site: tuple[WebSettings, Te
         answer = site[1].get("/api/v1/models/believable-360m/relation-scores", params={"relation": name})
         assert answer.status_code == 404
         assert "antonym, capital of a country" in answer.json()["error"]
+
+
+def test_the_head_page_says_which_source_was_chosen_and_why(filled: tuple[Engine, Believable]) -> None:
+    engine, facts = filled
+    evidence = (SourceEvidence("first-mlp", 0.625, "copying <b>"), SourceEvidence("embedding", 0.1))
+    choice = SourceChoice("first-mlp", "head", evidence)
+    report = replace(
+        describe("", 7, 1), provenance={"settings": {"source": "first-mlp"}, "source_choice": asdict(choice)}
+    )
+    auto = replace(SETTINGS, source="auto")
+    keep_in_records(engine)(facts.slug, replace(report, mapping=replace(report.mapping, settings=auto)))
+    client = client_of(create_app(WebSettings(engine)))
+    text = client.get(f"/{facts.slug}/head/7/1").text
+    why = "(chosen by head; first-mlp 0.62 copying &lt;b&gt;, embedding 0.10)"
+    assert f'<dd>first-mlp <span class="dim">{why}</span></dd>' in text
+    twin = client.get(f"/{facts.slug}/head/7/1.json").json()
+    assert (twin["source"], twin["source_choice"]["evidence"][1]["source"]) == ("first-mlp", "embedding")
+    old = client.get(f"/{facts.slug}/head/7/1.json?run={facts.run_id}").json()
+    assert (old["source"], old["source_choice"]) == ("first-mlp", None)
+
+
+def test_claims_say_what_they_count(filled: tuple[Engine, Believable]) -> None:
+    engine, facts = filled
+    report = describe("", 7, 1)
+    kinds = {"pairs": "known pairs", "form": "rows", "target-field": "distinct targets", "input-field": "tokens"}
+    claims = tuple(Claim(kind, f"of {kind}", 3, 9) for kind in kinds)
+    said = replace(report.description, claims=claims)
+    keep_in_records(engine)(facts.slug, replace(report, description=said))
+    client = client_of(create_app(WebSettings(engine)))
+    text = client.get(f"/{facts.slug}/head/7/1").text
+    for kind, unit in kinds.items():
+        assert f"of {kind} in 3 of 9 {unit}" in text
+    twin = client.get(f"/{facts.slug}/head/7/1.json").json()
+    assert [one["counted"] for one in twin["description"]["claims"]] == list(kinds.values())
 
 
 def test_without_a_describer_the_api_says_so(filled: tuple[Engine, Believable]) -> None:
