@@ -77,6 +77,7 @@ PAGES = (
     "/lead",
     "/lead/new",
     "/about",
+    "/api/docs",
 )
 
 
@@ -354,6 +355,25 @@ def test_claims_say_what_they_count(filled: tuple[Engine, Believable]) -> None:
         assert f"of {kind} in 3 of 9 {unit}" in text
     twin = client.get(f"/{facts.slug}/head/7/1.json").json()
     assert [one["counted"] for one in twin["description"]["claims"]] == list(kinds.values())
+
+
+def test_the_api_can_be_found_and_says_what_it_does(site: tuple[WebSettings, TestClient]) -> None:
+    client = site[1]
+    places = {"/api": "/api/docs", "/docs": "/api/docs", "/redoc": "/api/docs", "/openapi.json": "/api/openapi.json"}
+    for asked, place in places.items():
+        assert client.get(asked).headers["location"] == place
+        assert ModelCard(asked[1:], "", ModelShape(1, 1, 1, 1, 1, 1)).slug != asked[1:]  # no model is shadowed
+    assert '<a href="/api/docs">API</a>' in client.get("/").text
+    text = client.get("/api/docs").text
+    schema = client.get("/api/openapi.json").json()
+    operations = [one for methods in schema["paths"].values() for one in methods.values()]
+    assert len(operations) == 12
+    for path, one in zip(schema["paths"], operations, strict=True):
+        assert not one["summary"].startswith("Api ")
+        assert one["summary"] in text
+        assert f" {path}" in text
+        assert "Successful Response" not in str(one["responses"])
+    assert "relation-scores?relation&amp;[suppression]" in text
 
 
 def test_without_a_describer_the_api_says_so(filled: tuple[Engine, Believable]) -> None:
