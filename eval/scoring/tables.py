@@ -24,7 +24,7 @@ CSV_COLUMNS = (
 
 CAPTION = (
     "score: mean over all heads. swapped and gap: means over the heads with a control only (n of gap), so score "
-    "minus swapped need not be the gap. In brackets 95 % intervals; the verdict is whether that of the gap lies above 0."
+    "minus swapped need not be the gap. In brackets 95 % intervals; the verdict: is that of the gap above 0?"
 )
 MOST_DIGITS = 6
 

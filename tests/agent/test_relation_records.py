@@ -63,7 +63,8 @@ def test_scores_read_through_something_else_take_their_place(labelled, tmp_path,
     added(engine, saved(tmp_path, other))
     ks = ", ".join(map(str, sorted({one.k for one in TABLE.scored})))
     assert caplog.messages == [
-        f"4 operations replaced stored scores, 4 with other settings: source embedding, k {ks}; now source first-mlp, k {ks}"
+        "4 operations replaced stored scores, 4 with other settings: "
+        f"source embedding, k {ks}; now source first-mlp, k {ks}"
     ]
     assert len(head_detail(engine, CARD.slug, 0, 0, run.run_id).relations) == 4
     name = other.scored[0].name
@@ -96,3 +97,4 @@ def test_mistakes_are_one_line(labelled, tmp_path):
     for path in (broken, tmp_path / "missing.json"):
         answer = added(engine, path)
         assert (answer.exit_code, answer.output.count("\n")) == (2, 1)
+        assert "Name a model" not in answer.output  # this command takes none
