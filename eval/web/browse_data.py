@@ -21,6 +21,7 @@ from agent.records import (
 )
 from agent.results import counted_unit
 from agent.run_store import RunCounts, counts_in
+from eval.web.head_scores import scores_of
 from maps_engine.results import SourceChoice
 
 
@@ -93,6 +94,7 @@ class HeadDetail:
     similar: list[Similar]
     source: str  # representation that this head was read through; "auto" while it has no result
     source_choice: SourceChoice | None
+    scores: list[dict[str, Any]]  # of the description, by score-descriptions
 
 
 def models(engine: Engine) -> list[ModelLine]:
@@ -245,6 +247,7 @@ def head_detail(engine: Engine, slug: str, layer: int, head: int, run_id: int | 
             similar=_similar(session, record),
             source=_source(run, said),
             source_choice=_source_choice(said),
+            scores=scores_of(said),
         )
 
 

@@ -51,6 +51,7 @@ def head_json(d: HeadDetail) -> dict[str, Any]:
         "suppressed_rows": d.suppressed_rows,
         "description": d.said,
         "test": d.test,
+        "scores": d.scores,
         "relations": d.relations,
         "similar": [asdict(s) for s in d.similar],
         "provenance": d.run.settings,

@@ -19,6 +19,8 @@ from agent.run_tables import show_run
 from eval.errors import BadStudy
 from eval.rating.people import invite, new_api_token
 from eval.rating.studies import close_study
+from eval.scoring.keeping import DatabaseKeeper
+from eval.scoring.results import HeadScore, Outcome
 from eval.web.app import create_app
 from eval.web.jobs import RUN_IDENTITY, keep_in_records
 from eval.web.pages import token_text
@@ -374,6 +376,24 @@ def test_the_api_can_be_found_and_says_what_it_does(site: tuple[WebSettings, Tes
         assert f" {path}" in text
         assert "Successful Response" not in str(one["responses"])
     assert "relation-scores?relation&amp;[suppression]" in text
+
+
+def test_scores_of_the_description_are_shown(filled: tuple[Engine, Believable]) -> None:
+    engine, facts = filled
+    client = client_of(create_app(WebSettings(engine)))
+    assert "Scores of the description" not in client.get(f"/{facts.slug}/head/7/0").text
+
+    def scored(scorer: str, score: float | None) -> HeadScore:
+        return HeadScore(7, 0, scorer, "antonym", Outcome(score, 20, 0, 0.6, 0.9), Outcome(0.4, 20), (6, 0))
+
+    for items, score in ((10, 0.55), (20, 0.75)):
+        keeper = DatabaseKeeper(engine, facts.run_id, {"judge": "lexical", "items": items})
+        keeper.keep([scored("fuzzing", None), scored("detection", score)])
+    text = client.get(f"/{facts.slug}/head/7/0").text
+    assert '0.75 [0.60, 0.90] <span class="dim">swapped 0.40; judge lexical</span>' in text
+    assert "0.55 [" not in text  # other settings, scored before
+    found = client.get(f"/api/v1/models/{facts.slug}/heads/7/0").json()["scores"]
+    assert [(one["scorer"], one["score"]) for one in found] == [("detection", 0.75), ("fuzzing", None)]
 
 
 def test_without_a_describer_the_api_says_so(filled: tuple[Engine, Believable]) -> None:
