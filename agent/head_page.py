@@ -12,7 +12,7 @@ from rich.text import Text
 from agent.results import HeadDescription, HeadReport, PairTest, Retrieved, RowTest, TestResult
 from agent.transcript import attempts_part
 from maps_engine.cli_support import inert, token_text
-from maps_engine.results import HeadMapping, MappingRow, SourceEvidence
+from maps_engine.results import HeadMapping, MappingRow
 
 SUPPRESSED_ROWS = 10
 STATUS_STYLE = {"ok": "bold green", "unclear": "bold yellow", "failed": "bold red"}
@@ -43,16 +43,9 @@ def _title(mapping: HeadMapping) -> RenderableType:
     )
     choice = mapping.source_choice
     source = Text.assemble("source: ", (mapping.source, "bold"))
-    if choice is not None and choice.decided_by != "user":
-        source.append(f" (chosen by {choice.decided_by}")
-        if choice.evidence:
-            source.append("; " + ", ".join(map(_evidence, choice.evidence)))
-        source.append(")")
+    if choice is not None and choice.why:
+        source.append(f" ({choice.why})")
     return Group(head, source)
-
-
-def _evidence(one: SourceEvidence) -> str:
-    return f"{one.source} {one.score:.2f}" + (f" {one.operation}" if one.operation else "")
 
 
 def _description(description: HeadDescription) -> RenderableType:

@@ -170,6 +170,7 @@ class RelationScoreRecord(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     model_id: Mapped[int] = mapped_column(ForeignKey("models.id", ondelete="CASCADE"))
     settings_hash: Mapped[str] = mapped_column(String(64))
+    source: Mapped[str | None] = mapped_column(String(40))  # "auto": the best of all; None: stored before 0004
     relation: Mapped[str] = mapped_column(String(100))
     category: Mapped[str] = mapped_column(String(100))
     layer: Mapped[int]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Engine, select
@@ -15,6 +16,7 @@ from torch import Tensor
 from agent.database import reading
 from agent.errors import UnknownRun
 from agent.records import ModelRecord, storable
+from agent.relation_readings import RelationReading, relation_readings, replaced_text
 from agent.run_store import RelationScore, store_relation_scores
 from maps_engine.errors import UserMistake
 from maps_engine.relation_json import read_scores
@@ -27,16 +29,24 @@ LARGEST_COUNT = 2**31 - 1  # what an integer column of PostgreSQL holds
 SHOWN = 60  # characters of a name in an error
 
 
-def add_saved_scores(engine: Engine, path: Path) -> tuple[str, int]:
-    """The name of the model and how many of its operations were stored from the table in `path`.
+@dataclass(frozen=True)
+class Added:
+    """What became of a file: the model's name, its operations, and what their scores took the place of ("": none)."""
 
-    Raises UserMistake for a file that is no such table, UnknownRun where no run has this checkpoint.
-    """
+    model: str
+    n_operations: int
+    replaced: str
+
+
+def add_saved_scores(engine: Engine, path: Path) -> Added:
+    """Store the table in `path`. Raises UserMistake where it is none, UnknownRun where no run has this checkpoint."""
     table = _read(path)
     model = _stored_model(engine, table)
     _check_table(table, model)
+    before = relation_readings(engine, model.id)
     store_relation_scores(engine, model.id, _rows(table), settings=EngineSettings(source=table.source))
-    return table.model, len(table.scored)
+    stored = {one.name: RelationReading(table.source, one.k, one.n_used) for one in table.scored}
+    return Added(table.model, len(table.scored), replaced_text(before, stored))
 
 
 def _read(path: Path) -> ModelScores:

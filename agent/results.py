@@ -20,6 +20,24 @@ Status = Literal["ok", "unclear", "failed"]
 Verdict = Literal["supported", "weak", "contradicted", "not testable"]
 
 
+# What the n of a claim are, by its kind.
+_UNITS = {
+    "pairs": "known pairs",
+    "form": "rows",
+    "related": "rows",
+    "constant-targets": "rows",
+    "rows-shown": "rows",
+    "typed": "distinct targets",
+    "target-field": "distinct targets",
+    "target-form": "distinct targets",
+}
+
+
+def counted_unit(kind: str) -> str:
+    """What a claim of this kind counts: rows, known pairs, distinct targets, else distinct tokens."""
+    return _UNITS.get(kind, "tokens")
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """One counted statement: it holds for `k` of `n` rows (or tokens), where chance alone gives `expected`."""

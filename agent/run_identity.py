@@ -15,7 +15,9 @@ if TYPE_CHECKING:  # the records work without torch
     from maps_engine.model import Checkpoint, ModelShape
 
 # The first parts of the web app's own addresses: a model may not be called like one of them.
-_RESERVED = "about api compare healthz join lead models rate search sign-in sign-out static studies"
+_RESERVED = (
+    "about api compare docs healthz join lead models openapi.json rate redoc search sign-in sign-out static studies"
+)
 RESERVED_SLUGS = frozenset(_RESERVED.split(" "))
 
 

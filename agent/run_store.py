@@ -303,7 +303,8 @@ def store_relation_scores(
             for record in session.scalars(old):
                 session.delete(record)
         session.flush()
-        session.add_all(RelationScoreRecord(model_id=model_id, settings_hash=settings_hash, **row) for row in rows)
+        whose = {"model_id": model_id, "settings_hash": settings_hash, "source": settings.source}
+        session.add_all(RelationScoreRecord(**whose, **row) for row in rows)
     return len(rows)
 
 
@@ -357,6 +358,17 @@ def finish_run(engine: Engine, run_id: int, *, state: str = "finished", now: flo
         run = _run(session, run_id)
         run.state = state
         run.finished = (time.time() if now is None else now) if state == "finished" else None
+
+
+def finish_if_done(engine: Engine, run_id: int, *, now: float | None = None) -> bool:
+    """Mark the run `finished` where no head of it is claimed or waiting; True when it is. Raises UnknownRun."""
+    with writing(engine) as session:
+        run, now_there = _run(session, run_id), counts_in(session, run_id)
+        if now_there.done < now_there.total:
+            return False  # somebody else's work, or left for later: the state stays as they set it
+        if run.state != "finished":
+            run.state, run.finished = "finished", time.time() if now is None else now
+        return True
 
 
 def _run(session: Session, run_id: int) -> RunRecord:

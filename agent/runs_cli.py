@@ -110,8 +110,10 @@ def add_scores_command(
         engine = _opened(database)
         from agent.relation_records import add_saved_scores
 
-        model, n = add_saved_scores(engine, file)
-        typer.echo(f"{n} operations of {inert(model).plain} are stored")
+        added = add_saved_scores(engine, file)
+        typer.echo(f"{added.n_operations} operations of {inert(added.model).plain} are stored")
+        if added.replaced:
+            typer.echo(added.replaced)
 
 
 @_app.command("delete")

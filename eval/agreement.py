@@ -262,7 +262,7 @@ def gap(
 ) -> Estimate:
     """Rate on real minus rate on swapped descriptions, heads of each drawn apart."""
     if not real or not swapped:
-        return Estimate(None, why="no control items")
+        return Estimate(None, why="no answers yet" if not real else "no answers on control items yet")
     sides = []
     for offset, groups in enumerate((real, swapped)):
         yes = np.array([sum(g) for g in groups], dtype=float)

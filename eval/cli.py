@@ -213,7 +213,7 @@ def agreement(
         if as_json:
             echo_json(report_json(found))
         else:
-            typer.echo(as_markdown(found), nl=False)
+            typer.echo(as_markdown(found, linked=report is not None), nl=False)
 
 
 @_rate.command("export")
@@ -297,6 +297,9 @@ def approve(
         if as_json:
             echo_json([{"known": a.operation.name in in_catalogue} | dataclasses.asdict(a) for a in found])
             return
+        if not found:
+            _say(False, {}, f"nothing to add: no description of study {study} is called plausible by most of its "
+                 f"raters (at least {min_raters}) or by the lead")  # fmt: skip
         for a in found:
             done = "would add" if dry_run else "in the catalogue" if a.operation.name in in_catalogue else "added"
             console().print(inert(f"{done}  {a.operation.name}: {a.operation.description}"))

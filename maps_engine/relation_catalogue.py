@@ -49,7 +49,8 @@ def load_relations(names: Iterable[str] | None = None) -> tuple[Relation, ...]:
             "unknown relation" if len(unknown) == 1 else "unknown relations",
             got=", ".join(unknown),
             expected=f"one of the {len(known)} built-in relations",
-            next_step=f"Did you mean {', '.join(dict.fromkeys(close))}?" if close else None,
+            next_step=(f"Did you mean {', '.join(dict.fromkeys(close))}? " if close else "")
+            + "`known-operations list` names them all.",
         )
     return tuple(_built_in(name) for name in asked)
 

@@ -148,7 +148,9 @@ def finite(value: Any) -> Any:
 def saved_or_scored(job: Job) -> ModelScores:
     """The table saved in the file that `job.model` names, or that of the model, scored now."""
     path = Path(job.model)
-    return read_scores(path) if path.suffix.lower() == ".json" else job.run().scores
+    if path.suffix.lower() == ".json":
+        return read_scores(path, instead="Name a model instead to score it now.")
+    return job.run().scores
 
 
 def _write_report(result: Result, path: Path, top: int) -> None:

@@ -78,20 +78,20 @@ def relation_to_json(scores: ModelScores, one: RelationScores) -> dict[str, Any]
     return whole
 
 
-def read_scores(path: Path) -> ModelScores:
-    """A saved table. Raises UserMistake when the file cannot be read or is something else."""
+def read_scores(path: Path, *, instead: str | None = None) -> ModelScores:
+    """A saved table. Raises UserMistake when the file cannot be read or is something else; `instead` is its hint."""
     try:
         whole = json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise UserMistake(f"cannot read {path}", got=error.strerror) from error
     except (ValueError, RecursionError) as error:
-        raise _no_table(path, "no JSON") from error
+        raise _no_table(path, "no JSON", instead) from error
     if not isinstance(whole, dict) or whole.get("format") != FORMAT:
-        raise _no_table(path, whole.get("format", "other JSON") if isinstance(whole, dict) else "other JSON")
+        raise _no_table(path, whole.get("format", "other JSON") if isinstance(whole, dict) else "other JSON", instead)
     try:
         return scores_from_json(whole)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
-        raise _no_table(path, f"a damaged table ({type(error).__name__}: {error})") from error
+        raise _no_table(path, f"a damaged table ({type(error).__name__}: {error})", instead) from error
 
 
 def scores_from_json(whole: dict[str, Any]) -> ModelScores:
@@ -155,12 +155,12 @@ def _significance(one: dict[str, Any], null: str, p: str, shape: tuple[int, int]
     return Significance(values[0].reshape(shape), torch.full(shape, torch.nan).double(), values[1].reshape(shape))
 
 
-def _no_table(path: Path, got: str) -> UserMistake:
+def _no_table(path: Path, got: str, instead: str | None) -> UserMistake:
     return UserMistake(
         f"{path} is no table of relation scores",
         got=got,
         expected="a file written by map-relations --save",
-        next_step="Name a model instead to score it now.",
+        next_step=instead,
     )
 
 

@@ -5,6 +5,7 @@ Scores are raw entries of M (no unit); salience is ||x W_V W_O|| / ||x|| (METHOD
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -36,6 +37,9 @@ class SourceEvidence:
     score: float  # of a head: its best probe score; of a model: share of heads that read
     operation: str | None = None  # the probe that scored best
 
+    def __str__(self) -> str:
+        return f"{self.source} {self.score:.2f}" + (f" {self.operation}" if self.operation else "")
+
 
 @dataclass(frozen=True, slots=True)
 class SourceChoice:
@@ -44,6 +48,19 @@ class SourceChoice:
     source: str
     decided_by: str  # "head" | "model" | "default" | "user"
     evidence: tuple[SourceEvidence, ...] = ()
+
+    @property
+    def why(self) -> str:
+        """For people: `chosen by head; embedding 0.62 copying, first-mlp 0.10`; empty where the user asked for it."""
+        if self.decided_by == "user":
+            return ""
+        return "; ".join([f"chosen by {self.decided_by}", *filter(None, [", ".join(map(str, self.evidence))])])
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> SourceChoice:
+        """The inverse of `asdict`."""
+        evidence = tuple(SourceEvidence(**one) for one in value["evidence"])
+        return cls(value["source"], value["decided_by"], evidence)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from agent.describers.candidates import Candidate, candidates
 from agent.describers.fields import SemanticFields
 from agent.describers.findings import Findings, find
 from agent.describers.known_pairs import label_of, tables
-from agent.results import Claim, Evidence, HeadDescription
+from agent.results import Claim, Evidence, HeadDescription, counted_unit
 from maps_engine.relation_catalogue import Relation
 from prompts import load_prompts
 
@@ -128,14 +128,11 @@ def _besides(candidate: Candidate) -> str:
 
 
 def _counted(claim: Claim) -> str:
-    what = {
-        "pairs": "known pairs",
-        "form": "rows",
-        "constant-targets": f"rows hold one of: {claim.label}",
-        "related": "rows",
-        "target-field": f"distinct targets are {claim.label}",
-        "target-form": f"distinct targets are {claim.label}",
-    }.get(claim.kind, "tokens")
+    what = counted_unit(claim.kind)
+    if claim.kind == "constant-targets":
+        what += f" hold one of: {claim.label}"
+    elif claim.kind in ("target-field", "target-form"):
+        what += f" are {claim.label}"
     variant = f" {claim.label.removeprefix('copying ')}" if claim.label.startswith("copying with") else ""
     return f"{claim.k} of {claim.n} {what}{variant}"
 

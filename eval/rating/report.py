@@ -99,7 +99,7 @@ def study_report(engine: Engine, study_id: int, *, draws: int = 1000, seed: int 
         by_category=grouped("category"),
         by_describer=grouped("describer"),
         control=_row("swapped descriptions", people, "control", draws, seed),
-        gap=gap(_clusters(people, "real"), _clusters(people, "control"), draws=draws, seed=seed),
+        gap=_gap(people, draws, seed) if "control" in kinds else Estimate(None, why="no control items"),
         agreement={q: _agreement(real, q, draws, seed) for q in ("plausible", "pattern")},
         judges=_judges(ratings, real, draws, seed),
         coverage=_coverage(engine, runs),
@@ -132,6 +132,10 @@ def _clusters(ratings: Sequence[FinalRating], kind: str) -> list[list[bool]]:
     for a in answered(list(ratings), "plausible", kind=kind):
         heads[a.item].append(a.value in PLAUSIBLE)
     return list(heads.values())
+
+
+def _gap(people: list[FinalRating], draws: int, seed: int) -> Estimate:
+    return gap(_clusters(people, "real"), _clusters(people, "control"), draws=draws, seed=seed)
 
 
 def _agreement(real: list[FinalRating], question: str, draws: int, seed: int) -> Agreement | None:

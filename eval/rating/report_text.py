@@ -35,14 +35,15 @@ def figures(report: StudyReport) -> dict[str, str]:
     return charts
 
 
-def as_markdown(report: StudyReport) -> str:
-    """The report; its two figures are the files of `figures()` beside it."""
+def as_markdown(report: StudyReport, *, linked: bool = True) -> str:
+    """The report; `linked`: with links to its two figures, the files of `figures()` beside it."""
     parts = [f"# {_plain(report.name)}", "", *_facts(report), ""]
     parts += ["## Plausibility", "", *_table([report.overall, report.control]), ""]
     parts += [f"Real minus swapped descriptions: {report.gap.text()} (share of ratings).", ""]
-    parts += ["![real against swapped](real-against-swapped.svg)", ""]
+    parts += ["![real against swapped](real-against-swapped.svg)", ""] if linked else []
     if report.by_layer:
-        parts += ["## By layer", "", "![by layer](by-layer.svg)", "", *_table(report.by_layer), ""]
+        link = ["![by layer](by-layer.svg)", ""] if linked else []
+        parts += ["## By layer", "", *link, *_table(report.by_layer), ""]
     parts += ["## By category", "", *_table(report.by_category), ""]
     parts += ["## By describer", "", *_table(report.by_describer), ""]
     parts += ["## Agreement between people", "", *_agreement(report), ""]

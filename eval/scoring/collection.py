@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from agent.describe import HeadSession
 
+TABLES = (".csv", ".parquet", ".html")  # what else label-heads exports: for people and spreadsheets
 _SETTINGS = frozenset(EngineSettings.__dataclass_fields__)
 
 
@@ -81,6 +82,13 @@ def _newest(engine: Engine, model: str | None) -> int:
 
 def of_file(path: Path) -> Collection:
     """Heads of a file written by `label-heads --export FILE.jsonl`. Raises BadImport, UserMistake."""
+    if path.suffix.lower() in TABLES:
+        raise BadImport(
+            f"a {path.suffix[1:].lower()} export cannot be scored: it has no rows of tokens to ask about",
+            got=path.name,
+            expected="the JSONL of the same run",
+            next_step="`runs export RUN FILE.jsonl` writes it.",
+        )
     subjects = []
     try:
         lines = path.read_text("utf-8").splitlines()

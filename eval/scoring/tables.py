@@ -22,20 +22,28 @@ CSV_COLUMNS = (
 )  # fmt: skip
 
 
+CAPTION = (
+    "score: mean over all heads. swapped and gap: means over the heads with a control only (n of gap), so score "
+    "minus swapped need not be the gap. In brackets 95 % intervals; the verdict: is that of the gap above 0?"
+)
+MOST_DIGITS = 6
+
+
 def show_scores(out: Console, title: str, summaries: Sequence[ScorerSummary]) -> None:
-    """One line a scorer; score and swapped score are means over heads, with 95 % intervals."""
+    """One line a scorer, and what its columns are means over."""
     out.print(inert(title))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("scorer", no_wrap=True)
     table.add_column("judge", overflow="fold", max_width=20)
-    for name in ("heads", "items", "chance", "score", "swapped", "gap"):
+    for name in ("heads", "items", "chance", "score", "n of\ngap", "swapped", "gap"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("tells real\nfrom swapped", min_width=12)
+    table.add_column("tells real\nfrom\nswapped", min_width=10)
     for one in summaries:
         counted = (str(one.n_heads), str(one.n_items), f"{one.chance:.2f}")
-        numbers = map(_number, (one.score, one.swapped, one.gap))
-        table.add_row(one.scorer, inert(one.judge), *counted, *numbers, one.verdict)
+        control = (str(one.gap.n), _number(one.swapped), _number(one.gap))
+        table.add_row(one.scorer, inert(one.judge), *counted, _number(one.score), *control, one.verdict)
     out.print(table)
+    out.print(inert(CAPTION))
     for line in words(summaries):
         out.print(inert(line))
 
@@ -85,7 +93,12 @@ def csv_rows(scores: Sequence[HeadScore], judge: str) -> Iterator[dict[str, obje
 
 
 def _number(value: Estimate) -> str:
-    return value.text() if value.value is not None else "-"
+    """With as many digits as tell an end of the interval near 0 from 0, since the verdict hangs on its sign."""
+    if value.value is None:
+        return "-"
+    ends = [end for end in (value.low, value.high) if end and abs(end) >= 10**-MOST_DIGITS]
+    digits = next((d for d in range(2, MOST_DIGITS) if all(round(end, d) for end in ends)), MOST_DIGITS)
+    return value.text(digits)
 
 
 def _cell(one: HeadScore | None) -> str:

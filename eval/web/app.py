@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent.errors import UnknownRun
 from eval.errors import BadStudy, ContentChanged, NotAllowed
-from eval.web import api, browse, lead, rate
+from eval.web import api, api_page, browse, lead, rate
 from eval.web.identity import visitor_of
 from eval.web.jobs import Jobs, keep_in_records
 from eval.web.json_api import AsciiJson
@@ -46,6 +46,7 @@ def create_app(settings: WebSettings) -> FastAPI:
     app.state.api_limit = RateLimit(600, 60.0)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
     app.include_router(api.router)
+    app.include_router(api_page.router)
     app.include_router(browse.router)
     app.include_router(rate.router)
     app.include_router(lead.router)

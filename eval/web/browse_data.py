@@ -19,7 +19,10 @@ from agent.records import (
     RunRecord,
     SearchTermRecord,
 )
+from agent.results import counted_unit
 from agent.run_store import RunCounts, counts_in
+from eval.web.head_scores import scores_of
+from maps_engine.results import SourceChoice
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,9 @@ class HeadDetail:
     test: dict[str, Any] | None
     relations: list[dict[str, Any]]
     similar: list[Similar]
+    source: str  # representation that this head was read through; "auto" while it has no result
+    source_choice: SourceChoice | None
+    scores: list[dict[str, Any]]  # of the description, by score-descriptions
 
 
 def models(engine: Engine) -> list[ModelLine]:
@@ -239,13 +245,28 @@ def head_detail(engine: Engine, slug: str, layer: int, head: int, run_id: int | 
             test=said.test.details if said and said.test else None,
             relations=_relations(session, model.id, layer, head),
             similar=_similar(session, record),
+            source=_source(run, said),
+            source_choice=_source_choice(said),
+            scores=scores_of(said),
         )
 
 
 def _columns(said: DescriptionRecord) -> dict[str, Any]:
     names = "status operation category input_strings observed_pattern confidence reasoning reason raw_reply"
     names += " claims retrieved provenance created"
-    return {name: getattr(said, name) for name in names.split(" ")}
+    values = {name: getattr(said, name) for name in names.split(" ")}
+    return values | {"claims": [one | {"counted": counted_unit(one["kind"])} for one in said.claims]}
+
+
+def _source(run: RunRecord, said: DescriptionRecord | None) -> str:
+    """The run may say "auto"; the description knows what was chosen."""
+    made_with = (said.provenance.get("settings") or {}) if said is not None else {}
+    return str(made_with.get("source") or run.settings["engine"]["source"])
+
+
+def _source_choice(said: DescriptionRecord | None) -> SourceChoice | None:
+    stored = said.provenance.get("source_choice") if said is not None else None
+    return SourceChoice.from_json(stored) if stored else None
 
 
 def _relations(session: Session, model_id: int, layer: int, head: int) -> list[dict[str, Any]]:
@@ -258,7 +279,7 @@ def _relations(session: Session, model_id: int, layer: int, head: int) -> list[d
         )
         .order_by(RelationScoreRecord.score.desc(), RelationScoreRecord.relation)
     )
-    names = ("relation", "category", "score", "suppression", "k", "n_pairs")
+    names = ("relation", "category", "score", "suppression", "source", "k", "n_pairs")
     return [{name: getattr(record, name) for name in names} for record in session.scalars(query)]
 
 

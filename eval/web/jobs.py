@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 from agent.database import reading
 from agent.results import HeadReport
 from agent.run_identity import ModelCard, RunIdentity
-from agent.run_store import open_run, store_result
+from agent.run_store import finish_if_done, open_run, store_result
 from eval.errors import BadStudy
 from eval.web.browse_data import find_model
 from eval.web.settings import Describe
@@ -141,8 +141,10 @@ def keep_in_records(engine: Engine) -> Keep:
             card = ModelCard(model.name, model.fingerprint, shape, model.location)
         identity = _identity(report)
         report = replace(report, provenance={name: facts[name] for name in facts if name != RUN_IDENTITY})
+        category = category_of_report(report, load_relations())
         run = open_run(engine, card=card, identity=identity, heads=[(mapping.layer, mapping.head)])
-        store_result(engine, run.run_id, report, category=category_of_report(report, load_relations()))
+        store_result(engine, run.run_id, report, category=category)
+        finish_if_done(engine, run.run_id)  # a new head set a finished run back to running
 
     return keep
 

@@ -216,7 +216,7 @@ def download(request: Request, lead: Lead, study_id: int, fmt: str) -> Response:
         text = export(engine, study_id, fmt)
     else:
         report = study_report(engine, study_id)
-        text = as_html(report) if fmt == "report-html" else as_markdown(report)
+        text = as_html(report) if fmt == "report-html" else as_markdown(report, linked=False)
     media, ending = _MEDIA[fmt]
     disposition = f'attachment; filename="study-{study_id}-{fmt}.{ending}"'
     return Response(text.encode("utf-8", "replace"), media_type=media, headers={"Content-Disposition": disposition})

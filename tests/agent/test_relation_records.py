@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from typer.testing import CliRunner
 
+from agent.relation_readings import relation_readings
 from agent.run_identity import ModelCard, RunIdentity
 from agent.run_store import open_run
 from agent.runs_cli import _app
@@ -48,6 +49,7 @@ def test_scores_are_shown_beside_the_run(labelled, tmp_path):
     values = relation_values(engine, run.model_id, first.name)
     assert values == {(i, h): pytest.approx(first.score[i, h].item(), abs=1e-4) for i in range(3) for h in range(4)}
     shown = head_detail(engine, slug, 2, 1, run.run_id).relations
+    assert {one["source"] for one in shown} == {"embedding"}
     assert [one["relation"] for one in shown] == [
         one.name for one in sorted(TABLE.scored, key=lambda one: (-one.score[2, 1].item(), one.name))
     ]
@@ -57,12 +59,29 @@ def test_scores_read_through_something_else_take_their_place(labelled, tmp_path)
     engine, run = labelled
     added(engine, saved(tmp_path))
     other = made_up_scores(layers=3, heads=4, value_heads=2, n=5, source="first-mlp", seed=1)
-    added(engine, saved(tmp_path, other))
+    answer = added(engine, saved(tmp_path, other))
+    ks = ", ".join(map(str, sorted({one.k for one in TABLE.scored})))
+    assert answer.output.splitlines()[1:] == [
+        "4 operations replaced stored scores, 4 with other settings: "
+        f"source embedding, k {ks}; now source first-mlp, k {ks}"
+    ]
     assert len(head_detail(engine, CARD.slug, 0, 0, run.run_id).relations) == 4
     name = other.scored[0].name
     assert relation_values(engine, run.model_id, name)[0, 0] == pytest.approx(
         other.scored[0].score[0, 0].item(), abs=1e-4
     )
+
+
+def test_what_was_replaced_is_said_only_where_something_was(labelled, tmp_path):
+    engine, run = labelled
+    assert len(added(engine, saved(tmp_path)).output.splitlines()) == 1
+    again = added(engine, saved(tmp_path)).output.splitlines()
+    assert again[1:] == ["4 operations replaced stored scores with the same settings"]
+    with engine.begin() as connection:  # as rows are that were stored before the column was there
+        connection.exec_driver_sql("UPDATE relation_scores SET source = NULL, k = 3")
+    answer = added(engine, saved(tmp_path))
+    assert "source unknown, k 3; now source embedding, k 1, 10" in answer.output
+    assert {one.source for one in relation_readings(engine, run.model_id).values()} == {"embedding"}
 
 
 def test_mistakes_are_one_line(labelled, tmp_path):
@@ -75,6 +94,7 @@ def test_mistakes_are_one_line(labelled, tmp_path):
     for path in (broken, tmp_path / "missing.json"):
         answer = added(engine, path)
         assert (answer.exit_code, answer.output.count("\n")) == (2, 1)
+        assert "Name a model" not in answer.output  # this command takes none
 
 
 def _of_all(name, value):

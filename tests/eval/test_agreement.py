@@ -137,7 +137,8 @@ def test_real_minus_swapped() -> None:
     assert found.low is not None
     assert found.high is not None
     assert 0.4 < found.low < found.value < found.high < 0.95
-    assert gap([[True]], []).text() == "no control items"
+    assert gap([[True]], []).text() == "no answers on control items yet"
+    assert gap([], []).text() == "no answers yet"
 
 
 @given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 3), st.sampled_from(["yes", "no", "partly"])), min_size=1))

@@ -34,6 +34,7 @@ PAGES = (
     "/lead/studies/1/agreement",
     "/lead/studies/1/disagreements",
     "/about",
+    "/api/docs",
     "/nothing-here",
 )
 AXE = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}}

@@ -75,6 +75,19 @@ def test_a_study_from_create_to_close(database: str, tmp_path: Path) -> None:
     engine.dispose()
 
 
+def test_a_study_without_answers_says_so(database: str, tmp_path: Path) -> None:
+    ok("create", "--name", "S", "--run", "1", "--heads-wanted", "5", "--controls", "0.2", "--launch")
+    plain = ok("agreement", "1", "--draws", "20")
+    assert "Real minus swapped descriptions: no answers yet" in plain
+    assert ".svg" not in plain
+    assert "real-against-swapped.svg" in ok("agreement", "1", "--draws", "20", "--report", str(tmp_path / "r"))
+    ok("create", "--name", "T", "--run", "1", "--heads-wanted", "5", "--controls", "0", "--launch")
+    assert "Real minus swapped descriptions: no control items" in ok("agreement", "2", "--draws", "20")
+    for options in ((), ("--dry-run",)):
+        assert ok("approve", "1", *options).startswith("nothing to add: no description of study 1")
+    assert json.loads(ok("approve", "1", "--dry-run", "--json")) == []
+
+
 def test_a_study_of_heads_from_another_tool(database: str, tmp_path: Path) -> None:
     rows = [{"token": f"a{i}", "targets": ["b", "c"]} for i in range(3)]
     heads = [

@@ -286,6 +286,8 @@ def test_help_is_instant_and_imports_nothing_heavy():
         (["--output", "absent/x.csv"], "cannot be written"),
         (["--figure", "x.gif"], "unknown kind of file"),
         (["--from", "absent.jsonl"], "cannot be read"),
+        (["--from", "e.csv"], "a csv export cannot be scored"),
+        (["--from", "e.csv"], "expected the JSONL of the same run"),
         (["--run", "77"], "no such run: got 77"),
         (["--layers", "0-99"], "no layer 99; expected 0 to 1"),
         (["--heads", "x"], "not a list of heads"),

@@ -12,6 +12,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 from statsmodels.stats.proportion import proportion_confint
 
+from eval.agreement import Estimate
 from eval.scoring.measures import (
     area_under_curve,
     balanced_accuracy,
@@ -20,9 +21,11 @@ from eval.scoring.measures import (
     concordances,
     intruders_found,
 )
-from eval.scoring.results import HeadScore, Judged, Outcome
+from eval.scoring.results import HeadScore, Judged, Outcome, ScorerSummary
 from eval.scoring.statistics import MIN_HEADS, exact_share, interval_of_area, interval_of_groups, mean_over_heads
 from eval.scoring.summary import summarise
+from eval.scoring.tables import show_scores
+from maps_engine.cli_support import console
 
 RATINGS = st.floats(0, 1, width=16)
 
@@ -160,6 +163,30 @@ def test_heads_without_a_control_are_left_out_of_the_gap():
     assert (found.n_heads, found.gap.n, found.verdict) == (8, 4, "too few heads")
     unscored = [HeadScore(0, 9, "detection", "x", Outcome(None, why="none"), None)]
     assert summarise(unscored, judge="lexical")[0].score.value is None
+
+
+def test_the_table_says_what_its_means_are_over(capsys):
+    show_scores(console(), "title", [summary_with(Estimate(0.2, 0.1, 0.3, 7), n_heads=12)])
+    shown = capsys.readouterr().out
+    line = next(line for line in shown.splitlines() if " 240 " in line)
+    assert line.split()[:5] == ["detection", "lexical", "12", "240", "0.50"]
+    assert " 7 " in line.partition("]")[2]
+    assert "swapped and gap: means over the heads with a control only" in " ".join(shown.split())
+
+
+@pytest.mark.parametrize(
+    ("low", "shown"),
+    [(0.0, "[0.00, 0.47]"), (0.0031, "[0.003, 0.470]"), (-0.0004, "[-0.0004, 0.4700]"), (0.1, "[0.10, 0.47]"),
+     (1e-17, "[0.00, 0.47]")],
+)  # fmt: skip
+def test_an_end_that_decides_the_verdict_is_told_from_0(capsys, low, shown):
+    show_scores(console(), "title", [summary_with(Estimate(0.2, low, 0.47, 7))])
+    assert shown in capsys.readouterr().out
+
+
+def summary_with(gap, n_heads=9):
+    score = Estimate(0.7, 0.6, 0.8, n_heads)
+    return ScorerSummary("detection", "lexical", 0.5, n_heads, 20 * n_heads, 0, score, score, gap, "yes", "why")
 
 
 @given(st.lists(RATINGS, min_size=5, max_size=30), st.integers(0, 5))

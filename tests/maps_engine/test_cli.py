@@ -218,6 +218,7 @@ def test_compare_refuses_other_files(tmp_path, saved):
     (tmp_path / "c.json").write_text("{}")
     done = run("compare", saved[0], tmp_path / "c.json")
     assert (done.exit_code, "no table of relation scores" in done.stderr) == (2, True)
+    assert "Name a model instead" in done.stderr
     done = run("compare", saved[0], tmp_path / "missing.json")
     assert (done.exit_code, "cannot read" in done.stderr) == (2, True)
 

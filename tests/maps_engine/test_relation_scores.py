@@ -162,8 +162,9 @@ def test_json_holds_what_was_promised_and_comes_back(source, tmp_path):
 def test_other_files_are_no_tables(text, tmp_path):
     path = tmp_path / "a.json"
     path.write_text(text)
-    with pytest.raises(UserMistake, match="no table of relation scores"):
-        read_scores(path)
+    with pytest.raises(UserMistake, match="no table of relation scores") as caught:
+        read_scores(path, instead="Do that.")
+    assert str(caught.value).endswith("Do that.")
 
 
 def test_a_table_of_the_wrong_size_is_refused(tmp_path):
