@@ -60,7 +60,7 @@ class MappingEmbedder:
     def embed_many(self, mappings: Sequence[Pairs]) -> Vectors:
         """(n, width) of fixed mappings, whose word vectors are kept on disk."""
         self._fields.remember(sorted({core(w) for pairs in mappings for s, targets in pairs for w in (s, *targets)}))
-        return np.stack([self.embed(pairs) for pairs in mappings])
+        return np.array([self.embed(pairs) for pairs in mappings], dtype=np.float32).reshape(-1, self.width)
 
     def _words(self, words: Sequence[str]) -> Vectors:
         vectors: Vectors = self._fields.vectors([core(w) for w in words]) - self._centre

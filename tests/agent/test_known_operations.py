@@ -189,3 +189,7 @@ def test_a_build_without_its_done_marker_is_built_again(folder):
         collection.modify(metadata={"embedder": EMBEDDER.name})
     with opened(folder) as store:
         assert "copying" in {one.name for one in store.list()}
+
+
+def test_no_mappings_are_no_vectors():
+    assert EMBEDDER.embed_many([]).shape == (0, EMBEDDER.width)

