@@ -50,6 +50,7 @@ types: setup-dev        ## strict type check
 
 bench: setup-dev        ## speed and memory against the plain procedures, on a quiet machine
 	$(BIN)/python -m tests.benchmarks.bench_mappings
+	$(BIN)/python -m tests.benchmarks.profile_mappings
 	$(BIN)/python -m tests.benchmarks.bench_memory
 	$(BIN)/python -m tests.benchmarks.bench_relations
 

@@ -24,6 +24,7 @@ from agent.label_job import (
     EngineName,
     LabelJob,
     LabelRequest,
+    check_engine,
     check_request,
     devices_of,
     identity_of,
@@ -31,7 +32,7 @@ from agent.label_job import (
     parse_indices,
 )
 from agent.run_identity import ModelCard
-from agent.run_store import LEASE_SECONDS, RunCounts, counts, finish_run, open_run, retry_heads
+from agent.run_store import LEASE_SECONDS, RunCounts, counts, finish_if_done, finish_run, open_run, retry_heads
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ def label(
     address: str | None = None,
 ) -> Outcome:
     """Work on the run until all heads asked for are done, or until `stop()`; the run can be continued either way."""
+    check_engine(engine)
     job, started = plan.job, time.monotonic()
     labelled = 0
 
@@ -99,12 +101,15 @@ def label(
         labelled += isinstance(event, HeadDone)
         on_event(event)
 
-    try:
-        if plan.before.done < plan.before.total:
-            finish_run(plan.database, job.run_id, state="running")
+    if plan.before.done < plan.before.total:
+        finish_run(plan.database, job.run_id, state="running")
+        try:
             _work(plan, counting, stop, engine, address)
-    finally:
-        _close(plan)
+        finally:
+            if not finish_if_done(plan.database, job.run_id):
+                finish_run(plan.database, job.run_id, state="stopped")
+    else:
+        finish_if_done(plan.database, job.run_id)  # a process that died may have left it running
     now = counts(plan.database, job.run_id, layers=job.layers, heads=job.heads)
     return Outcome(
         run_id=job.run_id,
@@ -127,9 +132,3 @@ def _work(
         run_on_devices(plan.job, devices, on_event=on_event, stop=stop)
     else:
         run_here(plan.job, plan.session, on_event=on_event, stop=stop)
-
-
-def _close(plan: Plan) -> None:
-    """Say how the whole run stands, other choices of heads included."""
-    whole = counts(plan.database, plan.job.run_id)
-    finish_run(plan.database, plan.job.run_id, state="finished" if whole.done == whole.total else "stopped")

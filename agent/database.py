@@ -63,7 +63,7 @@ def _file(address: URL) -> URL:
     """A SQLite file; a database in memory would be another one for every connection."""
     if not address.database or ":memory:" in address.database or "mode" in address.query:
         raise _bad_url(address.database or "sqlite://")
-    return address.set(database=str(Path(address.database).expanduser()))
+    return address.set(database=os.path.expanduser(address.database))  # noqa: PTH111  (Path's raises for unknown users)
 
 
 def _bad_url(got: str) -> BadDatabaseUrl:
@@ -79,14 +79,10 @@ def create_engine_for(url: str | URL | None = None) -> Engine:
     address = url if isinstance(url, URL) else database_url(url)
     if address.get_backend_name() == "sqlite":
         return _sqlite_engine(address)
+    waits = {"connect_timeout": ANSWER_SECONDS, "tcp_user_timeout": 6 * ANSWER_SECONDS * 1000}
+    given = {name: value for name, value in waits.items() if name not in address.query}  # the address decides
     try:
-        return create_engine(
-            address,
-            pool_size=10,
-            max_overflow=30,
-            pool_pre_ping=True,
-            connect_args={"connect_timeout": ANSWER_SECONDS, "tcp_user_timeout": 6 * ANSWER_SECONDS * 1000},
-        )
+        return create_engine(address, pool_size=10, max_overflow=30, pool_pre_ping=True, connect_args=given)
     except (ImportError, NoSuchModuleError) as error:
         raise DatabaseUnusable(
             "PostgreSQL needs its driver", next_step="Install the extra: pip install 'headscribe[postgres]'"

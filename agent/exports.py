@@ -19,8 +19,8 @@ from sqlalchemy import Engine
 
 from agent.errors import ExportFailed, ExtraMissing
 from agent.run_tables import export_rows
-from maps_engine.cli_support import finite
 from maps_engine.errors import UserMistake
+from maps_engine.finite import finite
 
 SHOWN_TOKENS = 15  # of a head, in one cell of a table
 COLUMNS = (

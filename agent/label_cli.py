@@ -176,11 +176,11 @@ def _run(
             outcome = label(plan, on_event=on_event, stop=stop, engine=engine, address=address)
     failed = _export(plan, export)
     _result(plan, outcome, as_json)
-    if failed is not None:
-        raise failed
     if outcome.state == "stopped":
         now = outcome.counts
         _tell(f"stopped: {now.done} of {now.total} heads are done; the same command continues run {outcome.run_id}")
+    if failed is not None:
+        raise failed
     return outcome.state == "stopped"
 
 

@@ -64,19 +64,18 @@ class LabelJob:
 
 def check_request(request: LabelRequest, engine: str = "local") -> None:
     """Refuse, before anything is opened or recorded, what cannot be done. Raises UserMistake."""
-    for what, value in (
-        ("workers", request.workers),
-        ("heads at once", request.heads_at_once),
-        ("salient tokens", request.settings.top),
-        ("targets", request.settings.targets),
-    ):
+    for what, value in (("workers", request.workers), ("heads at once", request.heads_at_once)):
         if value < 1:
             raise UserMistake("nothing can be done", got=f"{value} {what}", expected="at least 1")
-    if engine not in get_args(EngineName):
-        raise UserMistake("no such engine", got=engine, expected=" or ".join(get_args(EngineName)))
     for device in devices_of(request.device):
         pick_device(device)
-    chosen_name(request.describer)
+    check_engine(engine)
+
+
+def check_engine(engine: str) -> None:
+    """Raises UserMistake for one that is not there."""
+    if engine not in get_args(EngineName):
+        raise UserMistake("no such engine", got=engine, expected=" or ".join(get_args(EngineName)))
 
 
 def devices_of(text: str) -> tuple[str, ...]:

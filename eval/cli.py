@@ -298,8 +298,8 @@ def approve(
             echo_json([{"known": a.operation.name in in_catalogue} | dataclasses.asdict(a) for a in found])
             return
         if not found:
-            _say(False, {}, f"nothing to add: no description of study {study} is called plausible by most of its "
-                 f"raters (at least {min_raters}) or by the lead")  # fmt: skip
+            need = f"most of its raters (at least {min_raters}) or by the lead"
+            typer.echo(f"nothing to add: no description of study {study} is called plausible by {need}")
         for a in found:
             done = "would add" if dry_run else "in the catalogue" if a.operation.name in in_catalogue else "added"
             console().print(inert(f"{done}  {a.operation.name}: {a.operation.description}"))

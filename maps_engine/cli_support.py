@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 from maps_engine.errors import HeadscribeError
+from maps_engine.finite import finite
 from maps_engine.token_spelling import visible
 
 Handler = TypeVar("Handler", bound=Callable[..., None])
@@ -112,14 +112,3 @@ def progress(enabled: bool) -> Iterator[Callable[[str], None]]:
         return
     with err.status("starting") as status:
         yield lambda text: status.update(inert(text))
-
-
-def finite(value: Any) -> Any:
-    """Infinities and NaN as null: JSON has none."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
-    return value

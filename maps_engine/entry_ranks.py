@@ -9,7 +9,7 @@ whole vocabulary together, all heads in one product, and dropped as soon as they
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -62,7 +62,7 @@ def inside_lists(circuit: OVCircuit, heads: Sequence[int], entries: Entries) -> 
     for i, head in enumerate(heads):
         found = _sift(circuit, head, a[:, head // circuit.heads.group], targets, entries)
         place = (found.side * len(heads) + i) * n + found.place
-        waiting.append(_Undecided(found.written, found.row, found.side, found.bound, found.k, place))
+        waiting.append(replace(found, place=place))
         if sum(len(one.written) for one in waiting) >= ROWS_AT_ONCE or i == len(heads) - 1:
             together = _joined(waiting)
             inside.view(-1)[together.place] = _inside(together, circuit.unembedding)

@@ -10,9 +10,9 @@ With ~ for the rounded matrix and dA = A - ~A:
   written   |x W R|  |error| <= |dx| |W R|_2 + |~x| (|dW R|_2 + S_d |W|_F |R|_2)
                                 + |~a| (|dR|_2 + S_h |R|_F) + EPS (|~a| |R|_2 + |~a ~R|)
 where EPS is the rounding of a product's result, and once more of a norm's, and S_n = n 2^-24 what a float32 sum of n
-terms can lose. Entries are bounded by blocks of 64 tokens
-first, so that a row of M costs two passes over its bfloat16 entries. A block's tokens lie `n_blocks` apart: maxima over
-neighbours are three times slower, as they do not fill vector registers.
+terms can lose. Entries are bounded by blocks of 64 tokens first, so that a row of M costs two passes over its bfloat16
+entries. A block's tokens lie `n_blocks` apart: maxima over neighbours are three times slower, as they do not fill
+vector registers.
 """
 
 from __future__ import annotations

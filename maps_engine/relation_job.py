@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -11,6 +10,7 @@ from typing import Any, cast
 
 from maps_engine.engine import MapsEngine
 from maps_engine.errors import UserMistake
+from maps_engine.finite import finite
 from maps_engine.head_structure import TAU, Findings, findings
 from maps_engine.relation_choice import choose_relations
 from maps_engine.relation_encoding import TargetRule
@@ -134,15 +134,6 @@ def whole_json(result: Result) -> dict[str, Any]:
     choice = None if result.choice is None else asdict(result.choice)
     extra = {"settings": settings, "source_choice": choice, "findings": finite(asdict(result.found))}
     return {**scores_to_json(result.scores), **extra}
-
-
-def finite(value: Any) -> Any:
-    """NaN and infinities as null: JSON has none."""
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def saved_or_scored(job: Job) -> ModelScores:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from maps_engine.errors import UserMistake
+from maps_engine.finite import finite
 from maps_engine.relation_scores import MIN_PAIRS, ModelScores, RelationScores
 from maps_engine.significance import Significance
 
@@ -121,7 +122,7 @@ def scores_from_json(whole: dict[str, Any]) -> ModelScores:
 
 def _relation(one: dict[str, Any], sources: list[str], shape: tuple[int, int]) -> RelationScores:
     def table(name: str) -> Tensor | None:
-        return None if one.get(name) is None else torch.tensor(one[name], dtype=torch.float32).reshape(shape)
+        return None if one.get(name) is None else _shaped(torch.tensor(one[name], dtype=torch.float32), shape)
 
     def index(name: str) -> Tensor | None:
         rows = one.get(name)
@@ -152,7 +153,14 @@ def _significance(one: dict[str, Any], null: str, p: str, shape: tuple[int, int]
         torch.tensor([[torch.nan if x is None else x for x in row] for row in one[name]], dtype=torch.float64)
         for name in (null, p)
     ]
-    return Significance(values[0].reshape(shape), torch.full(shape, torch.nan).double(), values[1].reshape(shape))
+    null_table, p_table = (_shaped(one, shape) for one in values)
+    return Significance(null_table, torch.full(shape, torch.nan).double(), p_table)
+
+
+def _shaped(table: Tensor, shape: tuple[int, int]) -> Tensor:
+    if table.shape != shape:  # a transposed one holds as many numbers
+        raise ValueError(f"a table of {tuple(table.shape)}, not {shape}")
+    return table
 
 
 def _no_table(path: Path, got: str, instead: str | None) -> UserMistake:
@@ -169,14 +177,10 @@ def _names(scores: ModelScores, index: Tensor) -> list[list[str]]:
 
 
 def _table(values: Tensor | None) -> list[list[float | None]] | None:
-    return None if values is None else [[_finite(round(x, 5)) for x in row] for row in values.tolist()]
+    return None if values is None else [[finite(round(x, 5)) for x in row] for row in values.tolist()]
 
 
 def _p_table(significance: Significance | None) -> list[list[float | None]] | None:
     if significance is None:
         return None
-    return [[_finite(float(f"{x:.3g}")) for x in row] for row in significance.p.tolist()]
-
-
-def _finite(value: float) -> float | None:
-    return value if value == value and abs(value) != float("inf") else None
+    return [[finite(float(f"{x:.3g}")) for x in row] for row in significance.p.tolist()]

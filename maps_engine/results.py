@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from maps_engine.errors import UserMistake
+
 
 @dataclass(frozen=True, slots=True)
 class ScoredToken:
@@ -74,6 +76,12 @@ class EngineSettings:
     include_special: bool = True
     top: int = 30
     targets: int = 5
+
+    def __post_init__(self) -> None:
+        """Raises UserMistake for lists of no length."""
+        if self.top < 1 or self.targets < 1:
+            got = f"top {self.top}, targets {self.targets}"
+            raise UserMistake("nothing to list", got=got, expected="both at least 1")
 
 
 @dataclass(frozen=True, slots=True)

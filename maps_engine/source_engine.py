@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from maps_engine.errors import BrokenCheckpoint, OutOfRange, UserMistake
+from maps_engine.errors import BrokenCheckpoint, OutOfRange
 from maps_engine.folding import Folding
 from maps_engine.low_precision import LowPrecisionScan, pays_off
 from maps_engine.model import Checkpoint, ModelShape
@@ -40,12 +40,6 @@ class SourceEngine:
 
     def __post_init__(self) -> None:
         check_source_name(self.settings.source)
-        if self.settings.top < 1 or self.settings.targets < 1:
-            raise UserMistake(
-                "nothing to list",
-                got=f"top {self.settings.top}, targets {self.settings.targets}",
-                expected="both at least 1",
-            )
 
     @property
     def shape(self) -> ModelShape:

@@ -10,8 +10,6 @@ from eval.faithfulness.cli_options import (
     Attention,
     Batch,
     Dtype,
-    FoldBiases,
-    FoldNorms,
     K,
     MaxPairs,
     MinPairs,
@@ -22,7 +20,7 @@ from eval.faithfulness.cli_options import (
     Threads,
     following,
 )
-from maps_engine.cli_options import AsJson, Debug, Device, Model, Revision
+from maps_engine.cli_options import AsJson, Debug, Device, FoldBiases, FoldNorms, Model, Revision
 from maps_engine.cli_support import reports_errors
 
 _app = typer.Typer(

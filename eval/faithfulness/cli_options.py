@@ -51,8 +51,6 @@ Source = Annotated[
         "--source", help="first-mlp (the paper's), embedding, first-block or auto.", envvar=_ENV + "FAITHFULNESS_SOURCE"
     ),
 ]
-FoldNorms = Annotated[bool, typer.Option("--fold-norms", help="Fold norm gains into the map.")]
-FoldBiases = Annotated[bool, typer.Option("--fold-biases", help="Fold biases (and norms) into the map.")]
 Dtype = Annotated[
     str, typer.Option("--dtype", help="Of the running model: float32, bfloat16 or float16.", envvar=_ENV + "DTYPE")
 ]

@@ -14,13 +14,12 @@ from agent.database import open_database
 from agent.describe import NOT_TESTED
 from agent.errors import DatabaseUnusable, DescriberDown
 from agent.head_worker import HeadDone, HeadWorker
-from agent.label_job import LabelRequest, check_request, devices_of, parse_indices
 from agent.run_store import claim_heads, counts, finish_run, load_mapping
 from agent.run_tables import export_rows, list_runs, show_run
 from agent.run_workers import is_dead, kept_replies, release_dead, worker_name
-from maps_engine.errors import HeadscribeError, OutOfRange, UserMistake
 from maps_engine.results import EngineSettings
 from tests.agent.bulk_help import QueueDescriber, letter_session, tiny_request
+from tests.conftest_records import *  # noqa: F403
 
 
 def never() -> bool:
@@ -101,8 +100,10 @@ def test_the_same_request_continues_and_any_other_is_a_new_run(planned):
     label(first, on_event=Stopping(), stop=never)
     again = planned(describer)
     assert (again.job.run_id, again.created, again.before.done) == (first.job.run_id, False, 8)
+    finished = show_run(first.database, first.job.run_id).finished
     outcome = label(again, on_event=Stopping(), stop=never)
     assert (outcome.state, outcome.labelled) == ("finished", 0)
+    assert show_run(first.database, first.job.run_id).finished == finished
     assert len(describer.asked) == 8
     settings = replace(first.job.request.settings, top=5)
     assert planned(describer, settings=settings).created
@@ -301,6 +302,15 @@ def test_a_run_left_running_by_a_process_that_died_is_put_right(planned):
     assert show_run(plan.database, plan.job.run_id).state == "finished"
 
 
+def test_asking_for_heads_that_are_done_does_not_stop_a_run_at_work(planned):
+    describer = QueueDescriber()
+    label(planned(describer, layers="1"), on_event=Stopping(), stop=never)
+    whole = planned(describer)
+    finish_run(whole.database, whole.job.run_id, state="running")  # somebody is at work on the rest
+    label(planned(describer, layers="1"), on_event=Stopping(), stop=never)
+    assert show_run(whole.database, whole.job.run_id).state == "running"
+
+
 def test_what_another_process_labelled_is_not_counted_as_ours(planned):
     first, second = planned(QueueDescriber()), planned(QueueDescriber())
     label(first, on_event=Stopping(), stop=never)
@@ -343,7 +353,7 @@ def test_the_same_on_postgresql(planned, model, tmp_path, request, monkeypatch):
 
 
 def test_stored_mappings_say_their_real_source(planned):
-    settings = replace(tiny_settings(), source="auto")
+    settings = EngineSettings(source="auto", top=8, targets=3)
     plan = planned(QueueDescriber(), settings=settings)
     label(plan, on_event=Stopping(), stop=never)
     stored = load_mapping(plan.database, plan.job.run_id, 1, 0)
@@ -351,53 +361,6 @@ def test_stored_mappings_say_their_real_source(planned):
     assert stored.source in ("embedding", "first-mlp", "first-block")
 
 
-def tiny_settings():
-    from maps_engine.results import EngineSettings
-
-    return EngineSettings(source="embedding", top=8, targets=3)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [(None, (0, 1, 2, 3)), ("", (0, 1, 2, 3)), ("all", (0, 1, 2, 3)), ("2", (2,)), ("3,0-1", (0, 1, 3)),
-     (" 1 - 2 , 2", (1, 2)), ("0-3", (0, 1, 2, 3))],
-)  # fmt: skip
-def test_choices_of_numbers(text, expected):
-    assert parse_indices(text, 4, "layer") == expected
-
-
-@pytest.mark.parametrize("text", ["x", "1-", "-1", "2-1", "1,,2", "1;2", "0x1", "99999999", "4", "0-4"])
-def test_bad_choices_of_numbers_are_the_users_mistake(text):
-    with pytest.raises((UserMistake, OutOfRange)) as caught:
-        parse_indices(text, 4, "layer")
-    assert isinstance(caught.value, HeadscribeError)
-
-
-def test_devices():
-    assert devices_of("cuda:0, cuda:1") == ("cuda:0", "cuda:1")
-    with pytest.raises(UserMistake):
-        devices_of("cpu,")
-
-
-def test_nothing_to_work_with_is_refused(planned):
-    with pytest.raises(UserMistake, match="0 workers"):
-        planned(None, workers=0)
-    with pytest.raises(UserMistake, match="0 heads at once"):
-        planned(None, heads_at_once=0)
-    with pytest.raises(UserMistake, match="0 salient tokens"):
-        planned(None, settings=EngineSettings("embedding", top=0))
-
-
-def test_mistakes_are_found_before_anything_is_opened():
-    with pytest.raises(UserMistake, match="no such engine: got nonsense; expected local or ray"):
-        check_request(LabelRequest(model="nowhere"), "nonsense")
-    with pytest.raises(UserMistake, match="unknown device: got nonsense"):
-        check_request(LabelRequest(model="nowhere", device="cpu,nonsense"))
-
-
 def test_opening_a_database_twice_is_harmless(tmp_path):
     for _ in range(2):
         open_database(str(tmp_path / "x.sqlite")).dispose()
-
-
-from tests.conftest_records import *  # noqa: E402, F403

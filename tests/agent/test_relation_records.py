@@ -128,6 +128,11 @@ def _other_shape(whole):
         one.update(null=None, p=None, suppression_null=None, suppression_p=None)
 
 
+def _transposed(whole):
+    for one in whole["relations"]:
+        one["scores"] = one["scores"] and [list(column) for column in zip(*one["scores"], strict=True)]
+
+
 def _bogus_part(whole):
     whole.update(source="auto", sources=["bogus"], by_source={"bogus": whole["relations"]})
 
@@ -141,6 +146,7 @@ def _bogus_part(whole):
         (_first_cell("suppression", -0.25), "not every suppression of"),
         (_first_cell("scores", 10**400), "a number is too large"),
         (_twice, "more than once"),
+        (_transposed, "a table of (4, 3), not (3, 4)"),
         (_of_first("suppression", None), "not every suppression of"),
         (_of_first("k", 1e30), f"got {int(1e30)}; expected 1 to 99, the vocabulary"),
         (_of_first("k", float("inf")), "a number is too large"),

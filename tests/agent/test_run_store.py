@@ -308,6 +308,10 @@ def test_the_home_folder_in_an_address(address: str, tmp_path: Path, monkeypatch
     assert (tmp_path / "runs" / "r.sqlite").exists()
 
 
+def test_a_home_that_nobody_has_is_a_name_like_any_other() -> None:
+    assert database_url("~nobody-of-that-name/r.sqlite").database == "~nobody-of-that-name/r.sqlite"
+
+
 @pytest.mark.slow
 def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent.database.ANSWER_SECONDS", 2)

@@ -2,7 +2,7 @@
 
 All heads of the built-in model are mapped with every operation of torch timed. A product's rate (2 n m k over its time)
 is set against the best that one large product of the same type reaches, in the same run. Shares are of the wall time,
-reading and listing included. By hand, on a quiet machine: python -m tests.benchmarks.profile_mappings
+reading and listing included. Run by `make bench` on a quiet machine.
 """
 
 from __future__ import annotations

@@ -8,10 +8,15 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
+from starlette.testclient import TestClient
 
 from eval.rating.store import open_studies
+from eval.web.app import create_app
+from eval.web.settings import WebSettings
 from tests.believable import Believable
 from tests.conftest_records import believable, quick, small_template
+from tests.eval.study_help import launched_from_run
+from tests.eval.web_help import client_of, describe
 from tests.postgres import postgres_server, postgres_url
 
 __all__ = ["believable", "postgres_server", "postgres_url", "small_template"]
@@ -37,3 +42,18 @@ def filled(believable: tuple[Engine, Believable]) -> tuple[Engine, Believable]:
     engine, facts = believable
     open_studies(engine.url).dispose()
     return engine, facts
+
+
+@pytest.fixture
+def site(filled: tuple[Engine, Believable]) -> tuple[WebSettings, TestClient]:
+    """The app without accounts."""
+    settings = WebSettings(filled[0], describe=describe)
+    return settings, client_of(create_app(settings))
+
+
+@pytest.fixture
+def guarded(filled: tuple[Engine, Believable]) -> tuple[Engine, TestClient]:
+    """The app with accounts and one launched study."""
+    engine, facts = filled
+    launched_from_run(engine, facts.run_id, n_heads=5)
+    return engine, client_of(create_app(WebSettings(engine, accounts=True, describe=describe)))
