@@ -5,6 +5,8 @@ Quantised blocks lie along rows, so a range of rows is dequantised alone.
 
 from __future__ import annotations
 
+import math
+
 import gguf.quants
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from maps_engine.errors import UnsupportedModel
 from maps_engine.files.gguf_header import GgufHeader, GgufTensor
 from maps_engine.files.tensor_source import Rows, owner_of, row_indices
 
+ROWS_JOINED = 16  # the dequantiser goes 16 rows at a time: blocks of several rows in one halve its time
 _ROWS_AT_ONCE = 4096  # bounds the dequantiser's temporaries, a few times its output
 
 
@@ -53,8 +56,10 @@ class GgufSource:
 
     def _dequantised(self, name: str, tensor: GgufTensor, blob: np.ndarray) -> Tensor:
         row_bytes = tensor.shape[-1] // GGML_QUANT_SIZES[tensor.kind][0] * GGML_QUANT_SIZES[tensor.kind][1]
+        joined = row_bytes * math.gcd(blob.size // row_bytes, ROWS_JOINED)
         try:
-            values = gguf.quants.dequantize(np.ascontiguousarray(blob).reshape(-1, row_bytes), tensor.kind)
+            values = gguf.quants.dequantize(np.ascontiguousarray(blob).reshape(-1, joined), tensor.kind)
         except NotImplementedError as error:
             raise UnsupportedModel(f"tensor {name} has a quantisation that cannot be read", got=error) from error
-        return torch.from_numpy(np.array(values, dtype=np.float32, copy=True))
+        values = np.asarray(values, dtype=np.float32).reshape(-1, tensor.shape[-1])
+        return torch.from_numpy(values if values.flags.writeable else values.copy())  # not the mapped file itself
