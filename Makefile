@@ -7,7 +7,8 @@ HEAD ?= 4
 MODEL ?= smollm2-135m
 ARGS ?=
 
-TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal --durations=15
+# An empty PYTHONDONTWRITEBYTECODE lets the tests' many processes share compiled modules wherever it is set outside.
+TESTS := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal --durations=15
 .PHONY: help setup setup-dev describe-head test test-model test-browser lint format types bench clean
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18

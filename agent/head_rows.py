@@ -47,10 +47,9 @@ def fold(token: str) -> str:
 
 def put_mapping(session: Session, record: HeadRecord, mapping: HeadMapping) -> None:
     """Store the rows of `mapping` on `record` and replace its search terms."""
-    whole = asdict(mapping)
-    record.rows = list(whole["rows"])
-    record.suppressed_rows = list(whole["suppressed_rows"])
-    record.held_out_rows = list(whole["held_out_rows"])
+    record.rows = _values(mapping.rows)
+    record.suppressed_rows = _values(mapping.suppressed_rows)
+    record.held_out_rows = _values(mapping.held_out_rows)
     record.max_salience = max((row.salience for row in mapping.rows), default=None)
     terms = _terms(mapping)
     record.n_terms = sum(side != "suppressed" for side, _ in terms)
@@ -61,6 +60,18 @@ def put_mapping(session: Session, record: HeadRecord, mapping: HeadMapping) -> N
     ]
     if values:
         session.execute(insert(SearchTermRecord), values)
+
+
+def _values(rows: Sequence[MappingRow]) -> list[dict[str, Any]]:
+    """The JSON values of rows, as `rows_of` reads them; by hand, for `asdict` copies each number through Python."""
+    return [
+        {"token": row.token, "token_id": row.token_id, "salience": row.salience, "targets": _targets(row)}
+        for row in rows
+    ]
+
+
+def _targets(row: MappingRow) -> list[dict[str, Any]]:
+    return [{"token": one.token, "token_id": one.token_id, "score": one.score} for one in row.targets]
 
 
 def _terms(mapping: HeadMapping) -> dict[tuple[str, str], int]:

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 from agent.results import Claim, HeadDescription, HeadReport, PairTest, Retrieved, RowTest, TestResult
 from agent.run_identity import ModelCard, RunIdentity
-from agent.run_store import RelationScore, finish_run, open_run, store_relation_scores, store_result
+from agent.run_store import RelationScore, finish_run, open_run, store_relation_scores, store_results
 from maps_engine.results import EngineSettings, HeadMapping, MappingRow, ScoredToken
 
 SETTINGS = EngineSettings(source="first-mlp")
@@ -188,16 +188,18 @@ def fill_database(
     card = ModelCard(model, f"sha256:{model}", shape, "a test fixture")
     opened = open_run(engine, card=card, identity=identity_of(model), now=1_790_000_000)
     for layer in range(n_layers):
-        for head in range(n_heads):
-            hostile = (layer, head) == (n_layers - 1, 0)
-            operation, status = ("antonym", "ok") if hostile else plan(layer, head, n_layers)
-            mapping = a_mapping(layer, head, model=model, operation=operation, hostile=hostile)
-            category = category_of(operation) if operation else None
-            report = a_report(mapping, operation, status)
-            store_result(engine, opened.run_id, report, category=category, now=1_790_000_000 + layer)
+        reports = [_report(layer, head, n_layers, model) for head in range(n_heads)]
+        store_results(engine, opened.run_id, reports, now=1_790_000_000 + layer)
     store_relation_scores(engine, opened.model_id, _scores(n_layers, n_heads), settings=SETTINGS)
     finish_run(engine, opened.run_id, now=1_790_000_500)
     return Believable(opened.run_id, opened.model_id, card.slug, n_layers, n_heads)
+
+
+def _report(layer: int, head: int, n_layers: int, model: str) -> tuple[HeadReport, str | None]:
+    hostile = (layer, head) == (n_layers - 1, 0)
+    operation, status = ("antonym", "ok") if hostile else plan(layer, head, n_layers)
+    mapping = a_mapping(layer, head, model=model, operation=operation, hostile=hostile)
+    return a_report(mapping, operation, status), category_of(operation) if operation else None
 
 
 def _scores(n_layers: int, n_heads: int) -> list[RelationScore]:

@@ -2,7 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
+from filelock import FileLock
+from hypothesis import HealthCheck, settings
+
+# Speed is shown by benchmarks: a machine that is busy for a moment fails no test.
+settings.register_profile("headscribe", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("headscribe")
+
+MakeOnce = Callable[[str, Callable[[Path], object]], Path]
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> MakeOnce:
+    """`made_once(name, make)`: a folder that `make` has filled once for all of pytest's workers; not to be changed."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base if worker_id == "master" else base.parent
+
+    def folder(name: str, make: Callable[[Path], object]) -> Path:
+        place = shared / name
+        with FileLock(str(place) + ".lock"):
+            if not (place / "made").exists():
+                place.mkdir()
+                make(place)
+                (place / "made").touch()
+        return place
+
+    return folder
 
 
 @pytest.fixture(autouse=True)

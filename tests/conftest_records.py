@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import warnings
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from sqlalchemy import Engine, event
 
 from agent.database import open_database
 from tests.believable import Believable, fill_database
+from tests.conftest import MakeOnce
 from tests.postgres import postgres_server, postgres_url
 
 __all__ = ["any_engine", "believable", "postgres_server", "postgres_url", "quick", "small_template", "sqlite_engine"]
@@ -48,13 +51,17 @@ def any_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engin
 
 
 @pytest.fixture(scope="session")
-def small_template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Believable]:
-    """A filled database file of 8 layers x 6 heads, written once per session."""
-    path = tmp_path_factory.mktemp("template") / "records.sqlite"
-    engine = quick(open_database(str(path)))
-    facts = fill_database(engine, n_layers=8, n_heads=6)
-    engine.dispose()
-    return path, facts
+def small_template(made_once: MakeOnce) -> tuple[Path, Believable]:
+    """A filled database file of 8 layers x 6 heads, to be copied."""
+
+    def make(folder: Path) -> None:
+        engine = quick(open_database(str(folder / "records.sqlite")))
+        facts = fill_database(engine, n_layers=8, n_heads=6)
+        engine.dispose()
+        (folder / "facts.json").write_text(json.dumps(asdict(facts)))
+
+    folder = made_once("template", make)
+    return folder / "records.sqlite", Believable(**json.loads((folder / "facts.json").read_text()))
 
 
 @pytest.fixture

@@ -7,18 +7,26 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any, NamedTuple
 
 import pytest
 
 from agent.database import open_database
 from agent.run_tables import export_rows, list_runs
+from tests.agent.label_process import forked
 
 pytestmark = [pytest.mark.slow, pytest.mark.model]
 HEADS = ("--layers", "20-25", "--heads", "0-1", "--heads-at-once", "2", "--describer", "lexical")
 SETTINGS = (*HEADS, "--source", "embedding")
 KILLS = 20
-TOOK: list[float] = []  # seconds of the undisturbed run
 COMMAND = [sys.executable, "-c", "from agent.label_cli import label_heads_main; label_heads_main()"]
+
+
+class Undisturbed(NamedTuple):
+    """A run's rows, and the seconds it took."""
+
+    rows: list[dict[str, Any]]
+    seconds: float
 
 
 def start(database, *more):
@@ -38,33 +46,39 @@ def table(database):
     return runs[0], rows
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    database = tmp_path_factory.mktemp("plain") / "r.sqlite"
-    started = time.monotonic()
-    process = start(database)
-    _, errors = process.communicate(timeout=600)
-    assert process.returncode == 0, errors
-    TOOK.append(time.monotonic() - started)
-    return table(database)[1]
+@pytest.fixture(scope="session")
+def undisturbed(made_once):
+    """The table of a run that nobody disturbs."""
+
+    def make(folder):
+        forked(["--help"], folder / "said.txt").join()  # the first is slower: it waits for the imports
+        started = time.monotonic()
+        process = forked([*SETTINGS, "--database", str(folder / "r.sqlite")], folder / "said.txt")
+        process.join(600)
+        assert process.exitcode == 0, (folder / "said.txt").read_text()
+        (folder / "seconds").write_text(str(time.monotonic() - started))
+
+    folder = made_once("undisturbed", make)
+    return Undisturbed(table(folder / "r.sqlite")[1], float((folder / "seconds").read_text()))
 
 
 def test_killed_at_random_moments_the_table_is_the_undisturbed_one(tmp_path, undisturbed):
-    database, chance, seen = tmp_path / "r.sqlite", random.Random(6), []
+    database, output, chance, seen = tmp_path / "r.sqlite", tmp_path / "said.txt", random.Random(6), []
+    arguments = [*SETTINGS, "--database", str(database)]
     for _ in range(KILLS):
-        process = start(database)
-        time.sleep(chance.uniform(0.05, 0.95) * TOOK[0])
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        process = forked(arguments, output)
+        process.join(chance.uniform(0.05, 0.6) * undisturbed.seconds)
+        process.kill()
+        process.join()
         seen.append(len(table(database)[1]) if database.exists() else 0)
-    process = start(database)
-    _, errors = process.communicate(timeout=600)
-    assert process.returncode == 0, errors
+    process = forked(arguments, output)
+    process.join(600)
+    assert process.exitcode == 0, output.read_text()
     run, rows = table(database)
     assert seen == sorted(seen)  # nothing that was confirmed is ever lost
-    assert len(set(seen)) > 1
+    assert len(set(seen)) > 3
     assert run.counts.done == len(rows) == 12
-    assert rows == undisturbed
+    assert rows == undisturbed.rows
 
 
 def test_two_processes_share_one_run(tmp_path, undisturbed):
@@ -73,14 +87,14 @@ def test_two_processes_share_one_run(tmp_path, undisturbed):
     for process in processes:
         _, errors = process.communicate(timeout=600)
         assert process.returncode == 0, errors
-    assert table(database)[1] == undisturbed
+    assert table(database)[1] == undisturbed.rows
 
 
 def test_several_devices_share_one_run(tmp_path, undisturbed):
     process = start(tmp_path / "r.sqlite", "--device", "cpu,cpu")
     _, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
-    assert table(tmp_path / "r.sqlite")[1] == undisturbed
+    assert table(tmp_path / "r.sqlite")[1] == undisturbed.rows
 
 
 def test_control_c_finishes_what_is_in_flight(tmp_path, undisturbed):
@@ -108,4 +122,4 @@ def test_a_second_control_c_ends_at_once_and_what_is_recorded_stays(tmp_path, un
     assert time.monotonic() - asked < 5
     run, rows = table(tmp_path / "r.sqlite")
     assert run.counts.total == 12
-    assert rows == undisturbed[: len(rows)]
+    assert rows == undisturbed.rows[: len(rows)]

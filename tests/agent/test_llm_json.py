@@ -75,7 +75,7 @@ def test_the_answer_is_found_in_talk(wrapper):
 
 
 @given(st.text(max_size=400) | st.text(alphabet='{}[]":,a0 \\', max_size=400))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_text_is_too_wild(text):
     for found in json_objects(text):
         assert isinstance(found, dict)
@@ -89,7 +89,7 @@ def test_no_text_is_too_wild(text):
         st.none() | st.booleans() | st.floats() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
     )
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_json_of_any_shape_is_a_bad_answer_or_one(value):
     text = json.dumps({"operation": value, "confidence": 3})
     if isinstance(value, str) and 0 < len(value) <= 60:

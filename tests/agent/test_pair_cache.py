@@ -28,7 +28,7 @@ def engines():
     return MapsEngine(checkpoint, chosen), PairCachingEngine(checkpoint, chosen)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(PAIR_SETS, min_size=1, max_size=4))
 def test_scores_are_those_of_the_plain_engine(pair_sets):
     plain, caching = engines()

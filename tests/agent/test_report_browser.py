@@ -16,6 +16,7 @@ from agent.run_identity import ModelCard  # noqa: E402
 from agent.run_store import open_run, store_result  # noqa: E402
 from maps_engine.model import ModelShape  # noqa: E402
 from tests.believable import a_mapping, a_report, fill_database, identity_of  # noqa: E402
+from tests.conftest_records import quick  # noqa: E402
 
 pytestmark = pytest.mark.browser
 expect = playwright_api.expect
@@ -24,13 +25,14 @@ FEW = {(2, 1): "copying", (2, 3): "copying 3", (1, 0): "copying 3", (0, 1): "ant
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("report")
-    engine = open_database(str(folder / "r.sqlite"))
-    facts = fill_database(engine, n_layers=40, n_heads=30)
-    assert export_run(engine, facts.run_id, folder / "r.html") == 1200
-    engine.dispose()
-    return folder / "r.html"
+def report(made_once) -> Path:
+    def make(folder: Path) -> None:
+        engine = quick(open_database(str(folder / "r.sqlite")))
+        facts = fill_database(engine, n_layers=40, n_heads=30)
+        assert export_run(engine, facts.run_id, folder / "r.html") == 1200
+        engine.dispose()
+
+    return made_once("report", make) / "r.html"
 
 
 @pytest.fixture(scope="module")

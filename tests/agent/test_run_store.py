@@ -333,7 +333,7 @@ def test_processes_that_open_a_new_run_together(any_engine: Engine) -> None:
 
 
 @given(st.text())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_text_can_be_stored_and_folded(token: str) -> None:
     for out in (storable(token), fold(token)):
         assert "\x00" not in out

@@ -59,7 +59,7 @@ def join(watched: Watched, token: str) -> str:
     code = page.inner_text("#resume-code")
     page.click("main a.primary")
     page.click("main button[type=submit]")
-    page.wait_for_selector("[data-focus]")
+    page.wait_for_function(f"() => {BEGUN}")
     return code
 
 
@@ -68,14 +68,25 @@ def answer(page: Page, *, plausible: str = "1", save: bool = True) -> None:
     page.wait_for_load_state("load")  # keys pressed before the page's script has run are nobody's
     before = screen_id(page)
     if page.locator("#answer").count() == 0:
-        page.keyboard.press("y")
-        page.wait_for_selector("#answer")
+        _press(page, "y", "document.querySelector('#answer') !== null")
     page.keyboard.press(plausible)
     if save:
-        page.keyboard.press("Enter")
-        page.wait_for_function(f"() => ({SCREEN_ID}) !== {before!r}")
+        _press(page, "Enter", f"({SCREEN_ID}) !== {before!r}")
 
 
+def _press(page: Page, key: str, done: str) -> None:
+    """Press `key` until `done`: on a page that says its request failed, again, as it bids the rater."""
+    for _ in range(5):
+        page.keyboard.press(key)
+        page.wait_for_function(f"() => ({done}) || ({NOT_SAVED})")
+        if page.evaluate(done):
+            return
+        page.evaluate("document.querySelector('#save-state').textContent = ''")  # the next wait is for the next answer
+    raise AssertionError(page.inner_text("main"))
+
+
+BEGUN = "document.querySelector('[data-focus]') && !document.querySelector('form[action=\"/rate/instructions\"]')"
+NOT_SAVED = "document.querySelector('#save-state')?.innerText.includes('Not saved')"
 SCREEN_ID = (
     "(document.querySelector('details form')?.getAttribute('action') ?? '') + document.querySelector('h1')?.innerText"
 )

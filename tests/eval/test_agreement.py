@@ -142,7 +142,7 @@ def test_real_minus_swapped() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 3), st.sampled_from(["yes", "no", "partly"])), min_size=1))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_set_of_answers_gives_numbers_or_reasons(raw: list[tuple[int, int, str]]) -> None:
     answers = list({(i, r): Answered(str(i), str(r), v) for i, r, v in raw}.values())
     found = agreement(answers, draws=10)

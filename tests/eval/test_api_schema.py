@@ -45,7 +45,7 @@ def _probe(operation: Any) -> None:
     """Throw generated requests, valid and broken, at one operation."""
 
     @given(case=operation.as_strategy() | operation.as_strategy(generation_mode=GenerationMode.NEGATIVE))
-    @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=30, suppress_health_check=list(HealthCheck), database=None)
     def probe(case: Any) -> None:
         response = case.call(headers=OURS)
         assert response.status_code < 500, f"{operation.label}: {response.text[:300]}"

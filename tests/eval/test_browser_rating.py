@@ -20,7 +20,7 @@ from eval.rating.people import invite
 from eval.rating.studies import progress
 from eval.rating.tables import Event, Item
 from tests.believable import Believable
-from tests.eval.browser_help import Watched, answer, chromium, join, open_page, screen_id
+from tests.eval.browser_help import NOT_SAVED, Watched, answer, chromium, join, open_page, screen_id
 from tests.eval.study_help import launched_from_run
 from tests.eval.web_server import served
 
@@ -63,9 +63,7 @@ def site(filled: tuple[Engine, Believable]) -> Iterator[Site]:
 
 
 def _state(page: Page) -> str:
-    page.wait_for_function(
-        "() => document.querySelector('#save-state')?.innerText.includes('Not saved')", timeout=15000
-    )
+    page.wait_for_function(f"() => {NOT_SAVED}")
     return page.inner_text("#save-state")
 
 
@@ -105,6 +103,23 @@ def test_row_01_a_failed_save_keeps_the_answer_and_a_retry_stores_one_row(
     page.wait_for_function("() => document.querySelector('#saved-line')?.innerText.includes('saved')")
     rows = site.rows("SELECT plausible, note, version FROM ratings")
     assert rows == [("partly", "a thought worth keeping", 1)]
+
+
+def test_row_01_a_first_question_that_failed_is_answered_by_pressing_again(site: Site, browser: Browser) -> None:
+    watched, _, _ = site.rater(browser, site.study(n_heads=2))
+    asked: list[str] = []
+
+    def fail_once(route: Route) -> None:
+        asked.append(route.request.url)
+        if len(asked) == 1:
+            route.abort()
+        else:
+            route.continue_()
+
+    watched.page.route("**/rate/*/pattern", fail_once)
+    answer(watched.page)
+    assert len(asked) == 2
+    assert site.rows("SELECT pattern, version FROM ratings") == [("yes", 1)]
 
 
 def test_row_02_eight_browsers_at_once_give_exactly_k(site: Site) -> None:

@@ -29,7 +29,7 @@ def exact_tail(hits: int, n: int, null_hits: int, n_null: int) -> float:
 
 
 @given(st.integers(1, 60), st.integers(1, 200), st.data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_p_is_exact(n, n_null, data):
     hits, null_hits = data.draw(st.integers(0, n)), data.draw(st.integers(0, n_null))
     found = significance(one(hits / n), one(null_hits / n_null), n=n, n_null=n_null)
@@ -92,7 +92,7 @@ def test_no_pairs_give_no_significance():
 
 
 @given(st.lists(st.lists(st.integers(0, 8), min_size=1, max_size=3, unique=True), min_size=1, max_size=12))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_shuffling_never_deals_an_own_target(targets):
     pairs = PairSet(tuple(range(len(targets))), tuple(map(tuple, targets)), 3)
     dealt = shuffled(pairs, rounds=4)

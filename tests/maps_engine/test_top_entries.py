@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from maps_engine.top_entries import RunningTop, top_entries
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     n=st.integers(1, 4),
     m=st.integers(1, 3000),
@@ -27,7 +27,7 @@ def test_values_equal_topk_even_with_many_equal_entries(n, m, k, levels, seed):
     assert all(len(set(p.tolist())) == len(p) for p in positions)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(m=st.integers(5, 2000), width=st.integers(1, 700), k=st.integers(1, 9), seed=st.integers(0, 2**16))
 def test_running_list_over_chunks_equals_one_sort(m, width, k, seed):
     rows = torch.randn(3, m, generator=torch.Generator().manual_seed(seed))
