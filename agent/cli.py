@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.describers import NAMES
+from agent.describers import BEGINNINGS, NAMES
 from agent.llm.options import (
     MAX_REVISIONS,
     MAX_TOKENS,
@@ -40,14 +40,20 @@ from maps_engine.cli_options import (
     Top,
 )
 from maps_engine.cli_support import console, echo_json, one_line_errors, progress, quiet_libraries
+from maps_engine.command_line import Version, command_line, words
 
 if TYPE_CHECKING:
     from agent.results import HeadReport, Trace
 
-_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+_app = command_line()
 
 Layer = Annotated[int, typer.Option("--layer", help="Layer, counted from 0.", envvar="HEADSCRIBE_LAYER")]
 Head = Annotated[int, typer.Option("--head", help="Head within the layer, counted from 0.", envvar="HEADSCRIBE_HEAD")]
+
+Describer = Annotated[
+    str,
+    typer.Option("--describer", help=f"{NAMES}.", envvar="HEADSCRIBE_DESCRIBER", autocompletion=words(BEGINNINGS)),
+]
 
 
 @_app.command()
@@ -60,7 +66,7 @@ def describe_head(
     device: Device = "auto",
     top: Top = 30,
     targets: Targets = 5,
-    describer: Annotated[str, typer.Option(help=f"{NAMES}.", envvar="HEADSCRIBE_DESCRIBER")] = "auto",
+    describer: Describer = "auto",
     max_revisions: MaxRevisions = MAX_REVISIONS,
     transcript: Annotated[
         str | None,
@@ -82,6 +88,7 @@ def describe_head(
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute embeddings and the store anew.")] = False,
     as_json: AsJson = False,
     debug: Debug = False,
+    version: Version = False,
 ) -> None:
     """Say what one attention head does: its mappings, evidence, description, and how well it tested."""
     quiet_libraries()

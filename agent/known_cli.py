@@ -12,24 +12,24 @@ import typer
 
 from maps_engine.cli_options import AsJson, Debug
 from maps_engine.cli_support import console, echo_json, inert, one_line_errors, progress, quiet_libraries
+from maps_engine.command_line import Version, command_line
 
 if TYPE_CHECKING:
     from agent.known_operations import KnownOperationStore
     from agent.operation import KnownOperation
 
-_app = typer.Typer(
-    help="Known operations: named example mappings that heads are compared with.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    no_args_is_help=True,
-)
+_app = command_line(no_args_is_help=True)
 SHOWN_EXAMPLES = 4
 
 StoreUrl = Annotated[
     str | None,
     typer.Option("--store-url", help="Chroma server instead of the data folder.", envvar="HEADSCRIBE_CHROMA_URL"),
 ]
+
+
+@_app.callback()
+def _main(version: Version = False) -> None:
+    """Known operations: named example mappings that heads are compared with."""
 
 
 @_app.command("list")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from agent.cli_options import Database
-from agent.describers import NAMES
+from agent.describers import BEGINNINGS, NAMES
 from agent.llm.options import (
     MAX_REVISIONS,
     MAX_TOKENS,
@@ -46,20 +46,29 @@ from maps_engine.cli_options import (
     Top,
 )
 from maps_engine.cli_support import console, echo_json, one_line_errors, quiet_libraries
+from maps_engine.command_line import DEVICES, Version, command_line, words
 from maps_engine.errors import HeadscribeError
 
 if TYPE_CHECKING:
     from agent.bulk import Outcome, Plan
     from agent.label_job import LabelRequest
 
-_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+_app = command_line()
 
 Layers = Annotated[str | None, typer.Option("--layers", help="Such as 0-11,20. [default: all]")]
 Heads = Annotated[str | None, typer.Option("--heads", help="Of each layer, such as 0,3-5. [default: all]")]
-Describer = Annotated[str, typer.Option("--describer", help=f"{NAMES}.", envvar="HEADSCRIBE_DESCRIBER")]
+Describer = Annotated[
+    str,
+    typer.Option("--describer", help=f"{NAMES}.", envvar="HEADSCRIBE_DESCRIBER", autocompletion=words(BEGINNINGS)),
+]
 Device = Annotated[
     str,
-    typer.Option("--device", help="auto, cpu, cuda, mps, or several: cuda:0,cuda:1.", envvar="HEADSCRIBE_DEVICE"),
+    typer.Option(
+        "--device",
+        help="auto, cpu, cuda, mps, or several: cuda:0,cuda:1.",
+        envvar="HEADSCRIBE_DEVICE",
+        autocompletion=words(DEVICES),
+    ),
 ]
 Export = Annotated[
     list[Path] | None, typer.Option("--export", help="File .jsonl, .csv, .parquet or .html. Repeatable.")
@@ -102,6 +111,7 @@ def label_heads(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate time and memory, then stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     debug: Debug = False,
+    version: Version = False,
 ) -> None:
     """Say what every attention head of a model does. The same command continues a run that was stopped or killed."""
     quiet_libraries()

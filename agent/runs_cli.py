@@ -12,6 +12,7 @@ import typer
 from agent.cli_options import Database
 from maps_engine.cli_options import AsJson, Debug
 from maps_engine.cli_support import console, echo_json, inert, one_line_errors, quiet_libraries
+from maps_engine.command_line import Version, command_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,19 +20,18 @@ if TYPE_CHECKING:
 
     from agent.run_tables import Comparison, RunSummary
 
-_app = typer.Typer(
-    help="Runs of label-heads in the database.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    no_args_is_help=True,
-)
+_app = command_line(no_args_is_help=True)
 SHOWN_DIFFERENCES = 40
 
 LARGEST_NUMBER = 2**31 - 1  # of a run: what an integer column of PostgreSQL holds
 WIDE_ENOUGH = 100  # columns of a terminal; with fewer, names in the table of runs would be cut to nothing
 
 Run = Annotated[int, typer.Argument(help="Number of the run, as in `runs list`.", min=1, max=LARGEST_NUMBER)]
+
+
+@_app.callback()
+def _main(version: Version = False) -> None:
+    """Runs of label-heads in the database."""
 
 
 @_app.command("list")

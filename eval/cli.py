@@ -15,12 +15,13 @@ import typer
 from agent.cli_options import Database
 from maps_engine.cli_options import AsJson, Debug
 from maps_engine.cli_support import console, echo_json, inert, one_line_errors, quiet_libraries
+from maps_engine.command_line import Version, command_line
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-_rate = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, no_args_is_help=True)
-_serve = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+_rate = command_line(no_args_is_help=True)
+_serve = command_line()
 
 StudyId = Annotated[int, typer.Argument(help="Number of the study.", min=1)]
 Host = Annotated[str, typer.Option(help="Address to listen on; a wider one needs --accounts.")]
@@ -31,7 +32,7 @@ AllowHost = Annotated[
 
 
 @_rate.callback()
-def _main() -> None:
+def _main(version: Version = False) -> None:
     """Human studies of head descriptions: create, serve, follow, publish."""
 
 
@@ -371,6 +372,7 @@ def serve_heads(
     describing: Annotated[bool, typer.Option("--describe/--no-describe", help="Describe heads on request.")] = True,
     database: Database = None,
     debug: Debug = False,
+    version: Version = False,
 ) -> None:
     """Serve head browser, rating pages and JSON API."""
     _run_app(host, port, accounts, open_browser, allow_host, database, describing, debug)

@@ -14,16 +14,12 @@ import typer
 
 from maps_engine.cli_options import MOST_TARGETS, AsJson, Debug, Device, Model, Revision
 from maps_engine.cli_support import echo_json, fail, reports_errors
+from maps_engine.command_line import SOURCES, Version, command_line, operations, words
 
 if TYPE_CHECKING:
     from maps_engine.relation_job import Job
 
-_app = typer.Typer(
-    help="Which heads of a model implement, or suppress, which operations.",
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+_app = command_line(help="Which heads of a model implement, or suppress, which operations.")
 
 Source = Annotated[
     str,
@@ -31,7 +27,7 @@ Source = Annotated[
         "--source",
         envvar="HEADSCRIBE_SOURCE",
         help="auto (best of all, head by head), embedding, first-mlp or first-block.",
-        autocompletion=lambda: ["auto", "embedding", "first-mlp", "first-block"],
+        autocompletion=words(SOURCES),
     ),
 ]
 Relations = Annotated[
@@ -40,6 +36,7 @@ Relations = Annotated[
         "--relations",
         envvar="HEADSCRIBE_RELATIONS",
         help="Names with commas, paper (its 20) or all. [default: all]",
+        autocompletion=operations,
     ),
 ]
 Pairs = Annotated[
@@ -87,6 +84,7 @@ def map_relations(
     report: Annotated[Path | None, typer.Option("--report", help="Write one self-contained HTML file.")] = None,
     save: Annotated[Path | None, typer.Option("--save", help="Write the JSON, for compare.")] = None,
     debug: Debug = False,
+    version: Version = False,
 ) -> None:
     """Score every operation on every head: best heads, suppressors, and how far each could be chance."""
     if context.invoked_subcommand is not None:

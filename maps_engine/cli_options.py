@@ -6,16 +6,31 @@ from typing import Annotated
 
 import typer
 
+from maps_engine.command_line import DEVICES, SOURCES, models, words
+
 Model = Annotated[
     str,
-    typer.Option("--model", help="Built-in alias, hub id, local folder or GGUF file.", envvar="HEADSCRIBE_MODEL"),
+    typer.Option(
+        "--model",
+        help="Built-in alias, hub id, local folder or GGUF file.",
+        envvar="HEADSCRIBE_MODEL",
+        autocompletion=models,
+    ),
 ]
 Revision = Annotated[str | None, typer.Option("--revision", help="Revision of a hub id.", envvar="HEADSCRIBE_REVISION")]
 Source = Annotated[
     str,
-    typer.Option("--source", help="auto, first-mlp, embedding or first-block.", envvar="HEADSCRIBE_SOURCE"),
+    typer.Option(
+        "--source",
+        help="auto, first-mlp, embedding or first-block.",
+        envvar="HEADSCRIBE_SOURCE",
+        autocompletion=words(SOURCES),
+    ),
 ]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.", envvar="HEADSCRIBE_DEVICE")]
+Device = Annotated[
+    str,
+    typer.Option("--device", help="auto, cpu, cuda or mps.", envvar="HEADSCRIBE_DEVICE", autocompletion=words(DEVICES)),
+]
 MOST_TOKENS = 5000  # salient tokens: beyond that nothing is read any more, and a list takes minutes
 MOST_TARGETS = 1000
 Top = Annotated[int, typer.Option("--top", min=1, max=MOST_TOKENS, help="How many salient tokens.")]

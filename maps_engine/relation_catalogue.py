@@ -28,7 +28,7 @@ from maps_engine.relation_format import (
     relation_from_object,
 )
 
-__all__ = ["SUFFIXES", "Relation", "load_relations", "read_pairs", "read_pairs_file"]
+__all__ = ["SUFFIXES", "Relation", "built_in_names", "load_relations", "read_pairs", "read_pairs_file"]
 
 SUFFIXES: Final = (".json", ".jsonl", ".ndjson", ".csv", ".tsv")
 MAX_BYTES: Final = 64 * 2**20
@@ -38,9 +38,9 @@ _HEADERS: Final = ({"source", "target"}, {"source", "targets"}, {"input", "outpu
 def load_relations(names: Iterable[str] | None = None) -> tuple[Relation, ...]:
     """The built-in operations, the paper's 20 first; or those of `names`, in the order asked for."""
     if names is None:
-        everything = (_built_in(name) for name in _built_in_names())
+        everything = (_built_in(name) for name in built_in_names())
         return tuple(sorted(everything, key=lambda relation: (not relation.paper, relation.name)))
-    known = _built_in_names()
+    known = built_in_names()
     asked = list(dict.fromkeys([names] if isinstance(names, str) else names))
     unknown = [name for name in asked if name not in known]
     if unknown:
@@ -108,7 +108,8 @@ def read_pairs(path: Path, *, k: int = 10) -> tuple[Relation, ...]:
 
 
 @cache
-def _built_in_names() -> tuple[str, ...]:
+def built_in_names() -> tuple[str, ...]:
+    """Names of the built-in operations, sorted; nothing is read but the list of files."""
     entries = (files("maps_engine") / "relation_sets").iterdir()
     return tuple(sorted(entry.name.removesuffix(".json") for entry in entries if entry.name.endswith(".json")))
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Describer", "chosen_name", "make_describer"]
 
 DEFAULT_OPENAI_MODEL = "gpt-4o"  # the paper's
+BEGINNINGS = ("auto", "lexical", "openai:", "local:")  # what a shell can complete of the names
 NAMES = "lexical, auto, openai:MODEL, local:PATH_OR_ID or a LangChain provider's PROVIDER:MODEL"
 
 

@@ -22,14 +22,14 @@ from eval.faithfulness.cli_options import (
 )
 from maps_engine.cli_options import AsJson, Debug, Device, FoldBiases, FoldNorms, Model, Revision
 from maps_engine.cli_support import reports_errors
+from maps_engine.command_line import Version, command_line
 
-_app = typer.Typer(
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    no_args_is_help=True,
-    help="Do the scores read from weights agree with what heads do when the model runs?",
-)
+_app = command_line(no_args_is_help=True)
+
+
+@_app.callback()
+def _main(version: Version = False) -> None:
+    """Do the scores read from weights agree with what heads do when the model runs?"""
 
 
 @_app.command()

@@ -13,6 +13,7 @@ import typer
 
 from maps_engine.cli_options import MOST_TARGETS
 from maps_engine.cli_support import echo_json
+from maps_engine.command_line import SOURCES, operations, words
 from maps_engine.errors import UserMistake
 
 if TYPE_CHECKING:
@@ -25,7 +26,10 @@ _ENV = "HEADSCRIBE_"
 Relations = Annotated[
     str | None,
     typer.Option(
-        "--relations", help="Operations, comma-separated; `paper` for the paper's.", envvar=_ENV + "RELATIONS"
+        "--relations",
+        help="Operations, comma-separated; `paper` for the paper's.",
+        envvar=_ENV + "RELATIONS",
+        autocompletion=operations,
     ),
 ]
 Pairs = Annotated[
@@ -48,7 +52,10 @@ K = Annotated[
 Source = Annotated[
     str,
     typer.Option(
-        "--source", help="first-mlp (the paper's), embedding, first-block or auto.", envvar=_ENV + "FAITHFULNESS_SOURCE"
+        "--source",
+        help="first-mlp (the paper's), embedding, first-block or auto.",
+        envvar=_ENV + "FAITHFULNESS_SOURCE",
+        autocompletion=words(SOURCES),
     ),
 ]
 Dtype = Annotated[
@@ -153,16 +160,21 @@ def _check(source: str, dtype: str, attention: str) -> None:
 def _relations(names: str | None, pairs: Path | None) -> Sequence[Relation]:
     from maps_engine.relation_catalogue import load_relations, read_pairs
 
-    if pairs is not None:
-        found = read_pairs(pairs)
-    elif names == "paper":
+    if pairs is None and names == "paper":
         return tuple(one for one in load_relations() if one.paper)
-    elif names:
-        return load_relations([name.strip() for name in names.split(",") if name.strip()])
-    else:
-        return load_relations()
-    wanted = [name.strip() for name in names.split(",")] if names else None
-    return tuple(one for one in found if wanted is None or one.name in wanted)
+    wanted = [name.strip() for name in names.split(",") if name.strip()] if names else None
+    if wanted == []:
+        raise UserMistake("--relations names no operation", got=names, expected="names with commas between them")
+    return load_relations(wanted) if pairs is None else _among(read_pairs(pairs), wanted)
+
+
+def _among(own: Sequence[Relation], wanted: Sequence[str] | None) -> Sequence[Relation]:
+    """The user's own operations, or those of `wanted` alone."""
+    known = [one.name for one in own]
+    unknown = [name for name in wanted or () if name not in known]
+    if unknown:
+        raise UserMistake("no such operation in --pairs", got=", ".join(unknown), expected=", ".join(sorted(known)))
+    return own if wanted is None else tuple(one for one in own if one.name in wanted)
 
 
 def _in_data_folder(bench: Bench) -> Bench:

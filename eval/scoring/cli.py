@@ -10,8 +10,9 @@ import typer
 from agent.cli_options import Database
 from maps_engine.cli_options import AsJson, Debug, Device
 from maps_engine.cli_support import reports_errors
+from maps_engine.command_line import SOURCES, Version, command_line, models, words
 
-_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+_app = command_line()
 
 Run = Annotated[int | None, typer.Option("--run", help="Run of label-heads. [default: the newest finished one]")]
 From = Annotated[Path | None, typer.Option("--from", help="Heads of a file of `label-heads --export FILE.jsonl`.")]
@@ -36,12 +37,18 @@ Model = Annotated[
         "--model",
         help="Whose weights are read. [default: the run's own model; smollm2-135m with --layer]",
         envvar="HEADSCRIBE_MODEL",
+        autocompletion=models,
     ),
 ]
 Source = Annotated[
-    str, typer.Option("--source", help="With --layer: auto, first-mlp, embedding or first-block.",
-                      envvar="HEADSCRIBE_SOURCE")
-]  # fmt: skip
+    str,
+    typer.Option(
+        "--source",
+        help="With --layer: auto, first-mlp, embedding or first-block.",
+        envvar="HEADSCRIBE_SOURCE",
+        autocompletion=words(SOURCES),
+    ),
+]
 Describer = Annotated[
     str,
     typer.Option("--describer", help="With --layer: who describes the head.", envvar="HEADSCRIBE_DESCRIBER"),
@@ -84,6 +91,7 @@ def score_descriptions(
     per_head: Annotated[bool, typer.Option("--per-head", help="A table of heads as well.")] = False,
     as_json: AsJson = False,
     debug: Debug = False,
+    version: Version = False,
 ) -> None:
     """How well descriptions predict their heads on tokens that the describer did not see.
 

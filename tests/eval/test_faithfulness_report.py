@@ -256,6 +256,8 @@ def test_options_come_from_the_environment(place, monkeypatch):
         (["--device", "abacus"], "unknown device"),
         (["--model", "./none.gguf"], "no such model"),
         (["--pairs", "none.json"], "none.json"),
+        (["--relations", "step-3,step-1"], "no such operation in --pairs: got step-3; expected step-1, step-2"),
+        (["--relations", " , "], "--relations names no operation"),
     ],
 )
 def test_mistakes_are_one_line(place, options, message):
