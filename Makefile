@@ -6,6 +6,7 @@ LAYER ?= 23
 HEAD ?= 4
 MODEL ?= smollm2-135m
 ARGS ?=
+, := ,
 
 # An empty PYTHONDONTWRITEBYTECODE lets the tests' many processes share compiled modules wherever it is set outside.
 TESTS := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal --durations=15
@@ -13,15 +14,19 @@ TESTS := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist wo
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
 
-$(VENV)/.ready: pyproject.toml constraints.txt
+define install
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q -c constraints.txt "torch==2.13.0"
-	$(BIN)/pip install -q -c constraints.txt -e '.[parquet]'
+	$(BIN)/pip install -q -c constraints.txt --upgrade pip
+	$(BIN)/pip install -q -c constraints.txt "torch==2.13.0" -e '.[$(1)]'
+endef
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(call install,parquet)
 	touch $@
 
-$(VENV)/.ready-dev: $(VENV)/.ready
-	$(BIN)/pip install -q -c constraints.txt -e '.[dev,parquet]'
-	touch $@
+$(VENV)/.ready-dev: pyproject.toml constraints.txt
+	$(call install,parquet$(,)dev)
+	touch $(VENV)/.ready $@
 
 setup: $(VENV)/.ready   ## create .venv with everything pinned
 setup-dev: $(VENV)/.ready-dev  ## the same, with what tests and checks need
