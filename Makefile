@@ -17,7 +17,7 @@ help:            ## list the targets
 define install
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -c constraints.txt --upgrade pip
-	$(BIN)/pip install -q -c constraints.txt "torch==2.13.0" -e '.[$(1)]'
+	PYTHONWARNINGS=ignore $(BIN)/pip install -q -c constraints.txt "torch==2.13.0" -e '.[$(1)]'
 endef
 
 $(VENV)/.ready: pyproject.toml constraints.txt
