@@ -22,7 +22,8 @@ from agent.run_tables import export_rows, list_runs, show_run
 from eval.errors import BadStudy
 from eval.rating.exchange import FORMATS, export
 from eval.rating.studies import list_studies, progress
-from eval.web.browse_data import find_model, head_detail, model_grid, models, relation_values
+from eval.web.browse_data import find_model, model_grid, models, relation_values
+from eval.web.head_data import head_detail
 from eval.web.identity import need_scope, settings_of
 from eval.web.jobs import Job, Jobs
 from eval.web.json_api import AsciiJson, head_json, line_json, model_json

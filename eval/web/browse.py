@@ -11,8 +11,9 @@ from starlette.responses import RedirectResponse, Response
 
 from agent.errors import UnknownRun
 from eval.errors import BadStudy
-from eval.web.browse_data import HeadDetail, ModelGrid, head_detail, model_grid, models, relation_values
+from eval.web.browse_data import ModelGrid, model_grid, models, relation_values
 from eval.web.grid import make_grid, metrics
+from eval.web.head_data import HeadDetail, head_detail
 from eval.web.identity import need_browse, need_lead, settings_of, visitor_of
 from eval.web.json_api import AsciiJson, head_json
 from eval.web.pages import is_fragment, page

@@ -1,4 +1,4 @@
-"""Reads for the head browser: models, the grid of a run, one head with its neighbours."""
+"""Reads for the head browser: models, and the grid of a run (`head_data` reads one head)."""
 
 from __future__ import annotations
 
@@ -6,23 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine, and_, func, select
-from sqlalchemy.orm import Session, aliased, joinedload, undefer
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session, joinedload
 
 from agent.database import reading
 from agent.errors import UnknownRun
-from agent.records import (
-    DescriptionRecord,
-    HeadRecord,
-    ModelRecord,
-    RelationScoreRecord,
-    RunRecord,
-    SearchTermRecord,
-)
-from agent.results import counted_unit
+from agent.records import DescriptionRecord, HeadRecord, ModelRecord, RelationScoreRecord, RunRecord
+from agent.relation_readings import RelationReading, relation_readings
 from agent.run_store import RunCounts, counts_in
-from eval.web.head_scores import scores_of
-from maps_engine.results import SourceChoice
 
 
 @dataclass(frozen=True)
@@ -69,39 +60,11 @@ class HeadLine:
     salience: float | None
 
 
-@dataclass(frozen=True)
-class Similar:
-    """Another head of the run by the tokens both read or promote (Jaccard index)."""
-
-    layer: int
-    head: int
-    operation: str
-    likeness: float
-
-
-@dataclass(frozen=True)
-class HeadDetail:
-    """All of one head in one run."""
-
-    model: ModelLine
-    run: RunLine
-    line: HeadLine
-    rows: list[dict[str, Any]]
-    suppressed_rows: list[dict[str, Any]]
-    said: dict[str, Any] | None  # the description's columns
-    test: dict[str, Any] | None
-    relations: list[dict[str, Any]]
-    similar: list[Similar]
-    source: str  # representation that this head was read through; "auto" while it has no result
-    source_choice: SourceChoice | None
-    scores: list[dict[str, Any]]  # of the description, by score-descriptions
-
-
 def models(engine: Engine) -> list[ModelLine]:
     """All models by name."""
     with reading(engine) as session:
         found = session.scalars(select(ModelRecord).order_by(ModelRecord.name)).all()
-        return [_model_line(session, model) for model in found]
+        return [model_line(session, model) for model in found]
 
 
 def find_model(session: Session, slug: str) -> ModelRecord:
@@ -126,7 +89,8 @@ def find_run(session: Session, model: ModelRecord, run_id: int | None) -> RunRec
     return run
 
 
-def _model_line(session: Session, model: ModelRecord) -> ModelLine:
+def model_line(session: Session, model: ModelRecord) -> ModelLine:
+    """A model with its newest run that has results, if any."""
     names = ("slug", "name", "fingerprint", "n_layers", "n_heads", "n_value_heads", "d_model", "vocab_size")
     values = {name: getattr(model, name) for name in names}
     try:
@@ -136,7 +100,8 @@ def _model_line(session: Session, model: ModelRecord) -> ModelLine:
     return ModelLine(**values, model_id=model.id, run_id=run.id, counts=counts_in(session, run.id))
 
 
-def _run_line(session: Session, run: RunRecord) -> RunLine:
+def run_line(session: Session, run: RunRecord) -> RunLine:
+    """A run with how many of its heads are done."""
     done = counts_in(session, run.id).done
     return RunLine(run.id, run.describer, run.state, run.started, run.settings, done)
 
@@ -149,7 +114,7 @@ class ModelGrid:
     run: RunLine
     runs: tuple[RunLine, ...]
     heads: tuple[HeadLine, ...]
-    relations: tuple[str, ...]
+    relations: dict[str, RelationReading]  # that were scored, with k and source
 
 
 def model_grid(engine: Engine, slug: str, run_id: int | None = None) -> ModelGrid:
@@ -160,19 +125,13 @@ def model_grid(engine: Engine, slug: str, run_id: int | None = None) -> ModelGri
         runs = session.scalars(
             select(RunRecord).where(RunRecord.model_id == model.id).order_by(RunRecord.id.desc())
         ).all()
-        names = session.scalars(
-            select(RelationScoreRecord.relation)
-            .where(RelationScoreRecord.model_id == model.id)
-            .distinct()
-            .order_by(RelationScoreRecord.relation)
-        )
-        return ModelGrid(
-            _model_line(session, model),
-            _run_line(session, run),
-            tuple(_run_line(session, r) for r in runs),
+        found = (
+            model_line(session, model),
+            run_line(session, run),
+            tuple(run_line(session, r) for r in runs),
             tuple(head_lines(session, run.id)),
-            tuple(names),
         )
+    return ModelGrid(*found, relation_readings(engine, found[0].model_id))
 
 
 def head_lines(session: Session, run_id: int, ids: Sequence[int] | None = None) -> list[HeadLine]:
@@ -184,10 +143,11 @@ def head_lines(session: Session, run_id: int, ids: Sequence[int] | None = None) 
     )
     if ids is not None:
         query = query.where(HeadRecord.id.in_(ids))
-    return [_head_line(head) for head in session.scalars(query)]
+    return [head_line(head) for head in session.scalars(query)]
 
 
-def _head_line(head: HeadRecord) -> HeadLine:
+def head_line(head: HeadRecord) -> HeadLine:
+    """What grids and lists say of one head."""
     said = head.description
     if said is None:
         return HeadLine(head.layer, head.head, "none", "", None, None, None, None, head.max_salience)
@@ -215,100 +175,3 @@ def relation_values(
     )
     with reading(engine) as session:
         return {(layer, head): value for layer, head, value in session.execute(query)}
-
-
-def head_detail(engine: Engine, slug: str, layer: int, head: int, run_id: int | None = None) -> HeadDetail:
-    """One head with everything known of it. Raises UnknownRun."""
-    with reading(engine) as session:
-        model = find_model(session, slug)
-        run = find_run(session, model, run_id)
-        query = (
-            select(HeadRecord)
-            .options(
-                undefer(HeadRecord.rows),
-                undefer(HeadRecord.suppressed_rows),
-                joinedload(HeadRecord.description).joinedload(DescriptionRecord.test),
-            )
-            .where(HeadRecord.run_id == run.id, HeadRecord.layer == layer, HeadRecord.head == head)
-        )
-        record = session.scalar(query)
-        if record is None:
-            raise UnknownRun("no such head in this run", got=f"layer {layer}, head {head}")
-        said = record.description
-        return HeadDetail(
-            model=_model_line(session, model),
-            run=_run_line(session, run),
-            line=_head_line(record),
-            rows=list(record.rows or []),
-            suppressed_rows=list(record.suppressed_rows or []),
-            said=None if said is None else _columns(said),
-            test=said.test.details if said and said.test else None,
-            relations=_relations(session, model.id, layer, head),
-            similar=_similar(session, record),
-            source=_source(run, said),
-            source_choice=_source_choice(said),
-            scores=scores_of(said),
-        )
-
-
-def _columns(said: DescriptionRecord) -> dict[str, Any]:
-    names = "status operation category input_strings observed_pattern confidence reasoning reason raw_reply"
-    names += " claims retrieved provenance created"
-    values = {name: getattr(said, name) for name in names.split(" ")}
-    return values | {"claims": [one | {"counted": counted_unit(one["kind"])} for one in said.claims]}
-
-
-def _source(run: RunRecord, said: DescriptionRecord | None) -> str:
-    """The run may say "auto"; the description knows what was chosen."""
-    made_with = (said.provenance.get("settings") or {}) if said is not None else {}
-    return str(made_with.get("source") or run.settings["engine"]["source"])
-
-
-def _source_choice(said: DescriptionRecord | None) -> SourceChoice | None:
-    stored = said.provenance.get("source_choice") if said is not None else None
-    return SourceChoice.from_json(stored) if stored else None
-
-
-def _relations(session: Session, model_id: int, layer: int, head: int) -> list[dict[str, Any]]:
-    query = (
-        select(RelationScoreRecord)
-        .where(
-            RelationScoreRecord.model_id == model_id,
-            RelationScoreRecord.layer == layer,
-            RelationScoreRecord.head == head,
-        )
-        .order_by(RelationScoreRecord.score.desc(), RelationScoreRecord.relation)
-    )
-    names = ("relation", "category", "score", "suppression", "source", "k", "n_pairs")
-    return [{name: getattr(record, name) for name in names} for record in session.scalars(query)]
-
-
-def _similar(session: Session, record: HeadRecord, limit: int = 8) -> list[Similar]:
-    """Heads that read or promote most of the same tokens."""
-    mine, theirs = aliased(SearchTermRecord), aliased(SearchTermRecord)
-    shared = func.count()
-    query = (
-        select(theirs.head_id, shared)
-        .join(mine, and_(mine.run_id == theirs.run_id, mine.term == theirs.term, mine.side == theirs.side))
-        .where(
-            mine.head_id == record.id,
-            mine.side.in_(("source", "target")),
-            theirs.run_id == record.run_id,
-            theirs.head_id != record.id,
-        )
-        .group_by(theirs.head_id)
-        .order_by(shared.desc())
-        .limit(3 * limit)
-    )
-    counts = {head_id: int(n) for head_id, n in session.execute(query)}
-    heads = select(HeadRecord).options(joinedload(HeadRecord.description)).where(HeadRecord.id.in_(counts))
-    found = [
-        Similar(
-            h.layer,
-            h.head,
-            h.description.operation if h.description else "",
-            counts[h.id] / max(1, h.n_terms + record.n_terms - counts[h.id]),
-        )
-        for h in session.scalars(heads)
-    ]
-    return sorted(found, key=lambda s: (-s.likeness, s.layer, s.head))[:limit]

@@ -75,7 +75,14 @@ def make_grid(page: ModelGrid, metric: str, values: Mapping[tuple[int, int], flo
         cell = Cell(line.layer, line.head, look, letter, words, line.operation)
         by_layer.setdefault(line.layer, []).append(cell)
     rows = tuple((layer, tuple(by_layer[layer])) for layer in sorted(by_layer, reverse=True))
-    return Grid(metric, metrics(page)[metric], rows, page.model.n_heads, tuple(legend))
+    title = metrics(page)[metric] + _read_how(page, metric)
+    return Grid(metric, title, rows, page.model.n_heads, tuple(legend))
+
+
+def _read_how(page: ModelGrid, metric: str) -> str:
+    """Of a relation: the length of the lists and the source that its scores were made with."""
+    how = page.relations.get(metric.partition(":")[2])
+    return "" if how is None else f", in the top {how.k}, source {how.source or 'unknown'}"
 
 
 _Look = tuple[str, str, str]

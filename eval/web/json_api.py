@@ -8,7 +8,8 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
-from eval.web.browse_data import HeadDetail, HeadLine, ModelLine, RunLine
+from eval.web.browse_data import HeadLine, ModelLine, RunLine
+from eval.web.head_data import HeadDetail
 
 
 class AsciiJson(JSONResponse):

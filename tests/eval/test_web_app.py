@@ -72,6 +72,12 @@ def test_tokens_show_what_cannot_be_seen() -> None:
         shown.encode("utf-8")
 
 
+def test_a_grid_of_relation_scores_says_how_they_were_made(site: tuple[WebSettings, TestClient]) -> None:
+    text = site[1].get("/believable-360m?metric=relation:antonym").text
+    assert '<p class="dim small">relation score: antonym, in the top 10, source ' in text
+    assert "in the top" not in site[1].get("/believable-360m?metric=percentile").text
+
+
 def test_row_14_json_twin_says_the_same(site: tuple[WebSettings, TestClient]) -> None:
     client = site[1]
     twin = client.get("/believable-360m/head/7/1.json").json()
