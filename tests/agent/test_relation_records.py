@@ -12,7 +12,8 @@ from agent.relation_readings import relation_readings
 from agent.run_identity import ModelCard, RunIdentity
 from agent.run_store import open_run
 from agent.runs_cli import _app
-from eval.web.browse_data import head_detail, model_grid, relation_values
+from eval.web.browse_data import model_grid, relation_values
+from eval.web.head_data import head_detail
 from maps_engine.model import ModelShape
 from maps_engine.relation_json import scores_to_json
 from tests.believable import SETTINGS
@@ -175,7 +176,7 @@ def test_an_edited_table_is_refused_before_anything_is_stored(labelled, tmp_path
     answer = added(engine, path)
     assert (answer.exit_code, answer.output.count("\n")) == (2, 1), answer.output
     assert needle in answer.output
-    assert model_grid(engine, CARD.slug, run.run_id).relations == ()
+    assert model_grid(engine, CARD.slug, run.run_id).relations == {}
 
 
 def test_scores_of_the_best_representation_are_stored(labelled, tmp_path):
