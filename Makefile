@@ -6,6 +6,7 @@ LAYER ?= 23
 HEAD ?= 4
 MODEL ?= smollm2-135m
 ARGS ?=
+# a comma inside an argument of $(call …)
 , := ,
 
 # An empty PYTHONDONTWRITEBYTECODE lets the tests' many processes share compiled modules wherever it is set outside.
