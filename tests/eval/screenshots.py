@@ -29,6 +29,7 @@ LOOKS = {
 PAGES = {
     "browser": "/believable-360m",
     "percentile": "/believable-360m?metric=percentile",
+    "relation": "/believable-360m?metric=relation:antonym",
     "head": "/believable-360m/head/28/3",
     "search": "/search?q=Par",
     "compare": "/compare?a=believable-360m:29.1&b=believable-360m:28.3",
