@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,6 +33,12 @@ def made_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> MakeO
         return place
 
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_data(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The same for fixtures that live longer than a test, and for the server that processes are forked from."""
+    os.environ["HEADSCRIBE_DATA"] = str(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(autouse=True)
