@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.describers import BEGINNINGS, NAMES
+from agent.describer_option import Describer
 from agent.llm.options import (
     MAX_REVISIONS,
     MAX_TOKENS,
@@ -40,7 +40,7 @@ from maps_engine.cli_options import (
     Top,
 )
 from maps_engine.cli_support import console, echo_json, one_line_errors, progress, quiet_libraries
-from maps_engine.command_line import Version, command_line, words
+from maps_engine.command_line import Version, command_line
 
 if TYPE_CHECKING:
     from agent.results import HeadReport, Trace
@@ -49,11 +49,6 @@ _app = command_line()
 
 Layer = Annotated[int, typer.Option("--layer", help="Layer, counted from 0.", envvar="HEADSCRIBE_LAYER")]
 Head = Annotated[int, typer.Option("--head", help="Head within the layer, counted from 0.", envvar="HEADSCRIBE_HEAD")]
-
-Describer = Annotated[
-    str,
-    typer.Option("--describer", help=f"{NAMES}.", envvar="HEADSCRIBE_DESCRIBER", autocompletion=words(BEGINNINGS)),
-]
 
 
 @_app.command()

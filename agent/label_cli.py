@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from agent.cli_options import Database
-from agent.describers import BEGINNINGS, NAMES
+from agent.describer_option import Describer
 from agent.llm.options import (
     MAX_REVISIONS,
     MAX_TOKENS,
@@ -57,10 +57,6 @@ _app = command_line()
 
 Layers = Annotated[str | None, typer.Option("--layers", help="Such as 0-11,20. [default: all]")]
 Heads = Annotated[str | None, typer.Option("--heads", help="Of each layer, such as 0,3-5. [default: all]")]
-Describer = Annotated[
-    str,
-    typer.Option("--describer", help=f"{NAMES}.", envvar="HEADSCRIBE_DESCRIBER", autocompletion=words(BEGINNINGS)),
-]
 Device = Annotated[
     str,
     typer.Option(

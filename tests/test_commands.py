@@ -7,8 +7,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
+
+from maps_engine.auto_source import CANDIDATES
+from maps_engine.command_line import SOURCES
+from maps_engine.sources import SourceName
 
 COMMANDS = [
     *("describe-head", "label-heads", "known-operations", "runs", "map-relations"),
@@ -47,6 +52,10 @@ def test_help_names_version_and_completion_and_is_instant(command):
     assert "--version" in page
     assert "--install-completion" in page
     assert page.endswith("set()\n")  # nothing heavy was imported
+
+
+def test_the_sources_a_shell_offers_are_the_engines():
+    assert {*SOURCES} == {"auto", *get_args(SourceName)} == {"auto", *CANDIDATES}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

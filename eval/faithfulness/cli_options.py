@@ -148,7 +148,7 @@ def following(options: Mapping[str, Any]) -> Iterator[Run]:
 def _check(source: str, dtype: str, attention: str) -> None:
     """Refuse unknown words before anything heavy is opened."""
     known = {
-        "source representation": (source, ("auto", "first-mlp", "embedding", "first-block")),
+        "source representation": (source, SOURCES),
         "dtype": (dtype, ("float32", "bfloat16", "float16")),
         "attention": (attention, ("eager", "sdpa")),
     }
