@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
 # Speed is shown by benchmarks: a machine that is busy for a moment fails no test.
-settings.register_profile("headscribe", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("headscribe", deadline=None)
 settings.load_profile("headscribe")
 
 MakeOnce = Callable[[str, Callable[[Path], object]], Path]

@@ -119,7 +119,7 @@ def test_a_second_control_c_ends_at_once_and_what_is_recorded_stays(tmp_path, un
     asked = time.monotonic()
     process.communicate(timeout=60)
     assert process.returncode == 130
-    assert time.monotonic() - asked < 15  # what is in flight takes longer than that
+    assert time.monotonic() - asked < 5
     run, rows = table(tmp_path / "r.sqlite")
     assert run.counts.total == 12
     assert rows == undisturbed.rows[: len(rows)]

@@ -70,7 +70,7 @@ def test_retry_after_in_seconds_is_kept():
     reply, requests, slept = asked([Act(status=429, headers={"retry-after": "0.3"}), good()])
     assert reply.requests == len(requests) == 2
     assert slept == []  # the whole run pauses, not this thread alone
-    assert 0.3 <= time.monotonic() - started < 30
+    assert 0.3 <= time.monotonic() - started < 3
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_a_wait_longer_than_our_patience_is_not_begun():
     started = time.monotonic()
     fault, requests, _ = asked([Act(status=429, headers={"retry-after": "86400"}), good()])
     assert (fault.kind, len(requests)) == ("rate limit", 1)
-    assert time.monotonic() - started < 60  # a day was asked
+    assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize("code", ["insufficient_quota", "billing_hard_limit_reached"])

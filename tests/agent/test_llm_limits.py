@@ -43,7 +43,7 @@ def test_requests_per_minute():
     started = time.monotonic()
     for _ in range(7):
         take(limits)
-    assert 0.6 <= time.monotonic() - started < 20  # not a minute
+    assert 0.6 <= time.monotonic() - started < 2
 
 
 def test_tokens_per_minute():
@@ -62,7 +62,7 @@ def test_a_pause_holds_everybody():
     started = time.monotonic()
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda _: take(limits), range(3)))
-    assert 0.2 <= time.monotonic() - started < 20
+    assert 0.2 <= time.monotonic() - started < 1
 
 
 def test_the_token_budget_is_never_passed():

@@ -109,15 +109,10 @@ def test_search_filters_list_and_map(page):
 def test_searching_all_heads_is_fluid(page):
     page.fill("#query", "zzz")  # builds the search texts once
     expect(page.locator("#found")).to_have_text("0 of 1200 heads")
-    took = []
-    for _ in range(3):  # a machine that is busy with other tests is not what is measured
-        started = time.monotonic()
-        page.fill("#query", "paris")
-        expect(page.locator("#found")).not_to_have_text("0 of 1200 heads")
-        took.append(time.monotonic() - started)
-        page.fill("#query", "zzz")
-        expect(page.locator("#found")).to_have_text("0 of 1200 heads")
-    assert min(took) < 1
+    started = time.monotonic()
+    page.fill("#query", "paris")
+    expect(page.locator("#found")).not_to_have_text("0 of 1200 heads")
+    assert time.monotonic() - started < 2
 
 
 def test_hostile_tokens_are_text_and_heads_open_and_close(page):

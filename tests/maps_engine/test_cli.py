@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -234,3 +236,22 @@ def test_hostile_names_reach_the_terminal_inert(model, words, tmp_path):
     with (tmp_path / "a.csv").open(newline="") as file:
         assert all(row["relation"].startswith("'=") for row in csv.DictReader(file))
     assert "<script>" not in (tmp_path / "a.html").read_text().split("<main>")[1].split("</main>")[0]
+
+
+def test_help_is_instant_and_loads_nothing_heavy():
+    code = (
+        "import sys, maps_engine.cli; "
+        "print([m for m in ('torch', 'matplotlib', 'rich.table', 'numpy', 'pandas', 'jinja2') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"
+    times = []
+    for _ in range(3):
+        start = time.process_time_ns(), time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-c", "from maps_engine.cli import map_relations_main as m; m()", "--help"],
+            capture_output=True,
+            check=True,
+        )
+        times.append(time.perf_counter() - start[1])
+    assert min(times) < 2  # 0.3 s on a quiet machine
