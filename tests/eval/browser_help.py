@@ -87,11 +87,10 @@ def _press(page: Page, key: str, done: str) -> None:
 
 BEGUN = "document.querySelector('[data-focus]') && !document.querySelector('form[action=\"/rate/instructions\"]')"
 NOT_SAVED = "document.querySelector('#save-state')?.innerText.includes('Not saved')"
-SCREEN_ID = (
-    "(document.querySelector('details form')?.getAttribute('action') ?? '') + document.querySelector('h1')?.innerText"
-)
+# Not the heading beside an item: "Item 4 of 12" becomes "Item 4 of 11" while the others rate.
+SCREEN_ID = "document.querySelector('details form')?.getAttribute('action') ?? document.querySelector('h1').innerText"
 
 
 def screen_id(page: Page) -> str:
-    """What tells one screen from the next: the item's address and the heading."""
+    """What tells one screen from the next: the item's address, or the heading where there is no item."""
     return str(page.evaluate(SCREEN_ID))

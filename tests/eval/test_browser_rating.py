@@ -20,7 +20,7 @@ from eval.rating.people import invite
 from eval.rating.studies import progress
 from eval.rating.tables import Event, Item
 from tests.believable import Believable
-from tests.eval.browser_help import NOT_SAVED, Watched, answer, chromium, join, open_page, screen_id
+from tests.eval.browser_help import NOT_SAVED, SCREEN_ID, Watched, answer, chromium, join, open_page, screen_id
 from tests.eval.study_help import launched_from_run
 from tests.eval.web_server import served
 
@@ -120,6 +120,33 @@ def test_row_01_a_first_question_that_failed_is_answered_by_pressing_again(site:
     answer(watched.page)
     assert len(asked) == 2
     assert site.rows("SELECT pattern, version FROM ratings") == [("yes", 1)]
+
+
+def test_row_01_keys_pressed_while_an_answer_is_saved_send_nothing_more(site: Site, browser: Browser) -> None:
+    study = site.study(n_heads=3)
+    watched, _, _ = site.rater(browser, study)
+    page = watched.page
+    answer(page, save=False)
+    before, sent = screen_id(page), []
+
+    def late(route: Route) -> None:
+        sent.append(route.request.url)
+        if len(sent) == 1:
+            page.keyboard.press("Enter")
+            page.keyboard.press("Enter")
+        route.continue_()
+
+    page.route(re.compile(r"/rate/[\w-]{16}$"), late)
+    page.keyboard.press("Enter")
+    page.wait_for_function(f"() => ({SCREEN_ID}) !== {before!r}")
+    page.keyboard.press("y")  # at once, as a quick rater does: the new screen takes keys as soon as it shows
+    page.wait_for_selector("#answer")
+    page.wait_for_timeout(300)
+    assert len(sent) == 1
+    now = screen_id(page).removesuffix("/skip")
+    assert [url for url in watched.requests if url.endswith("/pattern")][1:] == [f"{site.base}{now}/pattern"]
+    assert page.locator("#answer").count() == 1
+    assert site.rows("SELECT plausible, version FROM ratings") == [("yes", 1)]
 
 
 def test_row_02_eight_browsers_at_once_give_exactly_k(site: Site) -> None:
@@ -263,6 +290,16 @@ def test_row_07_skip_needs_a_reason(site: Site, browser: Browser) -> None:
     page.wait_for_selector("#skip-error", state="detached")
     assert screen_id(page) != before
     assert site.rows("SELECT skip_reason FROM ratings") == [("I do not read this script",)]
+
+
+def test_row_08_the_total_follows_what_others_rate_while_the_item_stays(site: Site, browser: Browser) -> None:
+    study = site.study(n_heads=4)
+    page, other = (site.rater(browser, study)[0].page for _ in range(2))
+    item, heading = screen_id(page), page.inner_text("h1")
+    answer(other)
+    page.reload()
+    assert (heading, page.inner_text("h1")) == ("Item 1 of 4", "Item 1 of 2")  # one rated, one on the other's screen
+    assert screen_id(page) == item
 
 
 def test_row_08_progress_after_each_item_and_finish(site: Site, browser: Browser) -> None:
