@@ -17,9 +17,12 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import numpy as np
 
 from agent.chroma_places import URL_VARIABLE, embedded_client, one_store_error, server_client
+from agent.embedder import BITS, Vectors
 from agent.errors import OtherEmbedder, UnknownOperation
 from agent.mapping_embedding import MappingEmbedder, Pairs
 from agent.operation import KnownOperation, same_name
@@ -38,6 +41,9 @@ MOVING: Final = "headscribe-added-moving"  # the added operations under a new em
 SHOWN_EXAMPLES: Final = 4
 LOCK_SECONDS: Final = 60.0
 WRITTEN_AT_ONCE: Final = 200
+SPARE: Final = 20  # asked for beyond the number wanted: which of several at one distance come is Chroma's whim
+_WANTED: Any = ["embeddings", "documents", "metadatas"]
+_Near: TypeAlias = tuple[float, str, str | None, Any]  # cosine, name, description, metadata
 
 
 class KnownOperationStore:
@@ -73,15 +79,16 @@ class KnownOperationStore:
         vector = self._embedder.embed(pairs)
         if not vector.any():
             return ()
-        found: list[Retrieved] = []
+        found: list[_Near] = []
         with one_store_error(self._place):
             for collection in (self._built_in, self._added):
                 size = collection.count()
                 if size:
-                    answer = collection.query(query_embeddings=vector[None], n_results=min(n, size))
-                    found += _retrieved(answer)
-        found.sort(key=lambda one: (-one.similarity, one.operation))
-        return tuple(found[:n])
+                    asked = min(n + SPARE, size)
+                    answer = collection.query(query_embeddings=vector[None], n_results=asked, include=_WANTED)
+                    found += _near(answer, vector)
+        found.sort(key=lambda one: (-one[0], one[1]))
+        return tuple(map(_retrieved, found[:n]))
 
     def list(self) -> tuple[KnownOperation, ...]:
         """Every operation in the store, catalogue first, by name."""
@@ -248,15 +255,19 @@ def _examples(metadata: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
     return tuple((source, tuple(targets)) for source, targets in json.loads(metadata["examples"]))
 
 
-def _retrieved(answer: Any) -> list[Retrieved]:
-    found = []
-    columns = (answer[key][0] for key in ("ids", "distances", "documents", "metadatas"))
-    for name, distance, text, metadata in zip(*columns, strict=True):
-        shown = tuple((source, targets[0]) for source, targets in _examples(metadata)[:SHOWN_EXAMPLES])
-        found.append(Retrieved(name, 1.0 - float(distance), text or "", shown))
-    return found
+def _near(answer: Any, vector: Vectors) -> list[_Near]:
+    """Chroma's answer with cosines computed here: its own round differently from index to index."""
+    stored = np.asarray(answer["embeddings"][0], np.float64).reshape(-1, len(vector))
+    cosines: list[float] = (stored @ vector.astype(np.float64)).tolist()
+    return list(zip(cosines, answer["ids"][0], answer["documents"][0], answer["metadatas"][0], strict=True))
+
+
+def _retrieved(near: _Near) -> Retrieved:
+    cosine, name, text, metadata = near
+    shown = tuple((source, targets[0]) for source, targets in _examples(metadata)[:SHOWN_EXAMPLES])
+    return Retrieved(name, cosine, text or "", shown)
 
 
 def _content_hash(operations: Sequence[KnownOperation]) -> str:
-    content = json.dumps([[one.name, one.description, one.examples] for one in operations])
+    content = json.dumps([BITS, *([one.name, one.description, one.examples] for one in operations)])
     return hashlib.sha256(content.encode()).hexdigest()[:32]

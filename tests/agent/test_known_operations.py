@@ -51,6 +51,18 @@ def test_asking_for_more_than_there_is(folder):
         assert len(store.retrieve(head("copying"), 50)) == len(NAMES)
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_many_operations_equally_alike_the_first_names_come(folder, order):
+    twins = [KnownOperation(f"twin {i:02}", "Maps a word to itself.", (("sea", ("sea",)),), "added") for i in range(24)]
+    with opened(folder, relations=()) as store:
+        for twin in twins[::order]:
+            store.add(twin)
+    with opened(folder, relations=()) as store:
+        found = store.retrieve_pairs([("sea", ["sea"])], 5)
+    assert [one.operation for one in found] == [f"twin {i:02}" for i in range(5)]
+    assert len({one.similarity for one in found}) == 1
+
+
 def test_rows_without_words_retrieve_nothing(folder):
     with opened(folder) as store:
         assert store.retrieve(mapping([])) == ()

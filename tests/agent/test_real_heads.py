@@ -11,6 +11,7 @@ from agent.embedder import embed_fixed, load_embedder
 from agent.errors import UnknownDescriber
 from maps_engine.engine import MapsEngine
 from maps_engine.errors import OutOfRange
+from maps_engine.relation_catalogue import load_relations
 from maps_engine.results import EngineSettings
 
 pytestmark = pytest.mark.model
@@ -107,6 +108,15 @@ def test_minilm_equals_transformers_own(embedder):
     used = encoded["attention_mask"][..., None].float()
     expected = torch.nn.functional.normalize((hidden * used).sum(1) / used.sum(1), dim=-1).numpy()
     np.testing.assert_allclose(embedder.embed(texts), expected, atol=2e-6)
+
+
+def test_a_vector_is_the_same_to_the_last_bit_in_any_company(embedder):
+    words = [word for source, targets in load_relations()[0].pairs for word in (source, *targets)][:150]
+    all_of_them = embedder.embed([*words, "a " * 40])
+    for some in (words[7:8], words[60:], words[::-3], [*words[:5], "a much longer text than all the others"] * 9):
+        alone = embedder.embed(some)
+        places = [i for i, word in enumerate(some) if word in words]
+        assert (alone[places] == all_of_them[[words.index(some[i]) for i in places]]).all()
 
 
 def test_minilm_takes_any_text(embedder):
