@@ -15,6 +15,7 @@ from agent.run_store import RunCounts
 from agent.token_usage import NO_USAGE, Usage
 from maps_engine.cli_support import error_console, inert
 
+_SHOWN = {"ok": "named"}  # as the summary says it
 LINE_EVERY = 30.0  # seconds between lines where there is no terminal
 
 
@@ -52,8 +53,8 @@ class Tally:
         return 60 * (self.done - self.before.done) / passed if passed > 0 else 0.0
 
     def line(self) -> str:
-        """`36 of 270 heads: 20 ok, 15 unclear, 1 failed; 41 a minute, about 6 min left; 12k tokens, 0.03`."""
-        counted = ", ".join(f"{n} {name}" for name, n in self.by_status.items() if n or name != "failed")
+        """`36 of 270 heads: 20 named, 15 unclear, 1 failed; 41 a minute, about 6 min left; 12k tokens, 0.03`."""
+        counted = ", ".join(f"{n} {_SHOWN.get(name, name)}" for name, n in self.by_status.items() if n or name != "failed")
         parts = [f"{self.done} of {self.before.total} heads: {counted}"]
         rate = self.per_minute
         if rate > 0:

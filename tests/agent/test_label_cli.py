@@ -348,12 +348,12 @@ BEFORE = RunCounts(10, 1, 1, 0, 0, 8)
 def test_progress_in_words():
     now = [0.0]
     tally = Tally(BEFORE, price=(2.0, 10.0), clock=lambda: now[0])
-    assert tally.line() == "2 of 10 heads: 1 ok, 1 unclear"
+    assert tally.line() == "2 of 10 heads: 1 named, 1 unclear"
     for i, status in enumerate(("ok", "failed")):
         now[0] += 30
         tally.add(HeadDone(0, i, status, Usage(500_000, 100_000)))
     assert tally.line() == (
-        "4 of 10 heads: 2 ok, 1 unclear, 1 failed; 2 a minute, about 3 min left; 1,200,000 tokens, cost 4.00"
+        "4 of 10 heads: 2 named, 1 unclear, 1 failed; 2 a minute, about 3 min left; 1,200,000 tokens, cost 4.00"
     )
     tally.add(Stage("reading"))
     assert tally.stage == "reading"
