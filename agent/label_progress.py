@@ -54,7 +54,8 @@ class Tally:
 
     def line(self) -> str:
         """`36 of 270 heads: 20 named, 15 unclear, 1 failed; 41 a minute, about 6 min left; 12k tokens, 0.03`."""
-        counted = ", ".join(f"{n} {_SHOWN.get(name, name)}" for name, n in self.by_status.items() if n or name != "failed")
+        shown = [(n, _SHOWN.get(name, name)) for name, n in self.by_status.items() if n or name != "failed"]
+        counted = ", ".join(f"{n} {name}" for n, name in shown)
         parts = [f"{self.done} of {self.before.total} heads: {counted}"]
         rate = self.per_minute
         if rate > 0:
