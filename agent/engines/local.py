@@ -90,7 +90,7 @@ class _Processes:
 
     def _start(self, number: int) -> None:
         receiver, sender = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=_work, args=(self._jobs[number], self.stopping, sender))
+        process = self._context.Process(target=_work, args=(self._jobs[number], len(self._jobs), self.stopping, sender))
         process.start()
         sender.close()  # the child holds the only other end, so its death closes the pipe
         self.running[receiver] = (number, process)
@@ -118,13 +118,24 @@ class _Processes:
         self.stopping.set()
 
 
-def _work(job: LabelJob, stopping: Any, pipe: Connection) -> None:
+def _work(job: LabelJob, sharing: int, stopping: Any, pipe: Connection) -> None:
     """In the child: Ctrl-C reaches the parent alone, which says when to stop."""
     from maps_engine.cli_support import quiet_libraries
 
+    share_processors(sharing)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     quiet_libraries()
     try:
         run_here(job, open_session(job.request, device=job.device), on_event=pipe.send, stop=stopping.is_set)
     except HeadscribeError as error:
         pipe.send(_Ended(error.one_line()))
+
+
+def share_processors(processes: int) -> None:
+    """Leave the other processes of this run their part of the processors.
+
+    Threads beyond the processors there are wait for each other by spinning: two devices took over twice as long.
+    """
+    import torch
+
+    torch.set_num_threads(max(1, torch.get_num_threads() // processes))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
+from agent.engines.local import share_processors
 from agent.label_job import LabelRequest, check_request, devices_of, parse_indices
 from maps_engine.errors import HeadscribeError, OutOfRange, UserMistake
 from maps_engine.results import EngineSettings
@@ -46,3 +48,14 @@ def test_mistakes_are_found_before_anything_is_opened():
         check_request(LabelRequest(model="nowhere"), "nonsense")
     with pytest.raises(UserMistake, match="unknown device: got nonsense"):
         check_request(LabelRequest(model="nowhere", device="cpu,nonsense"))
+
+
+@pytest.mark.parametrize(("threads", "processes", "left"), [(8, 2, 4), (8, 3, 2), (2, 4, 1)])
+def test_processes_of_several_devices_share_the_processors(threads, processes, left):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        share_processors(processes)
+        assert torch.get_num_threads() == left
+    finally:
+        torch.set_num_threads(before)
