@@ -112,8 +112,14 @@ def test_minilm_equals_transformers_own(embedder):
 
 def test_a_vector_is_the_same_to_the_last_bit_in_any_company(embedder):
     words = [word for source, targets in load_relations()[0].pairs for word in (source, *targets)][:150]
+    words += ["Maps a country to its capital.", "a much longer text than all the others " * 3, "a " * 150]
     all_of_them = embedder.embed([*words, "a " * 40])
-    for some in (words[7:8], words[60:], words[::-3], [*words[:5], "a much longer text than all the others"] * 9):
+    for some in (
+        words[7:8],
+        words[60:],
+        words[::-3],
+        [*words[:5], "another text, and a rather long one", *words[-3:]] * 9,
+    ):
         alone = embedder.embed(some)
         places = [i for i, word in enumerate(some) if word in words]
         assert (alone[places] == all_of_them[[words.index(some[i]) for i in places]]).all()
