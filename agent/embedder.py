@@ -5,7 +5,7 @@ fall one way in a run and the other way in the same run continued. Texts of one 
 of one shape, filled up where there are too few, so that each goes through the same sums.
 
 Written out here with torch and tokenizers: importing transformers' BertModel alone takes longer (3.7 s) than all
-vectors of one head. Equal to transformers' own to 1e-6 (tests/agent/test_embedder.py). Fixed texts (labelled
+vectors of one head. Equal to transformers' own to 2e-6 (tests/agent/test_real_heads.py). Fixed texts (labelled
 word lists, known operations) are embedded once and kept on disk under the hash of texts and embedder.
 """
 

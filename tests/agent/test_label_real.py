@@ -69,8 +69,8 @@ def undisturbed(made_once):
 
     def make(folder):
         # The first run is slower: it waits for the imports, and keeps vectors of fixed words for those after it.
-        first = ("--layers", "20", "--heads", "0", "--describer", "lexical", "--database", str(folder / "first.sqlite"))
-        forked([*first], folder / "said.txt").join(600)
+        first = ["--layers", "20", "--heads", "0", "--describer", "lexical", "--source", "embedding"]
+        forked([*first, "--database", str(folder / "first.sqlite")], folder / "said.txt").join(600)
         process = forked([*SETTINGS, "--database", str(folder / "r.sqlite")], folder / "said.txt")
         (folder / "seconds").write_text(str(until_more_than(0, folder / "r.sqlite", process)))
         process.join(600)
