@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from agent.llm.protocol import Message
-from agent.token_usage import NO_USAGE, Usage
+from agent.llm.token_usage import NO_USAGE, Usage
 from maps_engine.results import HeadMapping, MappingRow
 
 if TYPE_CHECKING:  # results are read where there is no torch
-    from maps_engine.relations import PairSet
+    from maps_engine.ov.pair_scores import PairSet
 
 Status = Literal["ok", "unclear", "failed"]
 Verdict = Literal["supported", "weak", "contradicted", "not testable"]
@@ -67,7 +67,7 @@ class Retrieved:
 
 @dataclass(frozen=True, slots=True)
 class IntruderTest:
-    """How often a judge told rows of the head from rows of other heads (`agent.intruder`); `chance` is the share
+    """How often a judge told rows of the head from rows of other heads (`agent.checks.intruder`); `chance` is the share
     that guessing finds."""
 
     judge: str

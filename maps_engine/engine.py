@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from maps_engine.auto_source import SourceChooser
-from maps_engine.checkpoint import open_checkpoint
+from maps_engine.checkpoints.opening import open_checkpoint
 from maps_engine.model import Checkpoint, ModelShape
-from maps_engine.relations import PairScores, PairSet
+from maps_engine.ov.pair_scores import PairScores, PairSet
+from maps_engine.ov.source_maps import HELD_OUT, Precision, SourceEngine
+from maps_engine.ov.sources import check_source_name
 from maps_engine.results import EngineSettings, HeadMapping, SourceChoice
-from maps_engine.source_engine import HELD_OUT, Precision, SourceEngine
-from maps_engine.sources import check_source_name
+from maps_engine.source_choice import SourceChooser
 
 DEFAULT_SETTINGS = EngineSettings(source="auto")
 

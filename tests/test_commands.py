@@ -11,9 +11,9 @@ from typing import get_args
 
 import pytest
 
-from maps_engine.auto_source import CANDIDATES
-from maps_engine.command_line import SOURCES
-from maps_engine.sources import SourceName
+from agent.commands.command_line import SOURCES
+from maps_engine.ov.sources import SourceName
+from maps_engine.source_choice import CANDIDATES
 
 COMMANDS = [
     *("describe-head", "label-heads", "known-operations", "runs", "map-relations"),

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from agent.describers.calibration import Calibration
 from agent.describers.findings import Findings
-from agent.describers.forms import COPYING, FORM_BY_NAME
-from agent.describers.known_pairs import COPYING_RELATIONS, KnownPairs, label_of
-from agent.describers.spelling import core
 from agent.results import Claim
+from agent.words.forms import COPYING, FORM_BY_NAME
+from agent.words.known_pairs import COPYING_RELATIONS, KnownPairs, label_of
+from agent.words.spelling import core
 
 MORE_SPECIFIC = 0.75  # a specific form that explains this share of the general one's rows takes its place
 SIDE_EFFECTS = frozenset(

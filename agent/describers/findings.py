@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from agent.describers.calibration import UNKNOWN_RATE, Calibration
-from agent.describers.fields import SemanticFields
-from agent.describers.forms import FORMS, Holds
-from agent.describers.known_pairs import KnownPairs
-from agent.describers.spelling import core
 from agent.describers.statistics import RowHit, log_likelihood_ratio, strength
-from agent.describers.token_classes import CLASSES
 from agent.results import Claim
+from agent.words.fields import SemanticFields
+from agent.words.forms import FORMS, Holds
+from agent.words.known_pairs import KnownPairs
+from agent.words.spelling import core
+from agent.words.token_classes import CLASSES
 from maps_engine.results import MappingRow
 from prompts import load_prompts
 

@@ -13,11 +13,11 @@ from typing import Any
 
 from agent.describers.calibration import Calibration, load_calibration
 from agent.describers.candidates import Candidate, candidates
-from agent.describers.fields import SemanticFields
 from agent.describers.findings import Findings, find
-from agent.describers.known_pairs import label_of, tables
 from agent.results import Claim, Evidence, HeadDescription, counted_unit
-from maps_engine.relation_catalogue import Relation
+from agent.words.fields import SemanticFields
+from agent.words.known_pairs import label_of, tables
+from maps_engine.relations.catalogue import Relation
 from prompts import load_prompts
 
 MAX_SECONDARY = 2

@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from agent.describers.spelling import core
 from agent.results import HeadDescription
+from agent.words.spelling import core
 
 RUN: Final = 3  # words in a row
 _ORDERS: Final = re.compile(

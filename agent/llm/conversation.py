@@ -15,9 +15,9 @@ from pydantic import ValidationError
 
 from agent.errors import ModelFault
 from agent.llm import wording
+from agent.llm.endpoints.langchain_endpoint import answer_text
 from agent.llm.exchange import ChatRequest, Completion, Form, ToolCall, ToolSpec, Turn
 from agent.llm.json_text import BadAnswer, json_objects, parse_answer, problems, strict_schema
-from agent.llm.langchain_endpoint import answer_text
 from agent.llm.protocol import Answer, Message, Tool
 from maps_engine.errors import UserMistake
 

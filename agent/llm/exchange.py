@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
-from agent.token_usage import Usage
+from agent.llm.token_usage import Usage
 
 Form = Literal["tools", "json_schema", "json_object", "text"]
 FORMS: tuple[Form, ...] = ("tools", "json_schema", "json_object", "text")  # the strictest first

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from agent.errors import BudgetSpent
 from agent.llm.options import ModelOptions, Price
-from agent.token_usage import NO_USAGE, Usage
+from agent.llm.token_usage import NO_USAGE, Usage
 
 FIRST_GUESS = 0.4  # tokens per character: more than any language's text has on common tokenizers
 MARGIN = 1.2

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent.errors import ModelFault
-from agent.llm.capabilities import PROBES
 from agent.llm.conversation import PROTOCOL_VERSION, Conversation
+from agent.llm.endpoints.capabilities import PROBES
+from agent.llm.endpoints.providers import open_endpoint
 from agent.llm.exchange import ChatEndpoint, ChatRequest, Completion, Form, FormRefused
 from agent.llm.limits import RunLimits
 from agent.llm.options import ModelOptions, checked
 from agent.llm.protocol import Answer, LanguageModel, Reply, Tool
-from agent.llm.providers import open_endpoint
 from agent.llm.reply_cache import ReplyCache, key_of
 from agent.llm.sender import Sender, Tally
 from prompts import load_prompts

@@ -13,7 +13,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel
 
-from agent.token_usage import NO_USAGE, Usage
+from agent.llm.token_usage import NO_USAGE, Usage
 
 Answer = TypeVar("Answer", bound=BaseModel)
 

@@ -14,7 +14,7 @@ from agent.llm.exchange import ChatEndpoint, ChatRequest, Completion, FormRefuse
 from agent.llm.faults import Fault, fault_of
 from agent.llm.limits import RunLimits
 from agent.llm.options import ModelOptions
-from agent.token_usage import NO_USAGE, Usage, count
+from agent.llm.token_usage import NO_USAGE, Usage, count
 from maps_engine.errors import HeadscribeError
 
 log = logging.getLogger("headscribe.llm")

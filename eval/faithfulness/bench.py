@@ -16,9 +16,9 @@ import torch
 
 from eval.faithfulness.dynamic_scores import Projection, Projector
 from eval.faithfulness.results_folder import Identity, ResultsFolder
-from eval.faithfulness.running_model import RunningModel
-from eval.faithfulness.templates import PromptMaker
-from maps_engine.checkpoint import open_checkpoint
+from eval.faithfulness.running.running_model import RunningModel
+from eval.faithfulness.running.templates import PromptMaker
+from maps_engine.checkpoints.opening import open_checkpoint
 from maps_engine.model import Checkpoint
 
 Progress = Callable[[str, int, int], None]
@@ -50,7 +50,7 @@ class Bench:
 
     @cached_property
     def model(self) -> RunningModel:
-        from eval.faithfulness.transformers_model import open_running_model
+        from eval.faithfulness.running.transformers_model import open_running_model
 
         with self.timed("opening the running model"):
             return open_running_model(

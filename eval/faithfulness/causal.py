@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eval.faithfulness.few_shot import Question
-from eval.faithfulness.running_model import Ablation, RunningModel
+from eval.faithfulness.running.few_shot import Question
+from eval.faithfulness.running.running_model import Ablation, RunningModel
 from eval.faithfulness.statistics import TAU
 
 Head = tuple[int, int]  # layer, head

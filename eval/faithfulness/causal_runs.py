@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from eval.agreement import Estimate, wilson
 from eval.faithfulness.bench import Bench
 from eval.faithfulness.causal import (
     MIN_ACCURACY,
@@ -28,12 +27,13 @@ from eval.faithfulness.causal import (
     steps,
 )
 from eval.faithfulness.correlation import PairLimits
-from eval.faithfulness.few_shot import FewShot, Question, questions
-from eval.faithfulness.pair_choice import one_token_pairs
-from eval.faithfulness.running_model import Ablation
+from eval.faithfulness.running.few_shot import FewShot, Question, questions
+from eval.faithfulness.running.pair_choice import one_token_pairs
+from eval.faithfulness.running.running_model import Ablation
 from eval.faithfulness.static_scores import PAPER, StaticSetting, static_scores
 from eval.faithfulness.statistics import TAU, mean_rate, repeated_rate
-from maps_engine.relation_format import Relation
+from eval.rating.report.agreement import Estimate, wilson
+from maps_engine.relations.format import Relation
 
 MIN_QUESTIONS = 10
 

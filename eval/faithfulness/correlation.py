@@ -12,11 +12,11 @@ from torch import Tensor
 from eval.faithfulness.bench import Bench
 from eval.faithfulness.dynamic_runs import run_dynamic
 from eval.faithfulness.dynamic_scores import DynamicScores, Projection
-from eval.faithfulness.pair_choice import ChosenPairs, TooFew, one_token_pairs, several_token_pairs
+from eval.faithfulness.running.pair_choice import ChosenPairs, TooFew, one_token_pairs, several_token_pairs
 from eval.faithfulness.static_scores import PAPER, StaticSetting, static_scores
 from eval.faithfulness.statistics import TAU, Correlation, correlate
-from maps_engine.relation_format import Relation
-from maps_engine.relations import PairScores
+from maps_engine.ov.pair_scores import PairScores
+from maps_engine.relations.format import Relation
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ import torch
 
 from eval.faithfulness.bench import Bench
 from eval.faithfulness.dynamic_scores import DynamicScores, Projection, dynamic_scores, record
-from eval.faithfulness.pair_choice import ChosenPairs, in_groups
 from eval.faithfulness.results_folder import Identity
-from eval.faithfulness.templates import TEMPLATES, template_hash
-from maps_engine.relations import PairScores
+from eval.faithfulness.running.pair_choice import ChosenPairs, in_groups
+from eval.faithfulness.running.templates import TEMPLATES, template_hash
+from maps_engine.ov.pair_scores import PairScores
 
 Table = dict[str, dict[Projection, DynamicScores]]
 GROUP_BYTES = 512 * 2**20  # of recorded states held at a time

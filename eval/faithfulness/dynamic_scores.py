@@ -3,7 +3,7 @@
 phi*_R(h) = share of prompts (pairs times templates) with t among the k largest entries of z_h W_O[h] U, z_h taken at
 the last position; suppression is the same on the k smallest (METHOD, checks, 1). The paper's way, one pass and one
 projection of V entries per head and prompt, costs L H passes a prompt. Here one pass of a batch gives z of all heads,
-and ranks are counted by the engine's own scan (`maps_engine.relations`): exact, d_h columns, rows dropped early.
+and ranks are counted by the engine's own scan (`maps_engine.ov.pair_scores`): exact, d_h columns, rows dropped early.
 
 Two projections: "plain" is the paper's, U as it is; "folded" goes through the gains of the norms that stand between
 the head and the logits (post-attention norm where there is one, final norm), as the model itself does.
@@ -18,14 +18,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from eval.faithfulness.running_model import HeadStates, RunningModel
-from eval.faithfulness.templates import Prompt, PromptMaker
-from maps_engine.folding import HeadMatrices
+from eval.faithfulness.running.running_model import HeadStates, RunningModel
+from eval.faithfulness.running.templates import Prompt, PromptMaker
 from maps_engine.model import Checkpoint
-from maps_engine.ov_circuit import OVCircuit, UnembeddingTable
-from maps_engine.relations import PairScores, PairSet, score_pairs
+from maps_engine.ov.circuit import OVCircuit, UnembeddingTable
+from maps_engine.ov.folding import HeadMatrices
+from maps_engine.ov.pair_scores import PairScores, PairSet, score_pairs
+from maps_engine.ov.source_maps import SourceEngine
 from maps_engine.results import EngineSettings
-from maps_engine.source_engine import SourceEngine
 
 Projection = Literal["plain", "folded"]
 Source = tuple[int, ...]

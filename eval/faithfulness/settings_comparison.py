@@ -17,10 +17,10 @@ from eval.faithfulness.bench import Bench
 from eval.faithfulness.correlation import PairLimits
 from eval.faithfulness.dynamic_runs import Table, run_dynamic
 from eval.faithfulness.dynamic_scores import Projection
-from eval.faithfulness.pair_choice import ChosenPairs, one_token_pairs
+from eval.faithfulness.running.pair_choice import ChosenPairs, one_token_pairs
 from eval.faithfulness.static_scores import PAPER, StaticTable, compared_settings, static_scores
 from eval.faithfulness.statistics import correlate
-from maps_engine.relation_format import Relation
+from maps_engine.relations.format import Relation
 
 PROJECTIONS: tuple[Projection, ...] = ("plain", "folded")
 CLEAR = 0.02  # a lead in mean r that is worth a change, if its interval leaves 0 out too

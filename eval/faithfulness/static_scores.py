@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from eval.faithfulness.bench import Bench
-from eval.faithfulness.pair_choice import ChosenPairs
+from eval.faithfulness.running.pair_choice import ChosenPairs
 from maps_engine.engine import MapsEngine
 from maps_engine.errors import UnsupportedModel
-from maps_engine.relations import PairScores, PairSet
+from maps_engine.ov.pair_scores import PairScores, PairSet
 from maps_engine.results import EngineSettings
 
 

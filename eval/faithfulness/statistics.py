@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
-from eval.agreement import Estimate
+from eval.rating.report.agreement import Estimate
 
 TAU = 0.15  # a head implements an operation from here on (METHOD, question a)
 

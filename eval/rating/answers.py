@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from agent.database import reading
-from eval.agreement import Answered
+from agent.runs.database import reading
+from eval.rating.report.agreement import Answered
 from eval.rating.studies import get_study, verify
 from eval.rating.tables import Adjudication, Item, Person, Rating, RatingVersion, Study
 

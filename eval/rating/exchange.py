@@ -20,9 +20,9 @@ from pydantic import BaseModel, Field, ValidationError
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from agent.database import reading, writing
-from agent.records import storable
-from agent.run_identity import content_hash
+from agent.runs.database import reading, writing
+from agent.runs.identity import content_hash
+from agent.runs.records import storable
 from eval.errors import BadImport
 from eval.rating.answers import FinalRating, final_ratings
 from eval.rating.ratings import Answer

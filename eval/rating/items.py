@@ -16,8 +16,8 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from agent.run_identity import content_hash
-from agent.run_tables import export_rows
+from agent.runs.identity import content_hash
+from agent.runs.tables import export_rows
 from eval.errors import BadImport, BadStudy
 
 HAND_MADE = Path(__file__).with_name("hand_made.json")

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel
 from sqlalchemy import Engine, select
 
-from agent.database import writing
 from agent.errors import ModelFault
+from agent.runs.database import writing
 from eval.errors import BadStudy
 from eval.rating.ratings import Answer
 from eval.rating.store import add_event

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from sqlalchemy import Engine, bindparam, delete, func, select
 from sqlalchemy.orm import Session
 
-from agent.database import reading, writing
-from agent.records import storable
+from agent.runs.database import reading, writing
+from agent.runs.records import storable
 from eval.errors import BadStudy, NotAllowed
 from eval.rating.store import add_event
 from eval.rating.studies import get_study, reserve_for

@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import BindParameter, Engine, bindparam, delete, func, select
 from sqlalchemy.orm import Session, load_only
 
-from agent.database import reading, writing
-from agent.records import storable
+from agent.runs.database import reading, writing
+from agent.runs.records import storable
 from eval.errors import BadAnswer, BadStudy
 from eval.rating.slots import PRACTICE, Screen, screen_in
 from eval.rating.store import add_event

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from sqlalchemy import BindParameter, ColumnElement, Engine, and_, bindparam, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
-from agent.database import writing
+from agent.runs.database import writing
 from eval.errors import BadStudy
 from eval.rating.store import add_event
 from eval.rating.studies import StudySettings, get_study

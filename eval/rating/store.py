@@ -12,8 +12,8 @@ from sqlalchemy import Engine
 from sqlalchemy.engine import URL
 from sqlalchemy.orm import Session
 
-from agent.database import open_database, upgrade_database
-from agent.records import storable
+from agent.runs.database import open_database, upgrade_database
+from agent.runs.records import storable
 from eval.errors import BadStudy
 from eval.rating.tables import Event
 from maps_engine.errors import Failure
@@ -23,7 +23,7 @@ Clock = Callable[[], float]
 
 
 def open_studies(url: str | URL | None = None) -> Engine:
-    """The database of `agent.database.open_database` with the rating tables brought up to date."""
+    """The database of `agent.runs.database.open_database` with the rating tables brought up to date."""
     engine = open_database(url)
     upgrade_database(engine, scripts=MIGRATIONS, version_table="rating_version")
     return engine

@@ -13,9 +13,9 @@ from typing import Any
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
-from agent.database import reading, writing
-from agent.records import storable
-from agent.run_identity import content_hash
+from agent.runs.database import reading, writing
+from agent.runs.identity import content_hash
+from agent.runs.records import storable
 from eval.errors import BadStudy, ContentChanged
 from eval.rating.items import (
     Head,

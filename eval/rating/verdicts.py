@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine, select
 
-from agent.database import writing
-from agent.known_additions import Additions, operation_of_head
-from agent.operation import KnownOperation
-from agent.records import storable
-from eval.agreement import majority
+from agent.operations.additions import Additions, operation_of_head
+from agent.operations.operation import KnownOperation
+from agent.runs.database import writing
+from agent.runs.records import storable
 from eval.errors import BadAnswer, BadStudy
 from eval.rating.answers import FinalRating, adjudications, final_ratings
+from eval.rating.report.agreement import majority
 from eval.rating.store import add_event
 from eval.rating.tables import Adjudication, Item
 
@@ -82,7 +82,7 @@ def _approved(study_id: int, rating: FinalRating) -> Approved:
 
 
 def approve(engine: Engine, study_id: int, add: Add, *, by: str = "lead", min_raters: int = 2) -> Additions:
-    """Hand all approved operations to `add` (`agent.known_additions.add_operations` of an open store)."""
+    """Hand all approved operations to `add` (`agent.operations.additions.add_operations` of an open store)."""
     found = approved_descriptions(engine, study_id, min_raters=min_raters)
     done = add([one.operation for one in found])
     with writing(engine) as session:

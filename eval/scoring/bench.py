@@ -6,26 +6,26 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from agent.describe import HeadSession
-from agent.describers import chosen_name
-from agent.describers.fields import SemanticFields
-from agent.embedder import load_embedder
-from agent.label_job import parse_indices
+from agent.checks.pair_cache import PairCachingEngine
+from agent.describers.factory import chosen_name
 from agent.llm.options import ModelOptions
-from agent.pair_cache import PairCachingEngine
+from agent.pipeline.job import parse_indices
+from agent.pipeline.session import HeadSession
+from agent.words.embedder import load_embedder
+from agent.words.fields import SemanticFields
+from eval.judges.protocol import Judge, open_judge
 from eval.scoring.collection import Collection, chosen, described_now, of_file, of_run
-from eval.scoring.foreign_rows import borrowed_rows, rows_from_weights
-from eval.scoring.generation import Generator
 from eval.scoring.job import ScoreJob, Tell
-from eval.scoring.judges import Judge, open_judge
 from eval.scoring.keeping import DatabaseKeeper, JsonlKeeper, Keeper
+from eval.scoring.questions.foreign_rows import borrowed_rows, rows_from_weights
+from eval.scoring.questions.generation import Generator
+from eval.scoring.questions.scorers import GENERATION
 from eval.scoring.request import ScoreRequest
 from eval.scoring.results import HeadKey
-from eval.scoring.scorers import GENERATION
 from maps_engine.engine import MapsEngine
 from maps_engine.errors import HeadscribeError, UserMistake
 from maps_engine.folders import cache_folder
-from maps_engine.relation_catalogue import Relation, load_relations
+from maps_engine.relations.catalogue import Relation, load_relations
 from maps_engine.results import EngineSettings
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Bench:
     @cached_property
     def database(self) -> Engine | None:
         """None where the heads do not come from it."""
-        from agent.database import open_database
+        from agent.runs.database import open_database
 
         request = self.request
         from_database = request.from_file is None and request.layer is None

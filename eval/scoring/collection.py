@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import UnknownRun
-from agent.head_rows import rows_of
 from agent.results import HeadDescription
-from agent.run_identity import content_hash
-from agent.run_tables import export_rows, list_runs
+from agent.runs.head_rows import rows_of
+from agent.runs.identity import content_hash
+from agent.runs.tables import export_rows, list_runs
 from eval.errors import BadImport
 from eval.scoring.results import HeadKey, Subject
 from maps_engine.errors import UserMistake
@@ -21,7 +21,7 @@ from maps_engine.results import EngineSettings, HeadMapping
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from agent.describe import HeadSession
+    from agent.pipeline.session import HeadSession
 
 TABLES = (".csv", ".parquet", ".html")  # what else label-heads exports: for people and spreadsheets
 _SETTINGS = frozenset(EngineSettings.__dataclass_fields__)
@@ -110,7 +110,7 @@ def of_file(path: Path) -> Collection:
 
 def described_now(session: HeadSession, layer: int, *, workers: int) -> Collection:
     """All heads of one layer, described here: the others lend the rows and the descriptions of the control."""
-    from agent.describe_many import ManyDescriber
+    from agent.pipeline.batches import ManyDescriber
 
     session.engine.check_head(layer, 0)
     many = ManyDescriber(session, workers, lambda: False)

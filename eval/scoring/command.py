@@ -6,17 +6,17 @@ import csv
 import io
 from collections.abc import Sequence
 
-from agent.exports import formula_safe
-from eval.faithfulness.cli_options import progress_bars
+from agent.output.console import console, echo_json
+from agent.output.run_files import formula_safe
+from eval.commands.check_options import progress_bars
 from eval.faithfulness.results_folder import write_whole
 from eval.scoring.bench import Bench
 from eval.scoring.job import ScoreJob
 from eval.scoring.keeping import JsonlKeeper
+from eval.scoring.output.summary import summarise
+from eval.scoring.output.tables import CSV_COLUMNS, csv_rows, show_heads, show_scores, words
 from eval.scoring.request import ScoreRequest
 from eval.scoring.results import HeadScore, ScorerSummary
-from eval.scoring.summary import summarise
-from eval.scoring.tables import CSV_COLUMNS, csv_rows, show_heads, show_scores, words
-from maps_engine.cli_support import console, echo_json
 
 
 def run_request(request: ScoreRequest) -> None:
@@ -36,7 +36,7 @@ def run_request(request: ScoreRequest) -> None:
         if path.suffix.lower() == ".csv":
             write_whole(path, _csv(scores, job.judge.name))
     if request.figure is not None:
-        from eval.scoring.figure import write_figure
+        from eval.scoring.output.figure import write_figure
 
         write_figure(request.figure, scores, title)
     _show(request, title, job, scores, summaries)

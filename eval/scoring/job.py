@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
-from agent.run_identity import content_hash
+from agent.runs.identity import content_hash
+from eval.judges.protocol import Judge
 from eval.scoring.collection import Collection
-from eval.scoring.foreign_rows import RowsOf, borrowed_rows
-from eval.scoring.generation import Generator, PlannedPairs
-from eval.scoring.items import Material
-from eval.scoring.judges import Judge
 from eval.scoring.keeping import Keeper
+from eval.scoring.questions.foreign_rows import RowsOf, borrowed_rows
+from eval.scoring.questions.generation import Generator, PlannedPairs
+from eval.scoring.questions.items import Material
+from eval.scoring.questions.scorers import GENERATION, ROW_SCORERS, judge_items
+from eval.scoring.questions.swaps import Swap, family_of, foreign_heads, swaps
 from eval.scoring.results import HeadKey, HeadScore, Item, Outcome, Said, Subject
-from eval.scoring.scorers import GENERATION, ROW_SCORERS, judge_items
-from eval.scoring.swaps import Swap, family_of, foreign_heads, swaps
 
 FORMAT: Final = 1  # of the questions: another number never shares results with this one
 GENERATION_BATCH: Final = 32  # heads whose pairs are scored in one pass

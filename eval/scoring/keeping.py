@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import delete, select
 
-from agent.database import reading, writing
-from agent.records import DescriptionRecord, DescriptionScoreRecord, HeadRecord
-from agent.run_identity import content_hash
+from agent.runs.database import reading, writing
+from agent.runs.identity import content_hash
+from agent.runs.records import DescriptionRecord, DescriptionScoreRecord, HeadRecord
 from eval.errors import BadImport, MixedResults
 from eval.faithfulness.results_folder import write_whole
 from eval.scoring.results import HeadKey, HeadScore, ScorerSummary

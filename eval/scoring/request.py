@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from eval.scoring.scorers import GENERATION, SCORERS
+from eval.scoring.questions.scorers import GENERATION, SCORERS
 from maps_engine.errors import UserMistake
 
 FIGURES = (".png", ".svg", ".pdf")

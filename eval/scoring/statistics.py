@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from eval.agreement import Estimate
+from eval.rating.report.agreement import Estimate
 from eval.scoring.measures import comparisons
 from eval.scoring.results import Judged
 

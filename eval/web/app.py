@@ -17,10 +17,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent.errors import UnknownRun
 from eval.errors import BadStudy, ContentChanged, NotAllowed
-from eval.web import api, api_page, browse, lead, rate
+from eval.web import lead, rate
+from eval.web.api import page as api_page
+from eval.web.api import routes as api
+from eval.web.api.json_forms import AsciiJson
+from eval.web.browser import browse
 from eval.web.identity import visitor_of
 from eval.web.jobs import Jobs, keep_in_records
-from eval.web.json_api import AsciiJson
 from eval.web.pages import page
 from eval.web.security import Guard, RateLimit
 from eval.web.settings import WebSettings

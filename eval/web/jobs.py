@@ -13,15 +13,15 @@ from typing import Any, Literal
 
 from sqlalchemy import Engine
 
-from agent.database import reading
 from agent.results import HeadReport
-from agent.run_identity import ModelCard, RunIdentity
-from agent.run_store import finish_if_done, open_run, store_result
+from agent.runs.database import reading
+from agent.runs.identity import ModelCard, RunIdentity
+from agent.runs.store import finish_if_done, open_run, store_result
 from eval.errors import BadStudy
-from eval.web.browse_data import find_model
+from eval.web.browser.browse_data import find_model
 from eval.web.settings import Describe
 from maps_engine.errors import HeadscribeError
-from maps_engine.relation_catalogue import load_relations
+from maps_engine.relations.catalogue import load_relations
 from maps_engine.results import EngineSettings
 
 Keep = Callable[[str, HeadReport], None]  # (address part of the model, result)
@@ -133,7 +133,7 @@ def keep_in_records(engine: Engine) -> Keep:
                     got=mapping.fingerprint[:20],
                     expected=model.fingerprint[:20],
                 )
-            from agent.categories import category_of_report  # torch: only with a result of it
+            from agent.checks.categories import category_of_report  # torch: only with a result of it
             from maps_engine.model import ModelShape
 
             names = ("n_layers", "n_heads", "n_value_heads", "d_model", "d_head", "vocab_size")

@@ -8,15 +8,15 @@ from fastapi import APIRouter, Depends, Form, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
-from agent.database import reading
-from agent.run_tables import list_runs
+from agent.runs.database import reading
+from agent.runs.tables import list_runs
 from eval.errors import BadStudy
 from eval.rating.exchange import FORMATS, export
 from eval.rating.items import described_heads
 from eval.rating.judges import lexical_judge, run_judge
 from eval.rating.people import invite
-from eval.rating.report import disagreements, study_report
-from eval.rating.report_text import as_html, as_markdown, figures
+from eval.rating.report.report import disagreements, study_report
+from eval.rating.report.text import as_html, as_markdown, figures
 from eval.rating.studies import (
     INSTRUCTIONS,
     StudySettings,

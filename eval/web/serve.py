@@ -14,7 +14,7 @@ from eval.web.jobs import RUN_IDENTITY
 from eval.web.settings import LOOPBACK, Describe, WebSettings
 
 if TYPE_CHECKING:
-    from agent.describe import HeadSession
+    from agent.pipeline.session import HeadSession
 
 
 def is_loopback(host: str) -> bool:
@@ -33,7 +33,7 @@ def find_describer() -> Describe:
     opened: dict[str, HeadSession] = {}
 
     def describe(model: str, layer: int, head: int) -> HeadReport:
-        from agent.label_job import LabelRequest, identity_of, open_session
+        from agent.pipeline.job import LabelRequest, identity_of, open_session
 
         if model not in opened:
             opened.clear()

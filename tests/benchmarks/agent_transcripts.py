@@ -14,12 +14,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from agent.describe import HeadSession
+from agent.checks.pair_cache import PairCachingEngine
 from agent.llm.options import ModelOptions
-from agent.pair_cache import PairCachingEngine
-from agent.transcript import transcript_text
+from agent.output.terminal.transcript import transcript_text
+from agent.pipeline.session import HeadSession
 from maps_engine.results import EngineSettings
-from tests.llama_server import llama_server
+from tests.support.llama_server import llama_server
 
 HEADS = "23.4,26.2,28.2,10.1,1.3"
 

@@ -21,9 +21,9 @@ import typer
 
 from eval.faithfulness.bench import Bench
 from eval.faithfulness.dynamic_scores import Projector, SourcePairs, dynamic_scores, record
-from eval.faithfulness.pair_choice import one_token_pairs
-from eval.faithfulness.templates import TEMPLATES
-from maps_engine.relation_catalogue import load_relations
+from eval.faithfulness.running.pair_choice import one_token_pairs
+from eval.faithfulness.running.templates import TEMPLATES
+from maps_engine.relations.catalogue import load_relations
 
 
 def fast_seconds(bench: Bench, pairs: SourcePairs, projector: Projector) -> tuple[float, float, torch.Tensor]:

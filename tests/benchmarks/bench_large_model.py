@@ -86,7 +86,7 @@ def make_checkpoint(folder: Path, config: dict[str, object]) -> None:
 
 def map_all(folder: str, source: str, layers: int, device: str) -> None:
     """In the child: estimate, then map; one line of JSON."""
-    from maps_engine.cost_estimate import estimate_mapping, measure_speed
+    from maps_engine.cost import estimate_mapping, measure_speed
     from maps_engine.engine import MapsEngine
     from maps_engine.results import EngineSettings
 

@@ -15,10 +15,10 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM
 
-from maps_engine.checkpoint import open_checkpoint
-from maps_engine.files.builtin_models import fetch_package_model
+from maps_engine.checkpoints.builtin_models import fetch_package_model
+from maps_engine.checkpoints.opening import open_checkpoint
+from maps_engine.ov.source_maps import SourceEngine
 from maps_engine.results import EngineSettings
-from maps_engine.source_engine import SourceEngine
 
 MODEL, TOP, TARGETS = "smollm2-135m", 30, 5
 

@@ -16,11 +16,11 @@ from pathlib import Path
 import torch
 
 from maps_engine.engine import MapsEngine
-from maps_engine.relation_catalogue import load_relations
-from maps_engine.relation_encoding import encode_relation
-from maps_engine.relations import PairScores, PairSet
+from maps_engine.ov.pair_scores import PairScores, PairSet
+from maps_engine.relations.catalogue import load_relations
+from maps_engine.relations.encoding import encode_relation
+from maps_engine.relations.significance import shuffled
 from maps_engine.results import EngineSettings
-from maps_engine.significance import shuffled
 
 MIB = 2**20
 

@@ -3,7 +3,8 @@
     python -m tests.benchmarks.calibrate_intruder [--model smollm2-135m] [--source auto] [--limit 270] [--json FILE]
 
 Weights of chance: every W_V and W_O replaced by Gaussian numbers of the same size, so that no head does anything; the
-threshold is the 95th percentile there. Planted heads: operations of `tests.planting`. Minutes: about 5 on two cores.
+threshold is the 95th percentile there. Planted heads: operations of `tests.support.planting`. Minutes: about 5 on two
+cores.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from agent.describe import HeadSession
-from agent.intruder import EmbeddingJudge, intruder_test
-from maps_engine.checkpoint import open_checkpoint
+from agent.checks.intruder import EmbeddingJudge, intruder_test
+from agent.pipeline.session import HeadSession
+from maps_engine.checkpoints.opening import open_checkpoint
 from maps_engine.engine import MapsEngine
 from maps_engine.model import AttentionWeights, Checkpoint, ModelWeights
-from maps_engine.relation_catalogue import load_relations
+from maps_engine.relations.catalogue import load_relations
 from maps_engine.results import EngineSettings
-from tests.planting import plant
+from tests.support.planting import plant
 
 PLANTED = ("country-to-capital", "noun-to-pronoun", "adjective-to-comparative", "verb-to-past-tense",
            "singular-to-plural", "word-to-antonym", "word-to-first-letter", "country-to-language")  # fmt: skip

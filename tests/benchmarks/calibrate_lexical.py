@@ -28,19 +28,19 @@ from rich.console import Console
 
 import agent.describers
 from agent.describers.calibration import calibration_from
-from agent.describers.fields import SemanticFields
 from agent.describers.findings import Findings, distinct_words, find, without_copies
-from agent.describers.known_pairs import KnownPairs, tables
 from agent.describers.lexical import LexicalDescriber
-from agent.describers.spelling import core
-from agent.describers.token_classes import CLASSES
-from agent.embedder import load_embedder
 from agent.results import Evidence
-from maps_engine.checkpoint import open_checkpoint
+from agent.words.embedder import load_embedder
+from agent.words.fields import SemanticFields
+from agent.words.known_pairs import KnownPairs, tables
+from agent.words.spelling import core
+from agent.words.token_classes import CLASSES
+from maps_engine.checkpoints.opening import open_checkpoint
 from maps_engine.engine import MapsEngine
 from maps_engine.folders import cache_folder
 from maps_engine.model import AttentionWeights, Checkpoint
-from maps_engine.relation_catalogue import load_relations
+from maps_engine.relations.catalogue import load_relations
 from maps_engine.results import EngineSettings, HeadMapping
 
 SOURCES = ("first-mlp", "embedding")

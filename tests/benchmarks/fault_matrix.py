@@ -22,13 +22,13 @@ from rich.console import Console
 from rich.table import Table
 
 from agent.errors import BudgetSpent, ModelDown, ModelFault
-from agent.llm.capabilities import PROBES
+from agent.llm.endpoints.capabilities import PROBES
+from agent.llm.endpoints.providers import open_endpoint
 from agent.llm.exchange import Form
 from agent.llm.options import ModelOptions
-from agent.llm.providers import open_endpoint
-from tests.agent.fault_server import Act, endpoint
-from tests.agent.llm_help import GOOD, Named, model_at
-from tests.llama_server import llama_server
+from tests.support.agent.fault_server import Act, endpoint
+from tests.support.agent.llm_parts import GOOD, Named, model_at
+from tests.support.llama_server import llama_server
 
 PROMPT = "A head of a model maps France to Paris and Italy to Rome. What does it do?"
 WELL = Act(forward=True)

@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from maps_engine.checkpoint import open_checkpoint
+from maps_engine.checkpoints.opening import open_checkpoint
+from maps_engine.checkpoints.products import linear
 from maps_engine.model import Checkpoint
-from maps_engine.products import linear
+from maps_engine.ov.source_maps import Precision, SourceEngine
 from maps_engine.results import EngineSettings
-from maps_engine.source_engine import Precision, SourceEngine
 from tests.benchmarks.bench_mappings import MODEL, TARGETS, TOP
 
 PRODUCTS = ("aten.mm", "aten.bmm", "aten.addmm", "mkldnn._linear_pointwise")

@@ -26,8 +26,8 @@ from sqlalchemy import Engine, text
 from eval.rating.people import invite
 from eval.rating.store import open_studies
 from eval.rating.studies import StudySettings, create_study, launch
-from tests.eval.study_help import simple_heads
-from tests.eval.web_server import free_port, start
+from tests.support.eval.studies import simple_heads
+from tests.support.eval.web_server import free_port, start
 
 OURS = {"sec-fetch-site": "same-origin", "hx-request": "true"}
 ITEM = re.compile(r'action="/rate/([\w-]{16})/(?:pattern|skip)"')

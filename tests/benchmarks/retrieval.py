@@ -5,8 +5,8 @@
 lists: half of an operation's pairs make the stored example, 30 pairs of the other half make the query: sources are
 never shared. Noise: that share of rows has only random tokens; every other row gets two random tokens beside its
 targets, and half of the rows the source itself, as rows of real heads do.
-planted: the second half is planted in a head of the built-in model (`tests.planting`), and the query is that head's
-30 most salient rows. heads: heads of the built-in model as they are; one counts as known where it maps at least
+planted: the second half is planted in a head of the built-in model (`tests.support.planting`), and the query is that
+head's 30 most salient rows. heads: heads of the built-in model as they are; one counts as known where it maps at least
 0.3 of an operation's pairs (relation score over 30 of them, first-mlp), and any such operation is a hit; the stored
 examples are whole. Ranks count every operation of the catalogue, near-twins (city to country, capital to country) too.
 Intervals are Wilson's at 95 %. A minute or two for each on two cores.
@@ -24,19 +24,19 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from agent.describers.fields import SemanticFields
-from agent.embedder import MiniLM, load_embedder
-from agent.mapping_embedding import MappingEmbedder
-from agent.operation import KnownOperation
-from eval.agreement import wilson
-from maps_engine.checkpoint import open_checkpoint
+from agent.operations.operation import KnownOperation
+from agent.words.embedder import MiniLM, load_embedder
+from agent.words.fields import SemanticFields
+from agent.words.mapping_vectors import MappingEmbedder
+from eval.rating.report.agreement import wilson
+from maps_engine.checkpoints.opening import open_checkpoint
 from maps_engine.engine import MapsEngine
 from maps_engine.folders import cache_folder
-from maps_engine.relation_catalogue import Relation, load_relations
-from maps_engine.relation_encoding import encode_relation
-from maps_engine.relations import PairSet
+from maps_engine.ov.pair_scores import PairSet
+from maps_engine.relations.catalogue import Relation, load_relations
+from maps_engine.relations.encoding import encode_relation
 from maps_engine.results import EngineSettings, HeadMapping
-from tests.planting import plant
+from tests.support.planting import plant
 
 ROWS = 30
 STORED = 60

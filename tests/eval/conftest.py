@@ -13,11 +13,11 @@ from starlette.testclient import TestClient
 from eval.rating.store import open_studies
 from eval.web.app import create_app
 from eval.web.settings import WebSettings
-from tests.believable import Believable
-from tests.conftest_records import believable, quick, small_template
-from tests.eval.study_help import launched_from_run
-from tests.eval.web_help import client_of, describe
-from tests.postgres import postgres_server, postgres_url
+from tests.support.believable import Believable
+from tests.support.eval.studies import launched_from_run
+from tests.support.eval.web_app import client_of, describe
+from tests.support.postgres import postgres_server, postgres_url
+from tests.support.record_fixtures import believable, quick, small_template
 
 __all__ = ["believable", "postgres_server", "postgres_url", "small_template"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny_models import tiny_model
+from tests.support.tiny_models import tiny_model
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,9 @@ import torch
 from maps_engine.engine import MapsEngine
 from maps_engine.errors import BrokenCheckpoint, OutOfRange, UserMistake
 from maps_engine.model import ModelShape
-from maps_engine.relations import PairSet
+from maps_engine.ov.pair_scores import PairSet
 from maps_engine.results import EngineSettings
-from tests.memory_model import memory_checkpoint, memory_weights
+from tests.support.memory_model import memory_checkpoint, memory_weights
 
 SHAPES = {
     "grouped": ModelShape(n_layers=3, n_heads=6, n_value_heads=2, d_model=48, d_head=16, vocab_size=700),
@@ -79,7 +79,7 @@ def plain_phi(m, pairs, k):
 @pytest.mark.parametrize("rows_at_once", [50, 2048])
 @pytest.mark.parametrize("source", ["embedding", "first-mlp"])
 def test_relation_scores_equal_the_plain_formula(weights, source, rows_at_once, monkeypatch):
-    monkeypatch.setattr("maps_engine.entry_ranks.ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr("maps_engine.ov.entry_ranks.ROWS_AT_ONCE", rows_at_once)
     g = torch.Generator().manual_seed(1)
     v = weights.shape.vocab_size
     random_pairs = [(s, (t, (t * 7) % v)) for s, t in torch.randint(v, (60, 2), generator=g).tolist()]

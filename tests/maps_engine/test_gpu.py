@@ -9,11 +9,11 @@ import torch
 
 from maps_engine.engine import MapsEngine
 from maps_engine.model import ModelShape
-from maps_engine.relations import PairSet
+from maps_engine.ov.pair_scores import PairSet
+from maps_engine.ov.source_maps import SourceEngine
 from maps_engine.results import EngineSettings
-from maps_engine.source_engine import SourceEngine
-from tests.memory_model import memory_checkpoint, memory_weights
-from tests.tiny_models import tiny_model
+from tests.support.memory_model import memory_checkpoint, memory_weights
+from tests.support.tiny_models import tiny_model
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")]
 FAMILIES = ["llama", "gpt2", "gpt-neox", "gemma2", "falcon-7b", "opt", "bloom", "phi3"]

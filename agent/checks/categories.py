@@ -1,0 +1,34 @@
+"""The category of a description's operation: the paper's four where it has one, for colours and summaries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from agent.checks.claims import ClaimedFields, ClaimedForm, ClaimedRelation, claimed_operation
+from agent.results import HeadReport
+from maps_engine.relations.catalogue import Relation
+
+CATEGORIES: Final = ("algorithmic", "knowledge", "linguistic", "translation", "word fields", "other")
+_LINGUISTIC_FORMS: Final = frozenset({"singular to plural", "plural to singular", "word to related words"})
+_TRANSLATING_FORMS: Final = frozenset({"word to another script"})
+
+
+def category_of_report(report: HeadReport, relations: Sequence[Relation]) -> str | None:
+    """The category that is stored with a result; None for a description that names nothing."""
+    said = report.description
+    return category_of(said.operation, relations) if said.status == "ok" else None
+
+
+def category_of(operation: str, relations: Sequence[Relation]) -> str:
+    """A relation's own category; forms are algorithmic unless they inflect; fields and free text have their own."""
+    claim = claimed_operation(operation, relations)
+    if isinstance(claim, ClaimedRelation):
+        return claim.relation.category
+    if isinstance(claim, ClaimedFields):
+        return "word fields"
+    if isinstance(claim, ClaimedForm):
+        if claim.form.name in _TRANSLATING_FORMS:
+            return "translation"
+        return "linguistic" if claim.form.name in _LINGUISTIC_FORMS else "algorithmic"
+    return "linguistic" if operation.casefold().endswith("to related words") else "other"

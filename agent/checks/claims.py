@@ -1,0 +1,211 @@
+"""What a description claims, made checkable: does a row satisfy it, and which new pairs does it predict?
+
+Everything here follows from the operation's label alone (a known relation, an operation of form, or one labelled field
+to another); the rows that the describer saw are only used to leave their sources out.
+"""
+
+from __future__ import annotations
+
+import random
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Final, Protocol
+
+from agent.words.forms import FORM_BY_NAME, RELATED, FormOperation
+from agent.words.known_pairs import KnownPairs, label_of
+from agent.words.spelling import core, is_word
+from maps_engine.model import Vocabulary
+from maps_engine.ov.pair_scores import PairSet
+from maps_engine.relations.catalogue import Relation
+from maps_engine.relations.encoding import encode_relation
+from maps_engine.results import MappingRow
+from prompts import load_prompts
+
+DEFAULT_K: Final = 10
+COPY_K: Final = 1
+MAX_PAIRS: Final = 60
+TRIED_TOKENS: Final = 60_000
+END_LETTERS: Final = 3
+LETTERS_SHARED: Final = frozenset(  # forms whose targets are found by search: they share letters with the source
+    {"completion of the beginning of a word", "words that begin alike", "words that end alike", RELATED}
+)
+
+
+class ClaimedOperation(Protocol):
+    """An operation that can be checked on rows and predicts new pairs."""
+
+    def satisfied(self, row: MappingRow) -> bool | None:
+        """Whether the row fits; None when the operation says nothing about its source."""
+
+    def pairs(self, vocabulary: Vocabulary, *, excluded: frozenset[str], n: int) -> PairSet:
+        """Up to `n` pairs of token ids whose sources are not among `excluded` (casefolded texts)."""
+
+
+def claimed_operation(label: str, relations: Sequence[Relation]) -> ClaimedOperation | None:
+    """The operation that a label names, or None when it is free text."""
+    wanted = " ".join(label.casefold().split())
+    if wanted in FORM_BY_NAME:
+        return ClaimedForm(FORM_BY_NAME[wanted])
+    for relation in relations:
+        if wanted in {relation.name, label_of(relation.name)}:
+            return ClaimedRelation(relation)
+    return _claimed_fields(wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedRelation:
+    """A relation of the catalogue."""
+
+    relation: Relation
+
+    def satisfied(self, row: MappingRow) -> bool | None:
+        """None for a source that the relation does not know."""
+        table = KnownPairs.of(self.relation)
+        if not table.knows(row.token):
+            return None
+        return any(table.holds(row.token, target.token) for target in row.targets)
+
+    def pairs(self, vocabulary: Vocabulary, *, excluded: frozenset[str], n: int) -> PairSet:
+        """The relation's own pairs in this vocabulary, in an order fixed by its name."""
+        left = [pair for pair in self.relation.pairs if core(pair[0]) not in excluded]
+        random.Random(self.relation.name).shuffle(left)
+        encoded = encode_relation(replace(self.relation, pairs=tuple(left)), vocabulary)
+        return PairSet(encoded.source_ids[:n], encoded.target_ids[:n], self.relation.k)
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedForm:
+    """An operation of form; its pairs are made from the model's own vocabulary."""
+
+    form: FormOperation
+
+    def satisfied(self, row: MappingRow) -> bool | None:
+        return any(self.form.holds(row.token, target.token) for target in row.targets)
+
+    def pairs(self, vocabulary: Vocabulary, *, excluded: frozenset[str], n: int) -> PairSet:
+        """New tokens and the tokens that the form makes of them, in an order fixed by its name."""
+        targets_of = self._producer(vocabulary)
+        sources, targets = [], []
+        for token, text in _tokens_in_fixed_order(vocabulary, self.form.name):
+            if core(text) in excluded:
+                continue
+            found = tuple(dict.fromkeys(i for i in targets_of(text) if self._counts(token, i)))
+            if found:
+                sources.append(token)
+                targets.append(found)
+            if len(sources) == n:
+                break
+        copies = self.form.name in {"copying", "exact copying"}
+        return PairSet(tuple(sources), tuple(targets), COPY_K if copies else DEFAULT_K)
+
+    def _counts(self, source: int, target: int) -> bool:
+        return source != target or self.form.name in {"copying", "exact copying"}
+
+    def _producer(self, vocabulary: Vocabulary) -> Callable[[str], list[int]]:
+        if self.form.name in LETTERS_SHARED:
+            return _alike_finder(vocabulary, self.form)
+
+        def made(text: str) -> list[int]:
+            return [i for t in self.form.targets_for(text) if (i := single_token(vocabulary, t)) is not None]
+
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedFields:
+    """Words of one labelled field (or any words) to words of another."""
+
+    sources: frozenset[str]  # empty: any word
+    targets: frozenset[str]
+    label: str
+
+    def satisfied(self, row: MappingRow) -> bool | None:
+        own = core(row.token)
+        return any(core(t.token) in self.targets and core(t.token) != own for t in row.targets)
+
+    def pairs(self, vocabulary: Vocabulary, *, excluded: frozenset[str], n: int) -> PairSet:
+        """Each source with every other word of the target field that is one token."""
+        ids = {word: _word_ids(vocabulary, word) for word in sorted(self.targets)}
+        sources, targets = [], []
+        for token, text in _tokens_in_fixed_order(vocabulary, self.label):
+            word = core(text)
+            if word in excluded or (self.sources and word not in self.sources):
+                continue
+            sources.append(token)
+            targets.append(tuple(i for t, found in ids.items() if t != word for i in found))
+            if len(sources) == n:
+                break
+        usable = [(s, t) for s, t in zip(sources, targets, strict=True) if t]
+        return PairSet(tuple(s for s, _ in usable), tuple(t for _, t in usable), DEFAULT_K)
+
+
+def _claimed_fields(label: str) -> ClaimedFields | None:
+    fields = load_prompts().field_labels
+    named = {name.casefold(): frozenset(map(core, words)) for name, words in fields.items()}
+    for target, words in named.items():
+        for joint in (" to other ", " to "):
+            if label.endswith(joint + target):
+                source = label[: -len(joint + target)]
+                return ClaimedFields(named.get(source, frozenset()), words, label)
+    return None
+
+
+def single_token(vocabulary: Vocabulary, text: str) -> int | None:
+    """The one normal token that spells `text`, or None."""
+    word = text.removeprefix(" ")
+    return vocabulary.single_id(word, leading_space=text.startswith(" ")) if word else None
+
+
+def _word_ids(vocabulary: Vocabulary, word: str) -> list[int]:
+    """Tokens that spell the word, with and without a leading space, as it stands and capitalised."""
+    texts = (f"{space}{form}" for space in (" ", "") for form in dict.fromkeys((word, word.capitalize())))
+    return [i for t in texts if (i := single_token(vocabulary, t)) is not None]
+
+
+def _tokens_in_fixed_order(vocabulary: Vocabulary, seed: str) -> Iterator[tuple[int, str]]:
+    """Words and numbers with a leading space, in an order that depends on the seed alone."""
+    for token in _fixed_order(len(vocabulary), seed)[:TRIED_TOKENS]:
+        text = vocabulary.text(token)
+        body = text.strip()
+        numeric = body.isascii() and body.isdigit()
+        spaced = text.startswith(" ") and len(body) >= 3 and is_word(body)
+        if (spaced or numeric) and vocabulary.kind(token) == "normal":
+            yield token, text
+
+
+@lru_cache(64)
+def _fixed_order(size: int, seed: str) -> array[int]:
+    """range(size) shuffled; the same few operations are claimed for many heads."""
+    ids = list(range(size))
+    random.Random(seed).shuffle(ids)
+    return array("l", ids)
+
+
+@lru_cache(16)
+def _alike_finder(vocabulary: Vocabulary, form: FormOperation) -> Callable[[str], list[int]]:
+    """Targets by search, for forms that share beginnings or endings: only words with the same letters are tried."""
+    at_end = form.name == "words that end alike"
+    index = _words_by_letters(vocabulary, at_end)
+
+    @lru_cache(2**14)
+    def found(text: str) -> list[int]:
+        return [i for i, other in index.get(_letters(text, at_end), ()) if form.holds(text, other)]
+
+    return found
+
+
+@lru_cache(4)
+def _words_by_letters(vocabulary: Vocabulary, at_end: bool) -> dict[str, list[tuple[int, str]]]:
+    """Tokens that are words, by the letters that they begin or end with."""
+    index: dict[str, list[tuple[int, str]]] = {}
+    for token in range(len(vocabulary)):
+        text = vocabulary.text(token)
+        if len(core(text)) >= 2 and is_word(text) and vocabulary.kind(token) == "normal":
+            index.setdefault(_letters(text, at_end), []).append((token, text))
+    return index
+
+
+def _letters(text: str, at_end: bool) -> str:
+    return core(text)[-END_LETTERS:] if at_end else core(text)[:2]

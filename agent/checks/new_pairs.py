@@ -1,0 +1,194 @@
+"""Is a description true of the head beyond the rows it was made from? Our step beyond the paper.
+
+Test of pairs. From the description alone, new (source, target) pairs are made whose sources the describer never saw.
+Their relation score phi (METHOD, question a) on this head is held against the same score on all other heads of the
+model: a description that fits this head no better than a random head says nothing about it.
+Test of rows. The share of held-out salient rows (ranks after those shown) that satisfy the claim, beside the share
+of shown rows: a claim read into noise falls apart there.
+"Not testable", with the reason, is a result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from torch import Tensor
+
+from agent.checks.claims import MAX_PAIRS, ClaimedOperation, claimed_operation, single_token
+from agent.describers.protocol import PairProposer, Proposed
+from agent.results import HeadDescription, PairTest, RowTest, TestResult, Verdict
+from agent.words.spelling import core
+from maps_engine.engine import MapsEngine
+from maps_engine.model import Vocabulary
+from maps_engine.ov.pair_scores import PairSet
+from maps_engine.relations.catalogue import Relation
+from maps_engine.results import HeadMapping, MappingRow
+
+MIN_PAIRS: Final = 10
+PROPOSED_K: Final = 10
+NO_PAIRS: Final = PairSet((), (), PROPOSED_K)
+IMPLEMENTS: Final = 0.15  # tau of METHOD: from here on a head is said to implement a relation
+HIGH: Final = 90.0  # percentile among the other heads that supports a claim
+FAIR: Final = 75.0
+MIN_ROWS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTest:
+    """A test before its pairs are scored, so that those of many heads can be scored in one pass."""
+
+    description: HeadDescription
+    mapping: HeadMapping
+    pairs: PairSet | None = None
+    rows: RowTest | None = None
+    untestable: str = ""  # why not, where `pairs` is None
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """New pairs that a description predicts; `said` is what its describer was asked for them, if it was."""
+
+    pairs: PairSet
+    said: Proposed | None = None
+    problem: str = ""  # why there are none
+
+
+def plan_test(
+    description: HeadDescription,
+    mapping: HeadMapping,
+    *,
+    vocabulary: Vocabulary,
+    relations: Sequence[Relation],
+    proposer: PairProposer | None = None,
+    seen: Collection[str] = (),
+    judging: PairSet | None = None,
+) -> PlannedTest:
+    """Everything but the scores: the new pairs, the rows counted, or why there is nothing to test.
+
+    `seen` are sources (casefolded) that the describer knows besides the shown rows; `judging` are pairs chosen before.
+    """
+    if description.status != "ok":
+        return PlannedTest(description, mapping, untestable=f"the description is {description.status}")
+    claim = claimed_operation(description.operation, relations)
+    rows = count_rows(claim, mapping) if claim is not None else None
+    excluded = shown_sources(mapping) | frozenset(seen)
+    if judging is None:
+        found = predicted_pairs(
+            description, relations=relations, vocabulary=vocabulary, excluded=excluded, proposer=proposer
+        )
+        if found.problem:
+            return PlannedTest(description, mapping, rows=rows, untestable=found.problem)
+        judging = found.pairs
+    pairs = without_sources(judging, excluded, vocabulary)
+    if len(pairs.sources) < MIN_PAIRS:
+        reason = f"only {len(pairs.sources)} new one-token pairs; at least {MIN_PAIRS} are needed"
+        return PlannedTest(description, mapping, rows=rows, untestable=reason)
+    return PlannedTest(description, mapping, pairs, rows)
+
+
+def shown_sources(mapping: HeadMapping) -> frozenset[str]:
+    """Casefolded texts of the tokens that a describer is shown."""
+    return frozenset(core(row.token) for row in mapping.rows)
+
+
+def held_out_sources(mapping: HeadMapping) -> frozenset[str]:
+    """Casefolded texts of the tokens whose rows no describer may see."""
+    return frozenset(core(row.token) for row in mapping.held_out_rows)
+
+
+def without_sources(pairs: PairSet, excluded: Collection[str], vocabulary: Vocabulary) -> PairSet:
+    """The pairs whose sources are not among `excluded` (casefolded texts)."""
+    left = [
+        (s, t) for s, t in zip(pairs.sources, pairs.targets, strict=True) if core(vocabulary.text(s)) not in excluded
+    ]
+    return PairSet(tuple(s for s, _ in left), tuple(t for _, t in left), pairs.k)
+
+
+def predicted_pairs(
+    description: HeadDescription,
+    *,
+    relations: Sequence[Relation],
+    vocabulary: Vocabulary,
+    excluded: frozenset[str],
+    proposer: PairProposer | None,
+    n: int = MAX_PAIRS,
+) -> Predicted:
+    """Up to `n` new pairs: from the operation that the label names, else from its describer."""
+    claim = claimed_operation(description.operation, relations)
+    if claim is not None:
+        return Predicted(claim.pairs(vocabulary, excluded=excluded, n=n))
+    if proposer is None:
+        return Predicted(NO_PAIRS, problem="no pairs can be made from this label alone")
+    said = proposer.propose_pairs(description, n=n, excluded=sorted(excluded))
+    return Predicted(encode_pairs(said.pairs, vocabulary, excluded), said, said.problem)
+
+
+def finish_test(planned: PlannedTest, engine: MapsEngine) -> TestResult:
+    """The verdict, with the pairs scored on every head of the model."""
+    operation = planned.description.operation
+    if planned.pairs is None:
+        return TestResult("not testable", operation, planned.untestable, rows=planned.rows)
+    tested = score_new_pairs(planned.pairs, planned.mapping, engine)
+    return TestResult(verdict_of(tested, planned.rows), operation, pairs=tested, rows=planned.rows)
+
+
+def score_new_pairs(pairs: PairSet, mapping: HeadMapping, engine: MapsEngine) -> PairTest:
+    """phi of the pairs on this head and on all others, read through the head's own source representation."""
+    return pair_test(engine.score_pairs([pairs], source=mapping.source)[0].score, pairs, mapping)
+
+
+def pair_test(scores: Tensor, pairs: PairSet, mapping: HeadMapping) -> PairTest:
+    """This head's score among those of all heads; `scores` is (L, H)."""
+    own = float(scores[mapping.layer, mapping.head])
+    others = scores.flatten().tolist()
+    del others[mapping.layer * scores.shape[1] + mapping.head]
+    below = sum(score < own for score in others) + 0.5 * sum(score == own for score in others)
+    return PairTest(
+        n_pairs=len(pairs.sources),
+        k=pairs.k,
+        score=own,
+        percentile=100.0 * below / len(others) if others else 50.0,
+        others_mean=sum(others) / len(others) if others else 0.0,
+        others_max=max(others, default=0.0),
+        n_others=len(others),
+    )
+
+
+def count_rows(claim: ClaimedOperation, mapping: HeadMapping) -> RowTest:
+    """Rows that satisfy the claim, of those it says something about."""
+    shown, held_out = _satisfied(claim, mapping.rows), _satisfied(claim, mapping.held_out_rows)
+    return RowTest(sum(shown), len(shown), sum(held_out), len(held_out))
+
+
+def verdict_of(pairs: PairTest, rows: RowTest | None) -> Verdict:
+    """Supported: it implements the pairs and stands out among heads. Rows that fall apart weaken it."""
+    if pairs.score >= IMPLEMENTS and pairs.percentile >= HIGH:
+        return "weak" if rows is not None and _falls_apart(rows) else "supported"
+    if pairs.score > 0 and pairs.percentile >= FAIR:
+        return "weak"
+    return "contradicted"
+
+
+def _falls_apart(rows: RowTest) -> bool:
+    """Whether held-out rows fit less than a third as often as shown ones."""
+    if rows.held_out_n < MIN_ROWS or not rows.shown_n:
+        return False
+    return rows.held_out_k / rows.held_out_n < rows.shown_k / rows.shown_n / 3
+
+
+def _satisfied(claim: ClaimedOperation, rows: Sequence[MappingRow]) -> list[bool]:
+    return [fits for row in rows if (fits := claim.satisfied(row)) is not None]
+
+
+def encode_pairs(
+    proposed: Iterable[tuple[str, str]], vocabulary: Vocabulary, excluded: Collection[str] = frozenset()
+) -> PairSet:
+    """Pairs of words as ids; sources among `excluded` and words of several tokens are dropped."""
+    made: dict[int, tuple[int, ...]] = {}
+    for source, target in proposed:
+        s, t = single_token(vocabulary, f" {source.strip()}"), single_token(vocabulary, f" {target.strip()}")
+        if s is not None and t is not None and core(source) not in excluded:
+            made[s] = tuple(dict.fromkeys((*made.get(s, ()), t)))
+    return PairSet(tuple(made), tuple(made.values()), PROPOSED_K)

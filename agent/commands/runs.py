@@ -1,0 +1,215 @@
+"""`runs`: list, show, compare, export and delete what `label-heads` stored, and add relation scores to it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from agent.commands.command_line import Version, command_line
+from agent.commands.database_option import Database
+from agent.commands.options import AsJson, Debug
+from agent.output.console import console, echo_json, inert, one_line_errors, quiet_libraries
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from sqlalchemy import Engine
+
+    from agent.runs.tables import Comparison, RunSummary
+
+_app = command_line(no_args_is_help=True)
+SHOWN_DIFFERENCES = 40
+
+LARGEST_NUMBER = 2**31 - 1  # of a run: what an integer column of PostgreSQL holds
+WIDE_ENOUGH = 100  # columns of a terminal; with fewer, names in the table of runs would be cut to nothing
+
+Run = Annotated[int, typer.Argument(help="Number of the run, as in `runs list`.", min=1, max=LARGEST_NUMBER)]
+
+
+@_app.callback()
+def _main(version: Version = False) -> None:
+    """Runs of label-heads in the database."""
+
+
+@_app.command("list")
+def list_command(database: Database = None, as_json: AsJson = False, debug: Debug = False) -> None:
+    """All runs, newest first."""
+    with one_line_errors(debug=debug):
+        from agent.runs.tables import list_runs
+
+        found = list_runs(_opened(database))
+        if as_json:
+            echo_json([asdict(one) for one in found])
+        else:
+            _show_list(found)
+
+
+@_app.command("show")
+def show_command(run: Run, database: Database = None, as_json: AsJson = False, debug: Debug = False) -> None:
+    """One run: settings, coverage by layer, most frequent operations."""
+    with one_line_errors(debug=debug):
+        from agent.output.terminal.label_summary import show_summary, summarise
+
+        summary = summarise(_opened(database), run)
+        if as_json:
+            echo_json(summary.to_json())
+            return
+        out = console()
+        show_summary(out, summary)
+        out.print()
+        for name, value in sorted(_flat(summary.run.settings).items()):
+            out.print(inert(f"{name}: {value}", "dim"))
+
+
+@_app.command("compare")
+def compare_command(
+    first: Run, second: Run, database: Database = None, as_json: AsJson = False, debug: Debug = False
+) -> None:
+    """Two runs: settings that differ, and heads that are described differently."""
+    with one_line_errors(debug=debug):
+        from agent.runs.tables import compare_runs
+
+        found = compare_runs(_opened(database), first, second)
+        if as_json:
+            echo_json(asdict(found))
+        else:
+            _show_comparison(found, first, second)
+
+
+@_app.command("export")
+def export_command(
+    run: Run,
+    files: Annotated[list[Path], typer.Argument(help="Files .jsonl, .csv, .parquet or .html.")],
+    database: Database = None,
+    debug: Debug = False,
+) -> None:
+    """Write a run to files; the suffix decides the format."""
+    with one_line_errors(debug=debug):
+        from agent.output.run_files import check_export, export_run
+        from agent.runs.tables import show_run
+
+        engine = _opened(database)
+        show_run(engine, run)
+        for path in files:
+            check_export(path)
+        for path in files:
+            typer.echo(f"{export_run(engine, run, path)} heads written to {path}")
+
+
+@_app.command("add-scores")
+def add_scores_command(
+    file: Annotated[Path, typer.Argument(help="A table that `map-relations --save FILE` wrote.")],
+    database: Database = None,
+    debug: Debug = False,
+) -> None:
+    """Put relation scores beside the runs of their model: the head browser shows them from then on."""
+    with one_line_errors(debug=debug):
+        engine = _opened(database)
+        from agent.runs.relation_records import add_saved_scores
+
+        added = add_saved_scores(engine, file)
+        typer.echo(f"{added.n_operations} operations of {inert(added.model).plain} are stored")
+        if added.replaced:
+            typer.echo(added.replaced)
+
+
+@_app.command("delete")
+def delete_command(
+    run: Run,
+    database: Database = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Remove a run with everything in it."""
+    with one_line_errors(debug=debug):
+        from agent.runs.tables import delete_run, show_run
+
+        engine = _opened(database)
+        summary = show_run(engine, run)
+        question = f"Delete run {run} of {inert(summary.model).plain} with {summary.counts.done} labelled heads?"
+        if not yes and not typer.confirm(question):
+            raise typer.Exit(1)
+        delete_run(engine, run)
+        typer.echo(f"run {run} is deleted")
+
+
+def _opened(database: str | None) -> Engine:
+    quiet_libraries()
+    from agent.runs.database import open_database
+
+    return open_database(database)
+
+
+def _show_list(found: list[RunSummary]) -> None:
+    out = console()
+    if not found:
+        typer.echo("no runs yet; label-heads makes one")
+    elif out.width < WIDE_ENOUGH:
+        _show_paragraphs(out, found)
+    else:
+        _show_table(out, found)
+
+
+def _show_paragraphs(out: Console, found: list[RunSummary]) -> None:
+    for one in found:
+        n = one.counts
+        parts = f"{n.ok} named, {n.unclear} unclear, {n.failed} failed"
+        out.print(f"run {one.run_id}: {n.done} of {n.total} heads, {parts}", markup=False)
+        out.print(inert(f"{one.model}, {one.describer}, {one.state}, {_started(one)} UTC", "dim"))
+        out.print()
+
+
+def _show_table(out: Console, found: list[RunSummary]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("run", "heads", "named", "unclear", "failed"):
+        table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
+    for name in ("model", "describer"):
+        table.add_column(name, overflow="ellipsis", min_width=len(name))  # only columns that may wrap give way
+    for name in ("state", "started (UTC)"):
+        table.add_column(name, no_wrap=True, min_width=len(name))
+    for one in found:
+        n = one.counts
+        cells = (one.run_id, f"{n.done}/{n.total}", n.ok, n.unclear, n.failed)
+        table.add_row(*map(str, cells), inert(one.model), inert(one.describer), one.state, _started(one))
+    out.print(table)
+
+
+def _started(one: RunSummary) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(one.started))
+
+
+def _show_comparison(found: Comparison, first: int, second: int) -> None:
+    out = console()
+    for name, values in found.settings.items():
+        out.print(inert(f"{name}: {values[0]} | {values[1]}"))
+    alike = f"{found.same} heads are described alike, {len(found.different)} differently"
+    out.print(f"{alike}, {len(found.only_in_one)} only in one run")
+    for one in found.different[:SHOWN_DIFFERENCES]:
+        out.print(inert(f"  {one.layer}.{one.head}  {_words(one.first)} | {_words(one.second)}"))
+    if len(found.different) > SHOWN_DIFFERENCES:
+        left = len(found.different) - SHOWN_DIFFERENCES
+        out.print(f"  … and {left} more of runs {first} and {second}; --json has all")
+
+
+def _words(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "no result"
+    return str(row["operation"]) if row["status"] == "ok" else str(row["status"])
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
+
+
+def runs_main() -> None:
+    """Entry point of `runs`."""
+    _app(prog_name="runs")

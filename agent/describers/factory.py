@@ -1,0 +1,57 @@
+"""Describers: they name what a head does from its rows, behind one Protocol."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from agent.describers.protocol import Describer
+from agent.errors import UnknownDescriber
+from maps_engine.relations.catalogue import Relation
+
+if TYPE_CHECKING:
+    from agent.llm.options import ModelOptions
+    from agent.words.fields import SemanticFields
+
+__all__ = ["Describer", "chosen_name", "make_describer"]
+
+DEFAULT_OPENAI_MODEL = "gpt-4o"  # the paper's
+BEGINNINGS = ("auto", "lexical", "openai:", "local:")  # what a shell can complete of the names
+NAMES = "lexical, auto, openai:MODEL, local:PATH_OR_ID or a LangChain provider's PROVIDER:MODEL"
+
+
+def chosen_name(name: str) -> str:
+    """`auto` resolved: an OpenAI-compatible model when a key or an address is set, else `lexical`."""
+    if name != "auto":
+        return name
+    if any(os.environ.get(v) for v in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE")):
+        return f"openai:{os.environ.get('OPENAI_MODEL') or DEFAULT_OPENAI_MODEL}"
+    return "lexical"
+
+
+def make_describer(
+    name: str,
+    *,
+    fields: Callable[[], SemanticFields],
+    relations: Sequence[Relation],
+    options: ModelOptions | None = None,
+    max_revisions: int | None = None,
+) -> Describer:
+    """The describer of that name: `lexical`, `auto`, or a language model (`agent.llm.models`).
+
+    `fields` is called for the lexical one alone. Raises UnknownDescriber, ExtraMissing, UserMistake.
+    """
+    name = chosen_name(name)
+    if name == "lexical":
+        from agent.describers.lexical import LexicalDescriber
+
+        return LexicalDescriber(fields(), relations)
+    if ":" not in name:
+        raise UnknownDescriber("no such describer", got=name, expected=NAMES)
+    from agent.describers.language_model import LanguageModelDescriber
+    from agent.llm.models import open_language_model
+    from agent.llm.options import MAX_REVISIONS
+
+    model = open_language_model(name, options=options)
+    return LanguageModelDescriber(model, max_revisions=MAX_REVISIONS if max_revisions is None else max_revisions)

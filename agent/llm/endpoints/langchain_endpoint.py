@@ -1,0 +1,179 @@
+"""Endpoints behind LangChain's chat models: `openai:` with our own hand on the request, any other provider by name."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from agent.llm.exchange import ChatRequest, Completion, Form, FormRefused, ToolCall, ToolSpec, Turn
+from agent.llm.token_usage import Usage
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+    from langchain_core.messages import AIMessage, BaseMessage
+
+CUT_OFF: Final = ("length", "max_tokens", "max_output_tokens", "model_length")
+FILTERED: Final = ("content_filter", "safety", "prohibited_content", "blocklist", "recitation", "guardrail_intervened")
+SECRET_NAME: Final = re.compile(r"(?i)key|token|secret|password|passwd|credential|auth|sig(nature)?$")
+SECRET_VARIABLE: Final = re.compile(r"(?i)(key|token|secret|password|passwd|credentials?)$")
+HIDDEN: Final = "[key]"
+
+
+class LangChainEndpoint:
+    """Any LangChain chat model. Tools by `bind_tools`, JSON by `with_structured_output`."""
+
+    forms: tuple[Form, ...] | None = None
+
+    def __init__(self, chat: BaseChatModel, *, identity: Mapping[str, Any]) -> None:
+        self.chat, self.identity = chat, dict(identity)
+        self._secrets = _secrets_of_environment()
+
+    def complete(self, request: ChatRequest) -> Completion:
+        """One request through the provider's own client."""
+        return _completion(self._invoke(request, messages_of(request.turns)))
+
+    def without_secrets(self, text: str) -> str:
+        """`text` with every key of the environment replaced."""
+        for secret in self._secrets:
+            text = text.replace(secret, HIDDEN)
+        return text
+
+    def without_parameter(self, name: str) -> bool:
+        """Ask without a temperature that is refused; False when it is out already, and for all else."""
+        if name != "temperature" or getattr(self.chat, "temperature", None) is None:
+            return False
+        self.chat = self.chat.model_copy(update={"temperature": None})
+        return True
+
+    def _invoke(self, request: ChatRequest, messages: list[BaseMessage]) -> AIMessage:
+        if request.form == "text":
+            return self.chat.invoke(messages)
+        try:
+            if request.form == "tools":
+                return self.chat.bind_tools([function_of(tool) for tool in request.tools]).invoke(messages)
+            schema = {"title": "answer", "description": "The answer.", **(request.schema or {"type": "object"})}
+            method = "json_schema" if request.form == "json_schema" else "json_mode"
+            bound = self.chat.with_structured_output(schema, method=method, include_raw=True)
+        except (NotImplementedError, ValueError, TypeError) as error:
+            raise FormRefused(f"{request.form}: {error}") from error
+        found = bound.invoke(messages)
+        return found["raw"]  # type: ignore[index]  # a mapping, by include_raw
+
+
+class OpenAIEndpoint(LangChainEndpoint):
+    """OpenAI's API and all servers that speak it (vLLM, Ollama, LM Studio, llama.cpp).
+
+    The request's form travels as `extra_body`: that leaves parsing and validation to us, who want to see what came.
+    """
+
+    def __init__(self, chat: BaseChatModel, *, identity: Mapping[str, Any], official: bool, temperature: float) -> None:
+        super().__init__(chat, identity=identity)
+        self._official, self._temperature = official, temperature
+        self._left_out: frozenset[str] = frozenset()
+
+    def without_parameter(self, name: str) -> bool:
+        """Leave `name` out of later requests; False when it is out already. Token limits have two names."""
+        if name in self._left_out or name not in ("temperature", "max_tokens", "max_completion_tokens"):
+            return False
+        self._left_out |= {name}
+        return True
+
+    def _invoke(self, request: ChatRequest, messages: list[BaseMessage]) -> AIMessage:
+        options: dict[str, Any] = {"extra_body": self._body(request)}
+        if request.form == "tools":
+            options["tools"] = [function_of(tool, strict=self._official) for tool in request.tools]
+        return self.chat.invoke(messages, **options)
+
+    def _body(self, request: ChatRequest) -> dict[str, Any]:
+        body: dict[str, Any] = {}
+        names = ("max_completion_tokens", "max_tokens")
+        limit = next((n for n in (names if self._official else names[::-1]) if n not in self._left_out), None)
+        if limit:
+            body[limit] = request.max_tokens
+        if "temperature" not in self._left_out:
+            body["temperature"] = self._temperature
+        if request.form == "json_schema":
+            wrapped = {"name": "answer", "strict": True, "schema": request.schema}
+            body["response_format"] = {"type": "json_schema", "json_schema": wrapped}
+        elif request.form == "json_object":
+            body["response_format"] = {"type": "json_object"}
+        return body
+
+
+def messages_of(turns: Sequence[Turn]) -> list[BaseMessage]:
+    """The conversation in LangChain's types."""
+    from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+
+    found: list[BaseMessage] = []
+    for turn in turns:
+        if turn.role == "system":
+            found.append(SystemMessage(turn.text))
+        elif turn.role == "user":
+            found.append(HumanMessage(turn.text))
+        elif turn.role == "tool":
+            found.append(ToolMessage(turn.text, tool_call_id=turn.call_id, name=turn.tool))
+        else:
+            calls = [{"name": c.name, "args": dict(c.arguments), "id": c.id, "type": "tool_call"} for c in turn.calls]
+            found.append(AIMessage(turn.text, tool_calls=calls))
+    return found
+
+
+def function_of(tool: ToolSpec, *, strict: bool = False) -> dict[str, Any]:
+    """A tool in OpenAI's notation, which LangChain translates for the others."""
+    function = {"name": tool.name, "description": tool.description, "parameters": dict(tool.schema)}
+    return {"type": "function", "function": function | ({"strict": True} if strict else {})}
+
+
+def address_without_secrets(address: str) -> str:
+    """The address without a user, a password, or parameters that are keys."""
+    parts = urlsplit(address)
+    host = parts.netloc.rsplit("@", 1)[-1]
+    query = urlencode([(k, v) for k, v in parse_qsl(parts.query) if not SECRET_NAME.search(k)])
+    return urlunsplit((parts.scheme, host, parts.path.rstrip("/"), query, ""))
+
+
+def _secrets_of_environment() -> tuple[str, ...]:
+    """Values of variables that are named like keys, and passwords in addresses; the longest first."""
+    found = {v for k, v in os.environ.items() if SECRET_VARIABLE.search(k) and len(v) > 5}
+    for name, value in os.environ.items():
+        if name.endswith(("_URL", "_BASE", "_HOST", "_ENDPOINT")) and "://" in value:
+            parts = urlsplit(value)
+            found |= {v for k, v in parse_qsl(parts.query) if SECRET_NAME.search(k) and len(v) > 5}
+            found |= {parts.password} if parts.password and len(parts.password) > 3 else set()
+    return tuple(sorted(found, key=len, reverse=True))
+
+
+def _completion(message: AIMessage) -> Completion:
+    text = message.text if isinstance(message.text, str) else str(message.content)
+    about = message.response_metadata
+    finish = str(about.get("finish_reason") or about.get("stop_reason") or about.get("done_reason") or "stop").lower()
+    finish = "length" if finish in CUT_OFF else "content_filter" if finish in FILTERED else finish
+    refusal = str(message.additional_kwargs.get("refusal") or "")
+    if finish == "refusal" and not refusal:
+        refusal = text or "no reason given"
+    calls = [ToolCall(call["name"], call["args"], call["id"] or "") for call in message.tool_calls]
+    calls += [
+        ToolCall(call["name"] or "", {"not JSON": call["args"] or ""}, call["id"] or "")
+        for call in message.invalid_tool_calls
+    ]
+    return Completion(text, _with_ids(calls), finish, refusal, _usage(message))
+
+
+def _with_ids(calls: Sequence[ToolCall]) -> tuple[ToolCall, ...]:
+    return tuple(call if call.id else ToolCall(call.name, call.arguments, f"call_{i}") for i, call in enumerate(calls))
+
+
+def _usage(message: AIMessage) -> Usage | None:
+    said = message.usage_metadata
+    if not said or not (said["input_tokens"] or said["output_tokens"]):
+        return None  # servers that do not count say zero
+    return Usage(said["input_tokens"], said["output_tokens"])
+
+
+def answer_text(arguments: Mapping[str, Any]) -> str:
+    """Arguments of the answering tool as the text that is validated."""
+    return json.dumps(dict(arguments), ensure_ascii=False)

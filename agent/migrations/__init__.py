@@ -1,1 +1,0 @@
-"""Alembic migrations of the records, run by `agent.database.upgrade_database`."""

@@ -1,0 +1,44 @@
+"""Figures of relation scores: a heatmap an operation, an overview, operations per head. PNG or SVG.
+
+Drawn on a canvas of their own (no pyplot, no display, no global state).
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from agent.output.figures.heatmaps import operation_heatmap
+from agent.output.figures.overview import operations_by_layer, operations_per_head
+from agent.output.figures.style import DPI
+from maps_engine.scores.head_structure import Findings
+from maps_engine.scores.table import ModelScores
+
+__all__ = ["operation_heatmap", "operations_by_layer", "operations_per_head", "write_figures"]
+
+
+def write_figures(scores: ModelScores, found: Findings, folder: Path, *, form: str = "png") -> list[Path]:
+    """`overview`, `operations-per-head` and one heatmap for every scored operation; returns the paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not scores.scored:
+        return []
+    written = [
+        _save(operations_by_layer(scores, found), folder / f"overview.{form}"),
+        _save(operations_per_head(scores, found), folder / f"operations-per-head.{form}"),
+    ]
+    for one in scores.scored:
+        figure = operation_heatmap(scores, one, tau=found.tau)
+        written.append(_save(figure, folder / f"heatmap-{file_name(one.name)}.{form}"))
+    return written
+
+
+def file_name(name: str) -> str:
+    """A name that is safe as part of a file name."""
+    return re.sub(r"[^\w-]+", "-", name).strip("-")[:100] or "operation"
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    figure.savefig(path, dpi=DPI, metadata={"Date": None} if path.suffix == ".svg" else None)
+    return path

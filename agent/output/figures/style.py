@@ -1,0 +1,76 @@
+"""What all figures share: colours, sizes, ticks. Colours tell the categories apart for colour-blind readers too."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.ticker import FixedLocator
+
+from maps_engine.scores.table import ModelScores
+
+DPI: Final = 160
+INK: Final = "#1f2430"
+SOFT: Final = "#6b7280"
+LINE: Final = "#d9dce3"
+CATEGORY_COLOURS: Final = {
+    "algorithmic": "#0072b2",
+    "knowledge": "#d55e00",
+    "linguistic": "#009e73",
+    "translation": "#cc79a7",
+}
+_OTHERS: Final = ("#56b4e9", "#e69f00", "#5c5c5c", "#b8a800")
+FADE: Final = 0.12
+
+
+def score_map() -> ListedColormap:
+    """magma_r, perceptually uniform, its lightest end faded to white so that heads that do nothing stay paper."""
+    at = np.linspace(0, 1, 256)
+    white = np.clip(1 - at / FADE, 0, 1)[:, None]
+    return ListedColormap(colormaps["magma_r"](at) * (1 - white) + white, name="scores")
+
+
+def colour_of(category: str, others: list[str]) -> str:
+    """The category's colour; categories that are not the paper's take the others in turn."""
+    if category in CATEGORY_COLOURS:
+        return CATEGORY_COLOURS[category]
+    return _OTHERS[others.index(category) % len(_OTHERS)]
+
+
+def plain(text: str, width: int = 60) -> str:
+    """Text that matplotlib draws as it stands: no mathematics, no control characters, not too long."""
+    text = re.sub(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]", "·", text).replace("$", r"\$")
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def read_through(scores: ModelScores) -> str:
+    """The source representation, or "the best of" all that were tried."""
+    return scores.source if len(scores.sources) == 1 else f"the best of {', '.join(scores.sources)}"
+
+
+def step_of(size: int, room: int) -> int:
+    """The smallest of 1, 2, 5, 10, 20, … that leaves at most `room` ticks."""
+    for power in range(6):
+        for base in (1, 2, 5):
+            if size / (base * 10**power) <= room:
+                return base * 10**power
+    return size
+
+
+def count_ticks(axes: Axes, size: int, *, axis: str, room: int) -> None:
+    """Ticks at 0, step, 2 step, …, size - 1 counted from 0."""
+    step = step_of(size, room)
+    (axes.xaxis if axis == "x" else axes.yaxis).set_major_locator(FixedLocator(list(range(0, size, step))))
+
+
+def quiet(axes: Axes) -> None:
+    """No frame that carries no meaning, small soft ticks."""
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(LINE)
+    axes.tick_params(length=0, labelsize=8, colors=SOFT, pad=3)

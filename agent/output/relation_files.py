@@ -1,0 +1,124 @@
+"""Relation scores as CSV and Parquet: one row an operation and head, text cells safe in spreadsheets."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from maps_engine.errors import Failure, UserMistake
+from maps_engine.scores.table import ModelScores, RelationScores
+
+COLUMNS: Final = (
+    "model",
+    "relation",
+    "category",
+    "k",
+    "pairs",
+    "used",
+    "target",
+    "verdict",
+    "layer",
+    "head",
+    "source",
+    "score",
+    "null",
+    "p",
+    "suppression_source",
+    "suppression",
+    "suppression_null",
+    "suppression_p",
+)
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def table_rows(scores: ModelScores) -> Iterator[dict[str, Any]]:
+    """One dict an operation and head; an operation with too few pairs has one row without a head."""
+    for one in scores.relations:
+        common = {
+            "model": scores.model,
+            "relation": one.name,
+            "category": one.category,
+            "k": one.k,
+            "pairs": one.n_pairs,
+            "used": one.n_used,
+            "target": one.target,
+            "verdict": one.verdict,
+        }
+        empty = dict.fromkeys(COLUMNS)
+        if one.score is None:
+            yield empty | common
+        for layer in range(scores.n_layers if one.score is not None else 0):
+            for head in range(scores.n_heads):
+                yield empty | common | {"layer": layer, "head": head} | _numbers(scores, one, layer, head)
+
+
+def _numbers(scores: ModelScores, one: RelationScores, layer: int, head: int) -> dict[str, Any]:
+    numbers: dict[str, Any] = {}
+    sides = (
+        ("", "score", one.score, one.promoting, one.through),
+        ("suppression_", "suppression", one.suppression, one.suppressing, one.suppressed_through),
+    )
+    for prefix, name, table, significance, through in sides:
+        numbers[f"{prefix}source"] = scores.source_at(through, layer, head)
+        numbers[name] = None if table is None else round(float(table[layer, head]), 6)
+        if significance is not None:
+            numbers[f"{prefix}null"] = round(float(significance.null[layer, head]), 6)
+            numbers[f"{prefix}p"] = float(significance.p[layer, head])
+    return numbers
+
+
+def safe_cell(value: Any) -> Any:
+    """Text that a spreadsheet would take for a formula gets a leading apostrophe; numbers stay."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def write_csv(scores: ModelScores, path: Path) -> None:
+    """UTF-8 with a header, comma separated."""
+    with writing(path), path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows({key: safe_cell(value) for key, value in row.items()} for row in table_rows(scores))
+
+
+def need_parquet() -> None:
+    """Raise UserMistake unless Parquet can be written here."""
+    try:
+        import pyarrow  # type: ignore[import-untyped,import-not-found,unused-ignore]  # noqa: F401
+    except ImportError as error:
+        raise UserMistake(
+            "writing Parquet needs pyarrow", next_step="Install headscribe[parquet], or use --csv."
+        ) from error
+
+
+def write_parquet(scores: ModelScores, path: Path) -> None:
+    """The rows of the CSV with real types (layer and head as nullable integers). Needs the extra `parquet`."""
+    need_parquet()
+    import pandas as pd
+
+    frame = pd.DataFrame(list(table_rows(scores)), columns=list(COLUMNS))
+    frame = frame.astype({"layer": "Int32", "head": "Int32"})
+    with writing(path):
+        frame.to_parquet(path, engine="pyarrow", index=False)
+
+
+def write_text(text: str, path: Path) -> None:
+    """UTF-8; the folder is made where it is missing."""
+    with writing(path):
+        path.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Makes the folder of `path`, and turns the system's refusals into one line."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise Failure(
+            f"cannot write {path}",
+            got=error.strerror or error,
+            next_step="Choose another place for the file.",
+        ) from error

@@ -1,0 +1,155 @@
+"""Results of a run as files: JSON lines, CSV, Parquet, one HTML report. The suffix decides.
+
+A file appears whole or not at all: it is written beside its place and moved there last.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Any
+
+from sqlalchemy import Engine
+
+from agent.errors import ExportFailed, ExtraMissing
+from agent.runs.tables import export_rows
+from maps_engine.errors import UserMistake
+from maps_engine.finite import finite
+
+SHOWN_TOKENS = 15  # of a head, in one cell of a table
+COLUMNS = (
+    "model", "fingerprint", "run", "layer", "head", "source", "describer", "status", "operation", "category",
+    "input_strings", "observed_pattern", "confidence", "reason", "reasoning", "verdict", "test_score",
+    "test_percentile", "test_pairs", "rows_shown", "rows_held_out", "tokens", "retrieved",
+)  # fmt: skip
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # OWASP, "CSV Injection"; after leading spaces too
+
+
+def export_run(engine: Engine, run_id: int, path: Path) -> int:
+    """Write the heads with a result to `path`; returns how many. Raises UserMistake, ExtraMissing, ExportFailed."""
+    write = _writer(path)
+    with _whole_file(path) as temporary:
+        return write(engine, run_id, temporary)
+
+
+def check_export(path: Path) -> None:
+    """Refuse, before any work, what could not be written after it."""
+    _writer(path)
+    folder = path.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK) or path.is_dir():
+        raise UserMistake("this file cannot be written", got=path, expected="a file in a folder with write access")
+
+
+def _writer(path: Path) -> Callable[[Engine, int, Path], int]:
+    writers = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet, ".html": _html}
+    write = writers.get(path.suffix.lower())
+    if write is None:
+        raise UserMistake("unknown kind of export", got=path.name, expected=", ".join(writers))
+    if write is _parquet and find_spec("pyarrow") is None:
+        raise ExtraMissing(
+            "Parquet needs pyarrow", next_step="Install the extra: pip install 'headscribe[parquet]', or export .jsonl."
+        )
+    return write
+
+
+@contextmanager
+def _whole_file(path: Path) -> Iterator[Path]:
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise ExportFailed("the file cannot be written", got=f"{path}: {error.strerror or error}") from error
+
+
+def _jsonl(engine: Engine, run_id: int, path: Path) -> int:
+    with path.open("w", encoding="ascii") as file:
+        return sum(_line(file, row) for row in export_rows(engine, run_id))
+
+
+def _line(file: IO[str], row: dict[str, Any]) -> int:
+    file.write(json.dumps(finite(row), ensure_ascii=True, allow_nan=False) + "\n")
+    return 1
+
+
+def _csv(engine: Engine, run_id: int, path: Path) -> int:
+    n = 0
+    with path.open("w", encoding="utf-8-sig", errors="replace", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for row in flat_rows(export_rows(engine, run_id)):
+            writer.writerow([formula_safe(row[name]) for name in COLUMNS])
+            n += 1
+    return n
+
+
+def _parquet(engine: Engine, run_id: int, path: Path) -> int:
+    import pyarrow
+    import pyarrow.parquet
+
+    rows = [{name: _encodable(row[name]) for name in COLUMNS} for row in flat_rows(export_rows(engine, run_id))]
+    text, number, whole = pyarrow.string(), pyarrow.float64(), pyarrow.int64()
+    numbers = {"confidence": number, "test_score": number, "test_percentile": number}
+    wholes = dict.fromkeys(("run", "layer", "head", "test_pairs"), whole)
+    schema = pyarrow.schema([(name, (numbers | wholes).get(name, text)) for name in COLUMNS])
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), path)
+    return len(rows)
+
+
+def _html(engine: Engine, run_id: int, path: Path) -> int:
+    from agent.output.run_report import write_report
+
+    return write_report(engine, run_id, path)
+
+
+def flat_rows(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """One row of plain values a head, with COLUMNS as keys."""
+    for row in rows:
+        test = row["test"] or {}
+        pairs, counted = test.get("pairs") or {}, test.get("rows") or {}
+        yield {name: row[name] for name in COLUMNS if name in row} | {
+            "source": (row["provenance"].get("settings") or {}).get("source"),
+            "verdict": test.get("verdict"),
+            "test_score": pairs.get("score"),
+            "test_percentile": pairs.get("percentile"),
+            "test_pairs": pairs.get("n_pairs"),
+            "rows_shown": _of(counted, "shown"),
+            "rows_held_out": _of(counted, "held_out"),
+            "tokens": " ".join(_pair(one) for one in (row["rows"] or [])[:SHOWN_TOKENS]),
+            "retrieved": "; ".join(one["operation"] for one in row["retrieved"]),
+        }
+
+
+def _of(counted: dict[str, Any], side: str) -> str | None:
+    return f"{counted[f'{side}_k']} of {counted[f'{side}_n']}" if counted else None
+
+
+def _pair(row: dict[str, Any]) -> str:
+    from maps_engine.checkpoints.token_spelling import visible
+
+    best = row["targets"][0]["token"] if row["targets"] else ""
+    return f"{visible(row['token'])}→{visible(best)}"
+
+
+def formula_safe(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula: such a text gets a leading apostrophe; NUL becomes U+2400."""
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\x00", "␀")
+    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text
+
+
+def _encodable(value: Any) -> Any:
+    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else value

@@ -1,0 +1,133 @@
+"""One HTML file with everything of a run: the map of heads, coverage, operations, search, every head's evidence.
+
+The data stand in the page as JSON in which `<`, `>` and `&` are escaped, so nothing in it can end its element; the
+script writes texts by `textContent` alone, and the page's own policy allows no other script, style or request.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from sqlalchemy import Engine
+
+from agent.runs.tables import RunSummary, export_rows, show_run
+from maps_engine.checkpoints.token_spelling import visible
+
+TOKEN_LENGTH = 60
+SUPPRESSED_ROWS = 10
+
+
+def write_report(engine: Engine, run_id: int, path: Path) -> int:
+    """Write the page of a run; returns the number of heads in it. Raises UnknownRun."""
+    summary = show_run(engine, run_id)
+    heads = [head_values(row) for row in export_rows(engine, run_id)]
+    path.write_text(report_page(page_values(summary, heads)), encoding="utf-8")
+    return len(heads)
+
+
+def report_page(values: Mapping[str, Any]) -> str:
+    """The page around `values`."""
+    folder = files("agent.output") / "run_report_page"
+    style, script = ((folder / name).read_text("utf-8") for name in ("report.css", "report.js"))
+    return Template((folder / "report.html").read_text("utf-8")).substitute(
+        title=escape(f"{values['model']}: attention heads"),
+        style=style,
+        script=script,
+        style_hash=_digest(style),
+        script_hash=_digest(script),
+        data=embedded_json(values),
+    )
+
+
+def embedded_json(values: object) -> str:
+    """JSON that is inert inside a <script> element: ASCII, no `<`, `>` or `&`."""
+    text = json.dumps(values, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _digest(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def page_values(summary: RunSummary, heads: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the page shows of the run as a whole."""
+    counts = summary.counts
+    when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(summary.finished or summary.started))
+    state = "" if counts.done == counts.total else f" Not finished: {counts.done} of {counts.total} heads are done."
+    engine = summary.settings["engine"]
+    return {
+        "model": visible(summary.model),
+        "about": f"Described by {visible(summary.describer)} from the weights alone, "
+        f"source {engine['source']}, {when}.{state}",
+        "footer": f"headscribe, run {summary.run_id}, identity {summary.identity[:16]}, "
+        f"checkpoint {summary.fingerprint[:16]}, prompts {summary.settings['prompt_hash'][:12]}. "
+        "Layers and heads count from 0; ␣ is a space.",
+        "n_heads": 1 + max((head["head"] for head in heads), default=-1),
+        "heads": heads,
+    }
+
+
+def head_values(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page shows of one head; `row` as `export_rows` gives it."""
+    test = row["test"] or {}
+    return {
+        "layer": row["layer"],
+        "head": row["head"],
+        "status": row["status"],
+        "operation": _line(row["operation"]),
+        "category": row["category"] or "",
+        "inputs": _line(row["input_strings"]),
+        "pattern": _line(row["observed_pattern"]),
+        "reason": _line(row["reason"]),
+        "reasoning": _line(row["reasoning"]),
+        "confidence": _number(row["confidence"]),
+        "verdict": test.get("verdict", "not testable"),
+        "test": _test_words(test),
+        "source": (row["provenance"].get("settings") or {}).get("source", ""),
+        "retrieved": [[_line(one["operation"]), _number(one["similarity"])] for one in row["retrieved"]],
+        "rows": [_row(one) for one in row["rows"] or []],
+        "suppressed": [_row(one) for one in (row["suppressed_rows"] or [])[:SUPPRESSED_ROWS]],
+    }
+
+
+def _test_words(test: Mapping[str, Any]) -> str:
+    parts = [_line(test["reason"])] if test.get("reason") else []
+    pairs, rows = test.get("pairs"), test.get("rows")
+    if pairs:
+        parts.append(
+            f"{pairs['n_pairs']} new pairs score {pairs['score']:.2f} in the top {pairs['k']}, higher than on "
+            f"{pairs['percentile']:.0f} % of the other {pairs['n_others']} heads"
+        )
+    if rows and (rows["shown_n"] or rows["held_out_n"]):
+        parts.append(
+            f"rows that fit: {rows['shown_k']} of {rows['shown_n']} shown, "
+            f"{rows['held_out_k']} of {rows['held_out_n']} held out"
+        )
+    return "; ".join(parts)
+
+
+def _row(row: Mapping[str, Any]) -> list[Any]:
+    return [_token(row["token"]), round(_number(row["salience"]), 3), [_token(one["token"]) for one in row["targets"]]]
+
+
+def _token(text: str) -> str:
+    cut = text if len(text) <= TOKEN_LENGTH else f"{text[:TOKEN_LENGTH]}…"
+    return visible(cut)
+
+
+def _line(text: str | None) -> str:
+    return visible(" ".join((text or "").split()))
+
+
+def _number(value: float | None) -> float:
+    return float(value) if value is not None and math.isfinite(value) else 0.0

@@ -1,0 +1,118 @@
+"""The terminal page of one described head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from agent.output.console import inert, token_text
+from agent.output.terminal.transcript import attempts_part
+from agent.results import HeadDescription, HeadReport, PairTest, Retrieved, RowTest, TestResult
+from maps_engine.results import HeadMapping, MappingRow
+
+SUPPRESSED_ROWS = 10
+STATUS_STYLE = {"ok": "bold green", "unclear": "bold yellow", "failed": "bold red"}
+VERDICT_STYLE = {"supported": "green", "weak": "yellow", "contradicted": "red", "not testable": "dim"}
+
+
+def show_page(out: Console, report: HeadReport, *, suppressed: bool = True) -> None:
+    """Print everything that is known of the head, the description first."""
+    mapping = report.mapping
+    out.print(_title(mapping))
+    out.print()
+    out.print(_description(report.description))
+    out.print(_test(report.test))
+    if report.trace.attempts:
+        out.print(attempts_part(report.trace))
+    out.print(_retrieved(report.retrieved))
+    out.print()
+    out.print(_rows(f"{len(mapping.rows)} most salient tokens and what they are mapped to", mapping.rows))
+    if suppressed and mapping.suppressed_rows:
+        shown = mapping.suppressed_rows[:SUPPRESSED_ROWS]
+        out.print(_rows(f"What the first {len(shown)} of them are kept from (most suppressed)", shown))
+    out.print(_footer(report))
+
+
+def _title(mapping: HeadMapping) -> RenderableType:
+    head = Text.assemble(
+        ("Head ", "bold"), (f"{mapping.layer}.{mapping.head}", "bold cyan"), " of ", inert(mapping.model, "bold")
+    )
+    choice = mapping.source_choice
+    source = Text.assemble("source: ", (mapping.source, "bold"))
+    if choice is not None and choice.why:
+        source.append(f" ({choice.why})")
+    return Group(head, source)
+
+
+def _description(description: HeadDescription) -> RenderableType:
+    first = Text.assemble((description.status, STATUS_STYLE[description.status]), "  ", inert(description.operation))
+    first.append("  (", "dim")
+    if description.status == "ok":
+        first.append(f"confidence {description.confidence:.2f}, ", "dim")
+    first.append_text(inert(description.describer, "dim")).append(")", "dim")
+    lines = [first]
+    for name, text in (
+        ("inputs", description.input_strings),
+        ("pattern", description.observed_pattern if description.status == "ok" else ""),
+        ("evidence", description.reasoning),
+        ("reason", description.reason),
+    ):
+        if text:
+            lines.append(Text.assemble((f"  {name:<9}", "dim"), inert(text)))
+    return Group(*lines)
+
+
+def _test(test: TestResult) -> RenderableType:
+    line = Text.assemble(("  test     ", "dim"), (test.verdict, VERDICT_STYLE[test.verdict]))
+    if test.reason:
+        line.append_text(inert(f": {test.reason}"))
+    lines = [line]
+    if test.pairs:
+        lines.append(Text(f"           {_pair_line(test.pairs)}"))
+    if test.rows and (test.rows.shown_n or test.rows.held_out_n):
+        lines.append(Text(f"           {_row_line(test.rows)}"))
+    return Group(*lines)
+
+
+def _pair_line(pairs: PairTest) -> str:
+    return (
+        f"{pairs.n_pairs} new pairs: score {pairs.score:.2f} in the top {pairs.k}, higher than "
+        f"{pairs.percentile:.0f} % of the other {pairs.n_others} heads "
+        f"(their mean {pairs.others_mean:.3f}, best {pairs.others_max:.2f})"
+    )
+
+
+def _row_line(rows: RowTest) -> str:
+    return f"rows that fit: {rows.shown_k} of {rows.shown_n} shown, {rows.held_out_k} of {rows.held_out_n} held out"
+
+
+def _retrieved(retrieved: Sequence[Retrieved]) -> RenderableType:
+    line = Text.assemble(("  alike    ", "dim"))
+    if not retrieved:
+        line.append("no known operation")
+    for place, one in enumerate(retrieved):
+        line.append(", " if place else "")
+        line.append_text(inert(one.operation))
+        line.append(f" {one.similarity:.2f}", "dim")
+    return line
+
+
+def _rows(title: str, rows: Sequence[MappingRow]) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, expand=False)
+    table.add_column("salience", justify="right", no_wrap=True, style="dim")
+    table.add_column("token", no_wrap=True, overflow="ellipsis", max_width=24)
+    table.add_column("targets, strongest first", overflow="fold")
+    for row in rows:
+        targets = Text("  ").join([token_text(target.token) for target in row.targets])
+        table.add_row(f"{row.salience:.3f}", token_text(row.token, "bold"), targets)
+    return table
+
+
+def _footer(report: HeadReport) -> Text:
+    fingerprint = str(report.provenance.get("fingerprint", ""))[:12]
+    place = str(report.provenance.get("checkpoint", ""))
+    return Text.assemble((f"checkpoint {fingerprint} ", "dim"), inert(place, "dim"))

@@ -1,0 +1,203 @@
+"""Between the dataclasses of a head and its rows in the database, search terms included."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete, insert
+from sqlalchemy.orm import Session
+
+from agent.llm.protocol import Message
+from agent.llm.token_usage import Usage
+from agent.results import (
+    NO_TRACE,
+    Attempt,
+    HeadDescription,
+    HeadReport,
+    IntruderTest,
+    PairTest,
+    Trace,
+    Trial,
+)
+from agent.runs.records import (
+    DescriptionRecord,
+    HeadRecord,
+    RunRecord,
+    SearchTermRecord,
+    TestRecord,
+    storable,
+)
+from maps_engine.results import EngineSettings, HeadMapping, MappingRow, ScoredToken
+
+if TYPE_CHECKING:
+    from maps_engine.ov.pair_scores import PairSet
+
+TERM_LENGTH = 120
+
+
+def fold(token: str) -> str:
+    """A token as search sees it: without outer spaces, casefolded, storable, at most 120 characters.
+
+    A token of nothing but spaces keeps one, so that it can be found too.
+    """
+    return storable(token).strip().casefold()[:TERM_LENGTH] or " "
+
+
+def put_mapping(session: Session, record: HeadRecord, mapping: HeadMapping) -> None:
+    """Store the rows of `mapping` on `record` and replace its search terms."""
+    record.rows = _values(mapping.rows)
+    record.suppressed_rows = _values(mapping.suppressed_rows)
+    record.held_out_rows = _values(mapping.held_out_rows)
+    record.max_salience = max((row.salience for row in mapping.rows), default=None)
+    terms = _terms(mapping)
+    record.n_terms = sum(side != "suppressed" for side, _ in terms)
+    session.execute(delete(SearchTermRecord).where(SearchTermRecord.head_id == record.id))
+    values = [
+        {"run_id": record.run_id, "head_id": record.id, "side": side, "term": term, "best_rank": rank}
+        for (side, term), rank in terms.items()
+    ]
+    if values:
+        session.execute(insert(SearchTermRecord), values)
+
+
+def _values(rows: Sequence[MappingRow]) -> list[dict[str, Any]]:
+    """The JSON values of rows, as `rows_of` reads them; by hand, for `asdict` copies each number through Python."""
+    return [
+        {"token": row.token, "token_id": row.token_id, "salience": row.salience, "targets": _targets(row)}
+        for row in rows
+    ]
+
+
+def _targets(row: MappingRow) -> list[dict[str, Any]]:
+    return [{"token": one.token, "token_id": one.token_id, "score": one.score} for one in row.targets]
+
+
+def _terms(mapping: HeadMapping) -> dict[tuple[str, str], int]:
+    """(side, folded token) -> best rank of the row it stands in."""
+    found: dict[tuple[str, str], int] = {}
+    for rank, row in enumerate(mapping.rows):
+        found.setdefault(("source", fold(row.token)), rank)
+        for target in row.targets:
+            found.setdefault(("target", fold(target.token)), rank)
+    for rank, row in enumerate(mapping.suppressed_rows):
+        for target in row.targets:
+            found.setdefault(("suppressed", fold(target.token)), rank)
+    return found
+
+
+def mapping_of(record: HeadRecord, run: RunRecord) -> HeadMapping | None:
+    """The dataclass of a stored head; None while it has no rows."""
+    if record.rows is None:
+        return None
+    made_with = dict(run.settings["engine"])
+    if record.description is not None:  # a run may say "auto"; the description knows what was chosen
+        made_with |= record.description.provenance.get("settings") or {}
+    return HeadMapping(
+        model=run.model.name,
+        fingerprint=run.model.fingerprint,
+        layer=record.layer,
+        head=record.head,
+        settings=EngineSettings(**made_with),
+        rows=rows_of(record.rows),
+        suppressed_rows=rows_of(record.suppressed_rows or []),
+        held_out_rows=rows_of(record.held_out_rows or []),
+    )
+
+
+def rows_of(values: Sequence[dict[str, Any]]) -> tuple[MappingRow, ...]:
+    """Rows from their JSON values."""
+    return tuple(
+        MappingRow(
+            token=row["token"],
+            token_id=row["token_id"],
+            salience=row["salience"],
+            targets=tuple(ScoredToken(**target) for target in row["targets"]),
+        )
+        for row in values
+    )
+
+
+def put_description(
+    session: Session, record: HeadRecord, report: HeadReport, *, category: str | None, when: float
+) -> None:
+    """Store description and test of `report` on `record`, replacing what was there."""
+    if record.description is not None:
+        session.delete(record.description)
+        session.flush()
+    said = report.description
+    texts = {
+        name: storable(getattr(said, name))
+        for name in ("operation", "input_strings", "observed_pattern", "reasoning", "reason")
+    }
+    searchable = " ".join(texts[name] for name in ("operation", "input_strings", "observed_pattern"))
+    record.description = DescriptionRecord(
+        **texts,
+        status=said.status,
+        category=category,
+        confidence=said.confidence,
+        raw_reply=said.raw_reply or None,
+        claims=[asdict(claim) for claim in said.claims],
+        retrieved=[asdict(found) for found in report.retrieved],
+        provenance={"describer": said.describer, "settings": said.settings} | dict(report.provenance),
+        search_text=searchable.casefold(),
+        trace=_trace_values(report.trace),
+        created=when,
+        test=_test_record(report),
+    )
+
+
+def _trace_values(trace: Trace) -> dict[str, Any] | None:
+    """A trace as it is stored; None for a describer that leaves none."""
+    if trace == NO_TRACE:
+        return None
+    judging = trace.judging
+    return trace.to_json() | {"judging": asdict(judging) if judging is not None else None}
+
+
+def trace_of(record: DescriptionRecord) -> Trace:
+    """What a description that waits for its test needs of its trace: the conversation and the attempts are kept too."""
+    stored = record.trace
+    if not stored:
+        return NO_TRACE
+    intruder, judging = stored["intruder"], stored["judging"]
+    return Trace(
+        attempts=tuple(map(_attempt, stored["attempts"])),
+        conversation=tuple(Message(**one) for one in stored["conversation"]),
+        intruder=IntruderTest(**intruder) if intruder else None,
+        seen=tuple(stored["seen"]),
+        judging=_pair_set(judging) if judging else None,
+        usage=Usage(**stored["usage"]),
+    )
+
+
+def _attempt(values: dict[str, Any]) -> Attempt:
+    trial = values["trial"]
+    if trial is not None:
+        pairs = trial["pairs"]
+        hits = tuple((s, t) for s, t in trial["hits"])
+        misses = tuple((s, t, tuple(instead)) for s, t, instead in trial["misses"])
+        trial = Trial(trial["verdict"], trial["reason"], PairTest(**pairs) if pairs else None, hits, misses)
+    said = {name: value for name, value in values.items() if name not in ("decision", "trial")}
+    return Attempt(HeadDescription(describer="", **said), trial, values["decision"])
+
+
+def _pair_set(values: dict[str, Any]) -> PairSet:
+    from maps_engine.ov.pair_scores import PairSet  # torch: only where a run is worked on
+
+    return PairSet(tuple(values["sources"]), tuple(map(tuple, values["targets"])), values["k"])
+
+
+def _test_record(report: HeadReport) -> TestRecord:
+    test = report.test
+    pairs, rows = test.pairs, test.rows
+    return TestRecord(
+        verdict=test.verdict,
+        score=pairs.score if pairs else None,
+        percentile=pairs.percentile if pairs else None,
+        n=pairs.n_pairs if pairs else None,
+        held_out_k=rows.held_out_k if rows else None,
+        held_out_n=rows.held_out_n if rows else None,
+        details=test.to_json(),
+    )

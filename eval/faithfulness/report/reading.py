@@ -1,0 +1,174 @@
+"""What the numbers say, in sentences made from the numbers and from nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from eval.faithfulness.report.paper_figures import LLAMA_8B_R, PYTHIA_12B_ABLATION
+from eval.faithfulness.report.text import number
+
+Row = Mapping[str, Any]
+WEAK = 0.5  # r below which an operation is named as poorly read
+APART = 0.1  # from the paper's r
+
+
+def read_correlation(result: Row, *, several_tokens: bool = False) -> list[str]:
+    """Sentences on a correlation table."""
+    rows = [row for row in result["relations"] if row["without_context"]["r"] is not None]
+    silent = [row["name"] for row in result["relations"] if row["without_context"]["r"] is None]
+    if not rows:
+        return ["No operation could be compared."]
+    mean = result["mean_r"]
+    text = [
+        f"Over {len(rows)} operations and {result['heads']} heads, scores from weights ({result['setting']}) agree "
+        f"with scores at inference with mean r = {number(mean['without_context'])} without context and "
+        f"{number(mean['with_context'])} with context; suppression {number(mean['suppression_without_context'])} and "
+        f"{number(mean['suppression_with_context'])}."
+    ]
+    strong = sum(row["without_context"]["r"] >= 0.7 for row in rows)
+    weak = sorted((row["without_context"]["r"], row["name"]) for row in rows if row["without_context"]["r"] < WEAK)
+    text.append(f"{strong} of {len(rows)} operations reach r = 0.7 without context; {len(weak)} stay below {WEAK}.")
+    if weak:
+        text.append("Poorly read: " + _listed(f"{name} ({r:.2f})" for r, name in weak) + ".")
+    if silent:
+        text.append("No score varies over heads for " + _listed(silent) + ", so there is no r.")
+    done = [row["without_context"]["r"] for row in rows if row["heads_dynamic"]]
+    if done and len(done) < len(rows):
+        idle = [row["without_context"]["r"] for row in rows if not row["heads_dynamic"]]
+        text.append(
+            f"Mean r over the {len(done)} operations that some head does at inference (0.15 or more without context) "
+            f"is {sum(done) / len(done):.2f}; over the {len(idle)} that no head does, where r rests on a few low "
+            f"scores, {sum(idle) / len(idle):.2f}."
+        )
+    if not several_tokens:
+        text += _against_paper(rows)
+    return [*text, *_heads_found(rows)]
+
+
+def _against_paper(rows: Sequence[Row]) -> list[str]:
+    shared = [row for row in rows if row["name"] in LLAMA_8B_R]
+    if not shared:
+        return []
+    ours = sum(row["without_context"]["r"] for row in shared) / len(shared)
+    theirs = sum(LLAMA_8B_R[row["name"]][0] for row in shared) / len(shared)
+    text = [
+        f"On the {len(shared)} operations whose r the paper prints for Llama-3.1 8B, this model has mean r "
+        f"{ours:.2f} without context against {theirs:.2f}."
+    ]
+    for word, sign in (("lower", -1), ("higher", 1)):
+        apart = [
+            f"{row['name']} ({row['without_context']['r']:.2f} against {LLAMA_8B_R[row['name']][0]:.2f})"
+            for row in shared
+            if sign * (row["without_context"]["r"] - LLAMA_8B_R[row["name"]][0]) > APART
+        ]
+        if apart:
+            text.append(f"More than {APART} {word} than there: {_listed(apart)}.")
+    return text
+
+
+def _heads_found(rows: Sequence[Row]) -> list[str]:
+    static, dynamic, both = (sum(row[f"heads_{side}"] for row in rows) for side in ("static", "dynamic", "both"))
+    if not static or not dynamic:
+        return [f"Heads at 0.15, counted over operations: {static} by weights, {dynamic} at inference."]
+    return [
+        f"Counted over operations, {static} heads reach 0.15 by weights and {dynamic} at inference without context; "
+        f"{both} do both: {both / static:.0%} of those that the weights name do it at inference, and the weights "
+        f"name {both / dynamic:.0%} of those that do it."
+    ]
+
+
+def read_causal(result: Row) -> list[str]:
+    """Sentences on the causal table: drops beyond the random draws, by intervals."""
+    rows = result["relations"]
+    if not rows:
+        return ["No operation passed the base accuracy and had heads to remove."]
+    hit = [row for row in rows if row["zero"]["relation"]["high"] < row["zero"]["random"]["low"]]
+    unmoved = [row["name"] for row in rows if row not in hit]
+    text = [
+        f"Of {len(rows)} operations with base accuracy of at least 0.1 and a head at {result['tau']}, "
+        f"{len(hit)} lose more when their own heads are zeroed than when as many random heads are (95 % intervals "
+        "apart)."
+    ]
+    if unmoved:
+        text.append(f"No such difference for {_listed(unmoved)}.")
+    text.append(_mean_drops(rows))
+    shared = [row["name"] for row in rows if row["name"] in PYTHIA_12B_ABLATION]
+    lost = [row for row in rows if row["name"] in shared]
+    if lost:
+        ours = sum(_kept(row["base"]["value"], row["zero"]["relation"]["value"]) for row in lost) / len(lost)
+        theirs = sum(_kept(PYTHIA_12B_ABLATION[n][0], PYTHIA_12B_ABLATION[n][1]) for n in shared) / len(shared)
+        text.append(
+            f"On the {len(lost)} operations that the paper ablates in Pythia 12B, {ours:.0%} of the base accuracy "
+            f"is left here and {theirs:.0%} there (heads removed here: {_listed(_removed(lost))})."
+        )
+    return text
+
+
+def _removed(rows: Sequence[Row]) -> list[str]:
+    return [f"{row['name']} {row['removed']}" for row in rows]
+
+
+def _mean_drops(rows: Sequence[Row]) -> str:
+    def left(mode: str, what: str, base: str = "base") -> str:
+        pairs = [(row[base]["value"], row[mode][what]["value"]) for row in rows]
+        known = [_kept(b, after) for b, after in pairs if b and after is not None]
+        return f"{sum(known) / len(known):.0%}" if known else "–"
+
+    parts = [
+        f"{left(mode, 'relation')} / {left(mode, 'random')} / {left(mode, 'control', 'control_base')} ({mode})"
+        for mode in ("zero", "mean")
+    ]
+    return (
+        "Share of the base accuracy that is left, mean over operations, own heads / random heads / control tasks: "
+        + " and ".join(parts)
+        + "."
+    )
+
+
+def _kept(base: float, after: float) -> float:
+    return after / base if base else 0.0
+
+
+def read_settings(result: Row) -> list[str]:
+    """Sentences on the comparison of settings."""
+    rows = result["settings"]
+    if not rows:
+        return []
+    best, paper = rows[0], next((row for row in rows if row["setting"] == "paper"), None)
+    text = [f"Best by mean r without context: {best['setting']} ({best['without_context']['plain']:.3f})."]
+    if paper is not None:
+        place = rows.index(paper) + 1
+        text.append(f"The paper's setting has {paper['without_context']['plain']:.3f}, place {place} of {len(rows)}.")
+    winner = result["clear_winner"]
+    if winner:
+        text.append(
+            f"{winner} wins clearly on this model: it leads the paper's setting by 0.02 or more with an interval "
+            "above 0, under either projection. The paper's numbers stay reproducible with --source first-mlp."
+        )
+    else:
+        text.append(
+            "No setting leads the paper's by 0.02 or more with an interval above 0 under both projections, so none "
+            "wins clearly on this model."
+        )
+    if any(row["setting"].startswith("auto") for row in rows):
+        text.append(
+            "`auto` takes its source head by head by scores on some twenty of these operations, so its place here "
+            "is not wholly on unseen ground."
+        )
+    return text
+
+
+def read_cost(result: Row) -> str:
+    """Time and memory of a run."""
+    cost = result["cost"]
+    seconds, busy = cost["seconds"], cost["processor_seconds"]
+    stages = "; ".join(f"{stage} {seconds[stage]:.0f} s ({busy[stage]:.0f} s of processor)" for stage in seconds)
+    memory = f"peak memory {cost['peak_memory_mib']} MiB"
+    if cost["peak_gpu_memory_mib"]:
+        memory += f", on the GPU {cost['peak_gpu_memory_mib']} MiB"
+    return f"Cost on {cost['device']}, {cost['threads']} threads: {stages or 'all read from the folder'}; {memory}."
+
+
+def _listed(items: Any) -> str:
+    return ", ".join(items)

@@ -1,0 +1,144 @@
+"""Tables of the results in Markdown, in the paper's layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from eval.faithfulness.report.paper_figures import LLAMA_8B_R, PYTHIA_12B_ABLATION
+
+Row = Mapping[str, Any]
+
+
+def table_text(kind: str, result: Row) -> str:
+    """The table of one experiment as Markdown."""
+    return _TABLES[kind](result)
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number, or a dash where there is none."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def small(p: float | None) -> str:
+    """A p value: three digits, or its order of magnitude."""
+    if p is None:
+        return "–"
+    return f"{p:.3f}" if p >= 0.001 else f"{p:.0e}" if p > 0 else "< 1e-300"
+
+
+def interval(value: Row | None) -> str:
+    """`0.71 [0.60, 0.80]`."""
+    if value is None or value["value"] is None:
+        return "–"
+    if value["low"] is None:
+        return number(value["value"])
+    return f"{number(value['value'])} [{number(value['low'])}, {number(value['high'])}]"
+
+
+def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the first column is text, the others are numbers."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "|".join(["---", *["---:"] * (len(head) - 1)]) + "|"]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def correlation_table(result: Row) -> str:
+    """Operation by operation, the paper's first; r of Llama-3.1 8B beside ours where the paper prints it."""
+    head = ["operation", "pairs", "r without context", "p", "ρ", "r with context", "p"]
+    head += ["suppression r without", "with", "heads ≥ 0.15: weights / inference / both", "paper's 8B without / with"]
+    rows = []
+    for row in sorted(result["relations"], key=lambda one: (not one["paper"], one["name"])):
+        without, within = row["without_context"], row["with_context"]
+        theirs = LLAMA_8B_R.get(row["name"])
+        rows.append(
+            [
+                row["name"] + (" *" if row["paper"] else ""),
+                str(row["pairs"]),
+                number(without["r"]),
+                small(without["p"]),
+                number(without["rho"]),
+                number(within["r"]),
+                small(within["p"]),
+                number(row["suppression_without_context"]["r"]),
+                number(row["suppression_with_context"]["r"]),
+                f"{row['heads_static']} / {row['heads_dynamic']} / {row['heads_both']}",
+                f"{theirs[0]:.2f} / {theirs[1]:.2f}" if theirs else "",
+            ]
+        )
+    for label, means in _means(result):
+        r = [number(means[c]) for c in ("without_context", "with_context")]
+        s = [number(means[c]) for c in ("suppression_without_context", "suppression_with_context")]
+        rows.append([label, "", r[0], "", "", r[1], "", s[0], s[1], "", ""])
+    return grid(head, rows)
+
+
+def _means(result: Row) -> list[tuple[str, Row]]:
+    found = [("**mean over all**", result["mean_r"])]
+    if any(row["paper"] for row in result["relations"]):
+        found.append(("**mean over the paper's (*)**", result["mean_r_of_the_papers_operations"]))
+    return found
+
+
+def causal_table(result: Row) -> str:
+    """Accuracy before and after removal, zero and mean; Pythia 12B's beside ours where the paper prints it."""
+    head = ["operation", "prompts", "heads removed", "base"]
+    head += ["zero: operation's", "zero: random", "zero: control", "control base"]
+    head += ["mean: operation's", "mean: random", "mean: control", "paper's 12B: base → own / random / control"]
+    rows = []
+    for row in result["relations"]:
+        theirs = PYTHIA_12B_ABLATION.get(row["name"])
+        zero, mean = row["zero"], row["mean"]
+        rows.append(
+            [
+                row["name"],
+                str(row["prompts"]),
+                f"{row['removed']} of {row['heads']}",
+                interval(row["base"]),
+                *(interval(zero[what]) for what in ("relation", "random", "control")),
+                interval(row["control_base"]),
+                *(interval(mean[what]) for what in ("relation", "random", "control")),
+                "{:.2f} → {:.2f} / {:.2f} / {:.2f}".format(*theirs) if theirs else "",
+            ]
+        )
+    return grid(head, rows) + "\n\n" + skipped_text(result["skipped"])
+
+
+def skipped_text(skipped: Sequence[Row]) -> str:
+    """What was left out, and why."""
+    if not skipped:
+        return "Nothing was left out."
+    return "Left out: " + "; ".join(f"{one['name']} ({one['why']})" for one in skipped) + "."
+
+
+def settings_table(result: Row) -> str:
+    """Every setting by mean r, plain and folded projection, and its lead over the paper's."""
+    head = ["setting", "mean r without context", "with context", "suppression", "lead over paper", "best for"]
+    head += ["folded projection: mean r", "lead over paper"]
+    rows = [
+        [
+            one["setting"],
+            number(one["without_context"]["plain"], 3),
+            number(one["with_context"], 3),
+            number(one["suppression"]["plain"], 3),
+            _lead(one, "plain"),
+            f"{one['best_for']} of {one['operations']}",
+            number(one["without_context"]["folded"], 3),
+            _lead(one, "folded"),
+        ]
+        for one in result["settings"]
+    ]
+    return grid(head, rows)
+
+
+def _lead(one: Row, projection: str) -> str:
+    lead, low, high = (one[part][projection] for part in ("lead", "lead_low", "lead_high"))
+    return f"{lead:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+_TABLES: dict[str, Callable[[Row], str]] = {
+    "correlation": correlation_table,
+    "multi-token": correlation_table,
+    "causal": causal_table,
+    "compare-settings": settings_table,
+}

@@ -1,0 +1,76 @@
+"""Generation to parameters: pairs made from the description alone, scored on the weights.
+
+phi of the pairs on this head is held against the same on all other heads of the model: the score is the share of other
+heads with a smaller phi (ties half), so chance is 0.5 whatever the operation. Which pairs: `agent.checks.new_pairs`.
+Sources that the describer was shown are left out.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agent.checks.claims import MAX_PAIRS, claimed_operation
+from agent.checks.new_pairs import MIN_PAIRS, encode_pairs, score_new_pairs, shown_sources
+from agent.checks.pair_cache import PairCachingEngine
+from agent.results import HeadDescription
+from eval.judges.protocol import Judge
+from eval.scoring.results import Outcome, Subject
+from eval.scoring.statistics import exact_share
+from maps_engine.engine import MapsEngine
+from maps_engine.ov.pair_scores import PairSet
+from maps_engine.relations.catalogue import Relation
+from maps_engine.results import HeadMapping
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedPairs:
+    """Pairs to score on one head, or why there are none."""
+
+    mapping: HeadMapping
+    pairs: PairSet | None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Generator:
+    """Pairs of descriptions on the heads of one model."""
+
+    engine: MapsEngine
+    relations: Sequence[Relation]
+
+    def plan(self, subject: Subject, description: HeadDescription, judge: Judge) -> PlannedPairs:
+        """The pairs that `description` predicts: of the operation it names, else of the judge's making."""
+        vocabulary = self.engine.checkpoint.vocabulary
+        excluded = shown_sources(subject.mapping)
+        claim = claimed_operation(description.operation, self.relations)
+        if claim is not None:
+            pairs = claim.pairs(vocabulary, excluded=excluded, n=MAX_PAIRS)
+        else:
+            proposed = judge.propose_pairs(description, n=MAX_PAIRS, excluded=sorted(excluded))
+            pairs = encode_pairs(proposed, vocabulary, excluded)
+        if len(pairs.sources) < MIN_PAIRS:
+            return PlannedPairs(subject.mapping, None, f"{len(pairs.sources)} one-token pairs; {MIN_PAIRS} are needed")
+        return PlannedPairs(subject.mapping, pairs)
+
+    def score(self, plans: Sequence[PlannedPairs]) -> list[Outcome]:
+        """One pass over the model for the pairs of all plans that were not scored before."""
+        by_source: dict[str, list[PairSet]] = defaultdict(list)
+        for plan in plans:
+            if plan.pairs is not None:
+                by_source[plan.mapping.source].append(plan.pairs)
+        if isinstance(self.engine, PairCachingEngine):
+            self.engine.prepare(by_source)
+        return [self._outcome(plan) for plan in plans]
+
+    def _outcome(self, plan: PlannedPairs) -> Outcome:
+        if plan.pairs is None:
+            return Outcome(None, why=plan.why)
+        tested = score_new_pairs(plan.pairs, plan.mapping, self.engine)
+        low, high = exact_share(tested.score * tested.n_pairs, tested.n_pairs)
+        parts = {
+            "phi": tested.score, "phi low": low, "phi high": high,
+            "mean phi of other heads": tested.others_mean, "best phi of other heads": tested.others_max,
+        }  # fmt: skip
+        return Outcome(tested.percentile / 100, n=tested.n_pairs, parts=parts)

@@ -1,0 +1,177 @@
+"""Reads for the head browser: models, and the grid of a run (`head_data` reads one head)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session, joinedload
+
+from agent.errors import UnknownRun
+from agent.runs.database import reading
+from agent.runs.records import DescriptionRecord, HeadRecord, ModelRecord, RelationScoreRecord, RunRecord
+from agent.runs.relation_readings import RelationReading, relation_readings
+from agent.runs.store import RunCounts, counts_in
+
+
+@dataclass(frozen=True)
+class ModelLine:
+    """A model with its newest run that has results."""
+
+    slug: str
+    name: str
+    fingerprint: str
+    n_layers: int
+    n_heads: int
+    n_value_heads: int
+    d_model: int
+    vocab_size: int
+    model_id: int
+    run_id: int | None
+    counts: RunCounts | None
+
+
+@dataclass(frozen=True)
+class RunLine:
+    """One run to choose from."""
+
+    run_id: int
+    describer: str
+    state: str
+    started: float
+    settings: dict[str, Any]
+    done: int
+
+
+@dataclass(frozen=True)
+class HeadLine:
+    """One cell of the grid."""
+
+    layer: int
+    head: int
+    status: str  # ok | unclear | failed | none
+    operation: str
+    category: str | None
+    confidence: float | None
+    score: float | None
+    percentile: float | None
+    salience: float | None
+
+
+def models(engine: Engine) -> list[ModelLine]:
+    """All models by name."""
+    with reading(engine) as session:
+        found = session.scalars(select(ModelRecord).order_by(ModelRecord.name)).all()
+        return [model_line(session, model) for model in found]
+
+
+def find_model(session: Session, slug: str) -> ModelRecord:
+    """The model of that address. Raises UnknownRun."""
+    model = session.scalar(select(ModelRecord).where(ModelRecord.slug == slug))
+    if model is None:
+        raise UnknownRun("no such model in the database", got=slug[:100], next_step="Label its heads first.")
+    return model
+
+
+def find_run(session: Session, model: ModelRecord, run_id: int | None) -> RunRecord:
+    """The run asked for, else the model's newest run with a result. Raises UnknownRun."""
+    query = select(RunRecord).where(RunRecord.model_id == model.id).order_by(RunRecord.id.desc())
+    if run_id is not None:
+        query = query.where(RunRecord.id == run_id)
+    else:
+        done = select(HeadRecord.run_id).where(HeadRecord.state == "done")
+        query = query.where(RunRecord.id.in_(done))
+    run = session.scalar(query.limit(1))
+    if run is None:
+        raise UnknownRun("this model has no such run with results", got=run_id)
+    return run
+
+
+def model_line(session: Session, model: ModelRecord) -> ModelLine:
+    """A model with its newest run that has results, if any."""
+    names = ("slug", "name", "fingerprint", "n_layers", "n_heads", "n_value_heads", "d_model", "vocab_size")
+    values = {name: getattr(model, name) for name in names}
+    try:
+        run = find_run(session, model, None)
+    except UnknownRun:
+        return ModelLine(**values, model_id=model.id, run_id=None, counts=None)
+    return ModelLine(**values, model_id=model.id, run_id=run.id, counts=counts_in(session, run.id))
+
+
+def run_line(session: Session, run: RunRecord) -> RunLine:
+    """A run with how many of its heads are done."""
+    done = counts_in(session, run.id).done
+    return RunLine(run.id, run.describer, run.state, run.started, run.settings, done)
+
+
+@dataclass(frozen=True)
+class ModelGrid:
+    """A model page: its runs, one run's heads, and the relations that were scored."""
+
+    model: ModelLine
+    run: RunLine
+    runs: tuple[RunLine, ...]
+    heads: tuple[HeadLine, ...]
+    relations: dict[str, RelationReading]  # that were scored, with k and source
+
+
+def model_grid(engine: Engine, slug: str, run_id: int | None = None) -> ModelGrid:
+    """Everything of the model page but relation scores. Raises UnknownRun."""
+    with reading(engine) as session:
+        model = find_model(session, slug)
+        run = find_run(session, model, run_id)
+        runs = session.scalars(
+            select(RunRecord).where(RunRecord.model_id == model.id).order_by(RunRecord.id.desc())
+        ).all()
+        found = (
+            model_line(session, model),
+            run_line(session, run),
+            tuple(run_line(session, r) for r in runs),
+            tuple(head_lines(session, run.id)),
+        )
+    return ModelGrid(*found, relation_readings(engine, found[0].model_id))
+
+
+def head_lines(session: Session, run_id: int, ids: Sequence[int] | None = None) -> list[HeadLine]:
+    query = (
+        select(HeadRecord)
+        .options(joinedload(HeadRecord.description).joinedload(DescriptionRecord.test))
+        .where(HeadRecord.run_id == run_id)
+        .order_by(HeadRecord.layer, HeadRecord.head)
+    )
+    if ids is not None:
+        query = query.where(HeadRecord.id.in_(ids))
+    return [head_line(head) for head in session.scalars(query)]
+
+
+def head_line(head: HeadRecord) -> HeadLine:
+    """What grids and lists say of one head."""
+    said = head.description
+    if said is None:
+        return HeadLine(head.layer, head.head, "none", "", None, None, None, None, head.max_salience)
+    test = said.test
+    return HeadLine(
+        layer=head.layer,
+        head=head.head,
+        status=said.status,
+        operation=said.operation,
+        category=said.category,
+        confidence=said.confidence if said.status == "ok" else None,
+        score=test.score if test else None,
+        percentile=test.percentile if test else None,
+        salience=head.max_salience,
+    )
+
+
+def relation_values(
+    engine: Engine, model_id: int, relation: str, *, suppression: bool = False
+) -> dict[tuple[int, int], float]:
+    """(layer, head) -> phi of one relation, or its suppression score."""
+    column = RelationScoreRecord.suppression if suppression else RelationScoreRecord.score
+    query = select(RelationScoreRecord.layer, RelationScoreRecord.head, column).where(
+        RelationScoreRecord.model_id == model_id, RelationScoreRecord.relation == relation
+    )
+    with reading(engine) as session:
+        return {(layer, head): value for layer, head, value in session.execute(query)}

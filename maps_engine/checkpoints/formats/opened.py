@@ -1,0 +1,21 @@
+"""What an opened checkpoint consists of before a device and dtype are chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tokenizers import Tokenizer
+
+from maps_engine.checkpoints.families.settings import Settings
+from maps_engine.checkpoints.formats.tensor_source import TensorSource
+
+
+@dataclass(frozen=True)
+class OpenedFiles:
+    """The parts of a checkpoint; `special` are token ids that its metadata calls special."""
+
+    settings: Settings
+    source: TensorSource
+    tokenizer: Tokenizer
+    special: frozenset[int]
+    fingerprint: str

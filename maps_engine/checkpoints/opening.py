@@ -1,0 +1,67 @@
+"""Open a model: find it, recognise its family, and read nothing that is not asked for."""
+
+from __future__ import annotations
+
+import torch
+
+from maps_engine.checkpoints.formats.gguf_checkpoint import open_gguf_checkpoint
+from maps_engine.checkpoints.formats.opened import OpenedFiles
+from maps_engine.checkpoints.locate import Located, locate
+from maps_engine.checkpoints.vocabulary import TokenizerVocabulary
+from maps_engine.checkpoints.weights import FamilyWeights
+from maps_engine.errors import UserMistake
+from maps_engine.model import Checkpoint
+
+DEFAULT_MODEL = "smollm2-135m"
+
+
+def open_checkpoint(
+    model: str = DEFAULT_MODEL,
+    *,
+    revision: str | None = None,
+    device: str = "auto",
+    dtype: torch.dtype = torch.float32,
+) -> Checkpoint:
+    """Open a checkpoint given as built-in alias, hub id, local folder or GGUF file.
+
+    `device`: "auto" takes CUDA, then MPS, then the CPU. Tensors are read lazily and come back in `dtype`.
+    Raises UnknownModel, UnsupportedModel, BrokenCheckpoint, CacheUnusable, Failure (package not to be had).
+    """
+    where = pick_device(device)
+    located = locate(model, revision=revision)
+    files = _open(located)
+    weights = FamilyWeights(files.settings, files.source, device=where, dtype=dtype)
+    rows = weights.shape.vocab_size
+    return Checkpoint(
+        name=model,
+        fingerprint=files.fingerprint,
+        location=located.location,
+        weights=weights,
+        vocabulary=TokenizerVocabulary(files.tokenizer, n_rows=rows, special=files.special),
+    )
+
+
+def _open(located: Located) -> OpenedFiles:
+    if located.kind == "gguf":
+        return open_gguf_checkpoint(located.path)
+    from maps_engine.checkpoints.formats.folder_checkpoint import open_folder_checkpoint
+
+    return open_folder_checkpoint(located.path)
+
+
+def pick_device(name: str) -> torch.device:
+    """The device for "auto", "cpu", "cuda", "cuda:1" or "mps". Raises UserMistake when it is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserMistake("unknown device", got=name, expected="auto, cpu, cuda or mps") from error
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not there.get(device.type, False):
+        raise UserMistake("this device is not available here", got=name, next_step="Use --device cpu.")
+    return device

@@ -1,0 +1,57 @@
+"""Salient tokens of a head and the targets it maps them to (METHOD, question b).
+
+A scan in float32 streams the vocabulary in chunks. `maps_engine.ov.low_precision` does the same scan in bfloat16 and
+proves, row by row, that the float32 list could not differ; both return the same lists.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from maps_engine.ov.circuit import OVCircuit, UnembeddingTable, chunks
+from maps_engine.ov.top_entries import RunningTop
+
+SOURCE_CHUNK = 4096
+TARGET_CHUNK = 16384
+
+
+def salient_tokens(
+    circuit: OVCircuit, *, top: int, allowed: Tensor | None = None, head: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Saliences and ids (H, top) of the most salient tokens of every head, or (1, top) of one `head`.
+
+    `allowed` (V,) of bool leaves tokens out.
+    """
+    size, device = circuit.table.weights.shape.vocab_size, circuit.heads.value.device
+    running = RunningTop(top)
+    for part in chunks(size, SOURCE_CHUNK):
+        sigma = circuit.salience(part)
+        sigma = sigma if head is None else sigma[:, head : head + 1]
+        if allowed is not None:
+            sigma = sigma.masked_fill(~allowed[part].unsqueeze(-1), -1.0)
+        running.update(sigma.T.contiguous(), torch.arange(part.start, part.stop, device=device))
+    return running.result()
+
+
+def top_targets(
+    written: Tensor, unembedding: UnembeddingTable, *, targets: int, allowed: Tensor | None = None
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """The `targets` most promoted and most suppressed entries of rows y U for `written` y (n, d).
+
+    Returns ((scores, ids), (scores, ids)), each (n, targets), strongest first.
+    """
+    size = unembedding.weights.shape.vocab_size
+    promoted, suppressed = RunningTop(targets), RunningTop(targets)
+    for part in chunks(size, TARGET_CHUNK):
+        scores = written @ unembedding.rows(part).T
+        ids = torch.arange(part.start, part.stop, device=written.device)
+        if allowed is None:
+            promoted.update(scores, ids)
+            suppressed.update(scores.neg_(), ids)
+            continue
+        left_out = ~allowed[part]
+        promoted.update(scores.masked_fill(left_out, -torch.inf), ids)
+        suppressed.update(scores.neg_().masked_fill(left_out, -torch.inf), ids)
+    values, found = suppressed.result()
+    return promoted.result(), (-values, found)

@@ -1,0 +1,221 @@
+"""Mappings and relation scores of all heads under one source representation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from maps_engine.errors import BrokenCheckpoint, OutOfRange
+from maps_engine.model import Checkpoint, ModelShape
+from maps_engine.ov.circuit import OVCircuit, UnembeddingTable, open_circuit
+from maps_engine.ov.folding import Folding
+from maps_engine.ov.low_precision import LowPrecisionScan, pays_off
+from maps_engine.ov.pair_scores import PairScores, PairSet, score_pairs
+from maps_engine.ov.salience import salient_tokens, top_targets
+from maps_engine.ov.sources import SourceTable, check_source_name
+from maps_engine.results import EngineSettings, HeadMapping, MappingRow, ScoredToken
+
+HELD_OUT = 30
+HELD_BYTES = 2**30  # a table in float32 above which it is read again instead of held
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+def _room(device: torch.device) -> int:
+    """Bytes that one table in float32 may take: an accelerator that has room is not kept waiting for rows."""
+    return max(HELD_BYTES, torch.cuda.mem_get_info(device)[1] // 12) if device.type == "cuda" else HELD_BYTES
+
+
+@dataclass
+class SourceEngine:
+    """All heads of one checkpoint under one set of settings."""
+
+    checkpoint: Checkpoint
+    settings: EngineSettings
+    precision: Precision = "auto"  # of the scan over all heads; the lists are float32's either way
+
+    def __post_init__(self) -> None:
+        check_source_name(self.settings.source)
+
+    @property
+    def shape(self) -> ModelShape:
+        return self.checkpoint.weights.shape
+
+    def circuit(self, layer: int) -> OVCircuit:
+        """The OV circuit of `layer`; reads this layer's tensors."""
+        self.check_head(layer, 0)
+        return open_circuit(
+            self.checkpoint.weights,
+            layer,
+            table=self.sources,
+            unembedding=self.unembedding,
+            folding=self.folding,
+        )
+
+    @cached_property
+    def folding(self) -> Folding:
+        """Biases are added to what a norm leaves, so folding them folds norms too."""
+        biases = self.settings.fold_biases
+        return Folding(norms=self.settings.fold_norms or biases, biases=biases)
+
+    @cached_property
+    def sources(self) -> SourceTable:
+        return SourceTable(
+            self.checkpoint.weights,
+            self.settings.source,
+            first_mlp_in_layer_0=self.settings.first_mlp_in_layer_0,
+            standardise=self.folding.norms,
+        )
+
+    @cached_property
+    def unembedding(self) -> UnembeddingTable:
+        return UnembeddingTable(self.checkpoint.weights, self.folding)
+
+    @cached_property
+    def allowed(self) -> Tensor | None:
+        """(V,) of bool, or None when every token may be listed."""
+        if self.settings.include_special:
+            return None
+        kind = self.checkpoint.vocabulary.kind
+        flags = [kind(i) == "normal" for i in range(self.shape.vocab_size)]
+        return torch.tensor(flags, device=self.checkpoint.weights.device)
+
+    def check_head(self, layer: int, head: int) -> None:
+        """Raise OutOfRange unless the model has this layer and head (both count from 0)."""
+        for what, value, size in (("layer", layer, self.shape.n_layers), ("head", head, self.shape.n_heads)):
+            if not 0 <= value < size:
+                raise OutOfRange(
+                    f"{self.checkpoint.name} has no {what} {value}",
+                    expected=f"0 to {size - 1}",
+                )
+
+    def map_head(self, layer: int, head: int, *, held_out: int = HELD_OUT) -> HeadMapping:
+        """Salient tokens and mappings of one head; vocabulary streamed, one layer's tensors in memory."""
+        self.check_head(layer, head)
+        circuit = self.circuit(layer)
+        sigma, ids = salient_tokens(circuit, top=self.settings.top + held_out, allowed=self.allowed, head=head)
+        written = circuit.written(head, ids[0])
+        lists = top_targets(written, self.unembedding, targets=self.settings.targets, allowed=self.allowed)
+        return self._mapping(layer, head, sigma[0], ids[0], lists)
+
+    def rows_of(self, layer: int, head: int, ids: Sequence[int]) -> tuple[MappingRow, ...]:
+        """Rows of M for given tokens, in their order, salient or not. Raises OutOfRange."""
+        self.check_head(layer, head)
+        if not ids:
+            return ()
+        circuit = self.circuit(layer)
+        at = torch.tensor(ids, device=self.checkpoint.weights.device)
+        written = circuit.written(head, at)
+        promoted, _ = top_targets(written, self.unembedding, targets=self.settings.targets, allowed=self.allowed)
+        return self._rows(circuit.salience_of(head, at), at, *promoted)
+
+    @cached_property
+    def low_precision(self) -> LowPrecisionScan | None:
+        """The bfloat16 scan, where asked for or where it pays off."""
+        low = self.precision == "bfloat16" or (self.precision == "auto" and pays_off(self.checkpoint.weights.device))
+        return LowPrecisionScan(self.unembedding) if low else None
+
+    def hold_tables(self, layer: int) -> None:
+        """Keep X and U in float32, unless they are large, only candidates are needed exactly, and reading is cheap.
+
+        A table of a large model in float32 is twice what the checkpoint holds; a scan in bfloat16 needs exact rows for
+        a few thousand candidates a layer, and those of E and U can be read again. A computed X is always held.
+        """
+        shape = self.shape
+        device = self.checkpoint.weights.device
+        large = 4 * shape.vocab_size * shape.d_model > _room(device) and self.low_precision is not None
+        if not large:
+            self.unembedding.hold()
+        if not large or not self.sources.is_stored(layer):
+            self.sources.hold(layer)
+
+    def map_layer(
+        self, layer: int, *, heads: Sequence[int] | None = None, held_out: int = HELD_OUT
+    ) -> list[HeadMapping]:
+        """Mappings of `heads` (default: all) of one layer; see `hold_tables` for what stays in memory."""
+        self.check_head(layer, 0)
+        self.hold_tables(layer)
+        wanted = range(self.shape.n_heads) if heads is None else heads
+        circuit, scan = self.circuit(layer), self.low_precision
+        top, targets = self.settings.top + held_out, self.settings.targets
+        if scan is not None:
+            sigma, ids = scan.salient_tokens(circuit, top=top, allowed=self.allowed)
+        else:
+            sigma, ids = salient_tokens(circuit, top=top, allowed=self.allowed)
+        n = ids.shape[1]
+        written = circuit.written_by_all(ids)[list(wanted)].flatten(0, 1)
+        if scan is not None:
+            lists = scan.top_targets(written, targets=targets, allowed=self.allowed)
+        else:
+            lists = top_targets(written, self.unembedding, targets=targets, allowed=self.allowed)
+        mappings = []
+        for i, h in enumerate(wanted):
+            own = slice(i * n, (i + 1) * n)
+            part = tuple((values[own], found[own]) for values, found in lists)
+            mappings.append(self._mapping(layer, h, sigma[h], ids[h], (part[0], part[1])))
+        return mappings
+
+    def score_pairs(
+        self,
+        pair_sets: Sequence[PairSet],
+        *,
+        layers: Iterable[int] | None = None,
+        heads: Sequence[int] | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[PairScores]:
+        """phi and suppression of every head for every set of token-id pairs; see `relations`."""
+        self.unembedding.hold()
+        chosen = range(self.shape.n_layers) if layers is None else list(layers)
+        return score_pairs((self.circuit(i) for i in chosen), pair_sets, heads=heads, progress=progress)
+
+    def _mapping(
+        self,
+        layer: int,
+        head: int,
+        sigma: Tensor,
+        ids: Tensor,
+        lists: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]],
+    ) -> HeadMapping:
+        _check_numbers(f"{layer}.{head} of {self.checkpoint.name}", sigma, *(values for values, _ in lists))
+        promoted, suppressed = (self._rows(sigma, ids, *one) for one in lists)
+        top = self.settings.top
+        return HeadMapping(
+            model=self.checkpoint.name,
+            fingerprint=self.checkpoint.fingerprint,
+            layer=layer,
+            head=head,
+            settings=self.settings,
+            rows=promoted[:top],
+            suppressed_rows=suppressed[:top],
+            held_out_rows=promoted[top:],
+        )
+
+    def _rows(self, sigma: Tensor, ids: Tensor, scores: Tensor, found: Tensor) -> tuple[MappingRow, ...]:
+        text = self.checkpoint.vocabulary.text
+        rows = []
+        for source, salience, values, targets in zip(
+            ids.tolist(), sigma.tolist(), scores.tolist(), found.tolist(), strict=True
+        ):
+            if salience < 0:  # fewer tokens may be listed than were asked for
+                continue
+            scored = tuple(
+                ScoredToken(token=text(t), token_id=t, score=v)
+                for t, v in zip(targets, values, strict=True)
+                if abs(v) != float("inf")
+            )
+            rows.append(MappingRow(token=text(source), token_id=source, salience=salience, targets=scored))
+        return tuple(rows)
+
+
+def _check_numbers(head: str, sigma: Tensor, *scores: Tensor) -> None:
+    """Raise BrokenCheckpoint where weights that are no numbers, or too large, came through. -inf marks "not listed"."""
+    if bool((sigma.isnan() | sigma.isposinf()).any()) or any(bool(one.isnan().any()) for one in scores):
+        raise BrokenCheckpoint(
+            f"what head {head} does is not a finite number",
+            expected="weights without NaN or infinities",
+            next_step="Check the checkpoint; a download or a conversion may have spoilt it.",
+        )

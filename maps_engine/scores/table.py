@@ -1,0 +1,207 @@
+"""All operations against all heads of a model: the table of question (a).
+
+`source="auto"` scores under every representation that the family can compute and keeps, for each head and operation,
+the best of them. That is safe, since a head read through a representation that is not its own scores as chance does
+(k/V, see `auto_source`), and it is needed: SmolLM2's layers 23 to 28 read through `first-mlp`, layer 29 through
+`embedding`. The price is one pass more for each representation, and a p that is multiplied by their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from maps_engine.engine import MapsEngine
+from maps_engine.errors import UserMistake
+from maps_engine.ov.pair_scores import PairSet
+from maps_engine.relations.encoding import EncodedRelation, TargetRule, encode_relation
+from maps_engine.relations.format import Relation
+from maps_engine.relations.significance import Significance, best_of, both_sides, shuffled
+
+MIN_PAIRS = 30
+
+
+@dataclass(frozen=True)
+class RelationScores:
+    """One operation on every head; scores are None where the vocabulary leaves too few pairs."""
+
+    name: str
+    category: str
+    description: str
+    k: int
+    n_pairs: int
+    n_used: int
+    target: TargetRule
+    dropped: tuple[tuple[str, int], ...] = ()  # why pairs fell out, and how many
+    score: Tensor | None = None  # (L, H) phi
+    suppression: Tensor | None = None  # (L, H) phi on -M
+    promoting: Significance | None = None
+    suppressing: Significance | None = None
+    through: Tensor | None = None  # (L, H) index into ModelScores.sources; None: the only one
+    suppressed_through: Tensor | None = None
+
+    @property
+    def verdict(self) -> str:
+        """ "scored", or why not."""
+        return "scored" if self.score is not None else f"too few pairs ({self.n_used} of {self.n_pairs})"
+
+
+@dataclass(frozen=True)
+class ModelScores:
+    """Every operation on every head of one model; `source` is a representation or "auto", the best of `sources`."""
+
+    model: str
+    fingerprint: str
+    source: str
+    n_layers: int
+    n_heads: int
+    n_value_heads: int
+    relations: tuple[RelationScores, ...]
+    min_pairs: int = MIN_PAIRS
+    by_source: tuple[ModelScores, ...] = ()  # under "auto": the table of each representation
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The representations scored under."""
+        return tuple(one.source for one in self.by_source) or (self.source,)
+
+    @property
+    def scored(self) -> tuple[RelationScores, ...]:
+        """The operations with enough pairs."""
+        return tuple(one for one in self.relations if one.score is not None)
+
+    @property
+    def too_few(self) -> tuple[RelationScores, ...]:
+        """The operations with too few pairs."""
+        return tuple(one for one in self.relations if one.score is None)
+
+    def stacked(self) -> Tensor:
+        """(R, L, H): phi of the scored operations."""
+        if not self.scored:
+            return torch.zeros(0, self.n_layers, self.n_heads)
+        return torch.stack([one.score for one in self.scored if one.score is not None])
+
+    def source_at(self, index: Tensor | None, layer: int, head: int) -> str:
+        """The representation that a head was read through; `index` is `through` or `suppressed_through`."""
+        return self.sources[0 if index is None else int(index[layer, head])]
+
+
+def score_relations(
+    engine: MapsEngine,
+    relations: Sequence[Relation],
+    *,
+    source: str,
+    k: int | None = None,
+    min_pairs: int = MIN_PAIRS,
+    target: TargetRule = "single",
+    progress: Callable[[str, int], None] | None = None,
+) -> ModelScores:
+    """Score `relations` on every head, with the shuffled null in the same pass over the layers.
+
+    source: a representation, or "auto" for the best of all. k: overrides each relation's own (METHOD: 25 for large
+    vocabularies). progress: called with the representation and the layer that is done.
+    """
+    for what, value in (("k", k), ("min_pairs", min_pairs)):
+        if value is not None and value < 1:
+            raise UserMistake(f"{what} cannot be below 1", got=value, expected="a whole number from 1")
+    encoded = [encode_relation(one, engine.checkpoint.vocabulary, target=target) for one in relations]
+    rows = tuple(_unscored(one, form, k or one.k) for one, form in zip(relations, encoded, strict=True))
+    names = engine.chooser.candidates if source == "auto" else (source,)
+    tables = []
+    for name in names:
+        done = None if progress is None else partial(progress, name)
+        tables.append(_score_under(engine, name, rows, encoded, min_pairs, done))
+    return tables[0] if source != "auto" else best_over_sources(tables)
+
+
+def _unscored(relation: Relation, encoded: EncodedRelation, k: int) -> RelationScores:
+    return RelationScores(
+        relation.name,
+        relation.category,
+        relation.description,
+        k,
+        encoded.n_pairs,
+        encoded.n_used,
+        encoded.target,
+        encoded.dropped,
+    )
+
+
+def _score_under(
+    engine: MapsEngine,
+    source: str,
+    rows: Sequence[RelationScores],
+    encoded: Sequence[EncodedRelation],
+    min_pairs: int,
+    progress: Callable[[int], None] | None,
+) -> ModelScores:
+    kept = [i for i, one in enumerate(rows) if one.n_used >= min_pairs]
+    real = [PairSet(encoded[i].source_ids, encoded[i].target_ids, rows[i].k) for i in kept]
+    null = [shuffled(one) for one in real]
+    found = engine.score_pairs([*real, *null], source=source, progress=progress) if real else []
+    results = list(rows)
+    for position, i in enumerate(kept):
+        scores, of_null = found[position], found[len(real) + position]
+        sides = both_sides(scores, of_null, n=rows[i].n_used, n_null=len(null[position].sources))
+        results[i] = replace(
+            rows[i],
+            score=scores.score,
+            suppression=scores.suppression,
+            promoting=sides[0],
+            suppressing=sides[1],
+        )
+    shape, checkpoint = engine.shape, engine.checkpoint
+    return ModelScores(
+        checkpoint.name,
+        checkpoint.fingerprint,
+        source,
+        shape.n_layers,
+        shape.n_heads,
+        shape.n_value_heads,
+        tuple(results),
+        min_pairs,
+    )
+
+
+def best_over_sources(tables: Sequence[ModelScores]) -> ModelScores:
+    """For each head and operation the representation with the highest score (the first one where equal).
+
+    p is multiplied by the number of representations (Bonferroni), since the best was picked.
+    """
+    columns = zip(*(table.relations for table in tables), strict=True)
+    return replace(
+        tables[0],
+        source="auto",
+        relations=tuple(_best_relation(column) for column in columns),
+        by_source=tuple(tables),
+    )
+
+
+def _best_relation(column: Sequence[RelationScores]) -> RelationScores:
+    first = column[0]
+    if first.score is None:
+        return first
+    score, through, promoting = _best_side([(one.score, one.promoting) for one in column])
+    suppression, suppressed, suppressing = _best_side([(one.suppression, one.suppressing) for one in column])
+    return replace(
+        first,
+        score=score,
+        suppression=suppression,
+        promoting=promoting,
+        suppressing=suppressing,
+        through=through,
+        suppressed_through=suppressed,
+    )
+
+
+def _best_side(
+    sides: Sequence[tuple[Tensor | None, Significance | None]],
+) -> tuple[Tensor, Tensor, Significance | None]:
+    found = torch.stack([score for score, _ in sides if score is not None]).max(0)
+    significances = [one for _, one in sides if one is not None]
+    whole = best_of(significances, found.indices) if len(significances) == len(sides) else None
+    return found.values, found.indices, whole

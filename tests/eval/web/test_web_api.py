@@ -1,0 +1,212 @@
+"""The JSON API, describe jobs, and what a head's page and its JSON say of their numbers."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, replace
+from typing import Any
+
+from sqlalchemy import Engine
+from starlette.testclient import TestClient
+
+from agent.results import Claim
+from agent.runs.identity import ModelCard, RunIdentity
+from agent.runs.store import RelationScore, open_run, store_relation_scores
+from agent.runs.tables import show_run
+from eval.rating.people import new_api_token
+from eval.scoring.keeping import DatabaseKeeper
+from eval.scoring.results import HeadScore, Outcome
+from eval.web.app import create_app
+from eval.web.jobs import RUN_IDENTITY, keep_in_records
+from eval.web.settings import WebSettings
+from maps_engine.model import ModelShape
+from maps_engine.results import SourceChoice, SourceEvidence
+from tests.support.believable import SETTINGS, Believable
+from tests.support.eval.web_app import OURS, client_of, describe
+
+
+def test_api_tokens_and_scopes(guarded: tuple[Engine, TestClient]) -> None:
+    engine, client = guarded
+    read = {"authorization": "Bearer " + new_api_token(engine, name="r", scopes=("read",))}
+    export = {"authorization": "Bearer " + new_api_token(engine, name="e", scopes=("export",))}
+    assert client.get("/api/v1/models").status_code == 401
+    assert client.get("/api/v1/models", headers={"authorization": "Bearer hs_x"}).status_code == 403
+    assert client.get("/api/v1/models", headers=read).status_code == 200
+    assert client.get("/api/v1/studies", headers=read).status_code == 403
+    assert client.get("/api/v1/studies", headers=export).json()[0]["state"] == "launched"
+    assert client.get("/api/v1/studies/1/ratings?format=csv", headers=export).text.startswith("item,kind")
+    assert client.get("/api/v1/studies/1/ratings?format=xml", headers=export).status_code == 422
+
+
+def test_the_api_reads_what_is_there(site: tuple[WebSettings, TestClient]) -> None:
+    client = site[1]
+    (model,) = client.get("/api/v1/models").json()
+    assert (model["slug"], model["n_layers"], model["counts"]["total"]) == ("believable-360m", 8, 48)
+    assert len(client.get("/api/v1/models/believable-360m/heads").json()["heads"]) == 48
+    scores = client.get("/api/v1/models/believable-360m/relation-scores?relation=antonym").json()["scores"]
+    assert len(scores) == 48
+    assert client.get("/api/v1/runs").json()[0]["counts"]["total"] == 48
+    assert client.get("/api/v1/runs/1").json()["state"] == "finished"
+    page = client.get("/api/v1/runs/1/descriptions?offset=40&limit=20").json()
+    assert (page["total"], len(page["descriptions"])) == (48, 8)
+    found = client.get("/api/v1/models/believable-360m/search?q=antonym&where=operation").json()
+    assert found["total"] == len(found["heads"]) > 0
+    for path in ("/api/v1/models/nope/heads", "/api/v1/runs/77", "/api/v1/models/believable-360m/heads/99/0"):
+        answer = client.get(path)
+        assert (answer.status_code, list(answer.json())) == (404, ["error"]), path
+    assert client.get("/api/openapi.json").json()["openapi"].startswith("3.")
+
+
+def test_a_describe_job_runs_and_is_kept(site: tuple[WebSettings, TestClient]) -> None:
+    client = site[1]
+
+    def post(head: int) -> Any:
+        return client.post(
+            "/api/v1/describe", headers=OURS, json={"model": "believable-360m", "layer": 1, "head": head}
+        )
+
+    def finished(job: str) -> dict[str, Any]:
+        for _ in range(100):
+            found: dict[str, Any] = client.get(f"/api/v1/jobs/{job}").json()
+            if found["state"] in ("done", "failed"):
+                return found
+            time.sleep(0.05)
+        raise AssertionError("the job did not end")
+
+    answer = post(2)
+    assert answer.status_code == 202
+    done = finished(answer.json()["id"])
+    assert (done["state"], done["result"]["description"]["operation"]) == ("done", "antonym")
+    assert client.get("/believable-360m/head/1/2.json").json()["description"]["operation"] == "antonym"
+    assert finished(post(5).json()["id"])["error"] == "this head is not for describing"
+    broken = finished(post(4).json()["id"])
+    assert (broken["state"], broken["error"]) == ("failed", "internal error (ZeroDivisionError)")
+    assert post(77).status_code == 404
+    assert client.get("/api/v1/jobs/none").status_code == 404
+    form = client.post("/believable-360m/head/1/3/describe", headers=OURS)
+    assert form.headers["location"] == "/believable-360m/head/1/3"
+    assert "Describing:" in client.get("/believable-360m/head/1/3/job").text
+
+
+def test_one_more_head_leaves_a_finished_run_finished(filled: tuple[Engine, Believable]) -> None:
+    engine, facts = filled
+    identity = RunIdentity("sha256:believable-360m", SETTINGS, "p" * 12, "lexical", {"made": "by this test"})
+    shape = ModelShape(facts.n_layers, facts.n_heads, 2, 576, 64, 49152)
+    card = ModelCard("believable-360m", identity.fingerprint, shape)
+    run = open_run(engine, card=card, identity=identity, heads=[(0, 0)]).run_id
+    report = replace(describe("", 0, 0), provenance={RUN_IDENTITY: identity.settings()})
+    keep = keep_in_records(engine)
+    keep(facts.slug, report)
+    assert show_run(engine, run).state == "finished"
+    keep(facts.slug, replace(report, mapping=replace(report.mapping, head=1)))
+    found = show_run(engine, run)
+    assert (found.state, found.counts.done, found.counts.total) == ("finished", 2, 2)
+    open_run(engine, card=card, identity=identity, heads=[(0, 2), (0, 3)])
+    keep(facts.slug, replace(report, mapping=replace(report.mapping, head=2)))
+    assert show_run(engine, run).state == "running"  # head 3 waits for somebody
+
+
+def test_relation_scores_say_how_they_were_made(filled: tuple[Engine, Believable]) -> None:
+    engine, facts = filled
+    other = RelationScore("synonym", "linguistic", 7, 1, 0.99, 0.0, 25, 40)
+    store_relation_scores(engine, facts.model_id, [other], settings=replace(SETTINGS, source="embedding"))
+    client = client_of(create_app(WebSettings(engine)))
+    base = f"/api/v1/models/{facts.slug}"
+    found = client.get(f"{base}/relation-scores?relation=synonym").json()
+    assert (found["source"], found["k"], found["n_pairs"]) == ("embedding", 25, 40)
+    shown = client.get(f"{base}/heads/7/1").json()["relations"]
+    assert {(one["relation"] == "synonym", one["source"], one["k"]) for one in shown} == {
+        (True, "embedding", 25),
+        (False, "first-mlp", 10),
+    }
+    page = client.get(f"/{facts.slug}/head/7/1").text
+    assert "top 25, embedding" in page
+    assert page.count("top 10, first-mlp") == 6
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE relation_scores SET source = NULL")
+    assert "top 25, source unknown" in client.get(f"/{facts.slug}/head/7/1").text
+
+
+def test_a_relation_that_was_not_scored_is_not_found(site: tuple[WebSettings, TestClient]) -> None:
+    for name in ("foo", "foo\x00", "anto\x00nym"):
+        answer = site[1].get("/api/v1/models/believable-360m/relation-scores", params={"relation": name})
+        assert answer.status_code == 404
+        assert "antonym, capital of a country" in answer.json()["error"]
+
+
+def test_the_head_page_says_which_source_was_chosen_and_why(filled: tuple[Engine, Believable]) -> None:
+    engine, facts = filled
+    evidence = (SourceEvidence("first-mlp", 0.625, "copying <b>"), SourceEvidence("embedding", 0.1))
+    choice = SourceChoice("first-mlp", "head", evidence)
+    report = replace(
+        describe("", 7, 1), provenance={"settings": {"source": "first-mlp"}, "source_choice": asdict(choice)}
+    )
+    auto = replace(SETTINGS, source="auto")
+    keep_in_records(engine)(facts.slug, replace(report, mapping=replace(report.mapping, settings=auto)))
+    client = client_of(create_app(WebSettings(engine)))
+    text = client.get(f"/{facts.slug}/head/7/1").text
+    why = "(chosen by head; first-mlp 0.62 copying &lt;b&gt;, embedding 0.10)"
+    assert f'<dd>first-mlp <span class="dim">{why}</span></dd>' in text
+    twin = client.get(f"/{facts.slug}/head/7/1.json").json()
+    assert (twin["source"], twin["source_choice"]["evidence"][1]["source"]) == ("first-mlp", "embedding")
+    old = client.get(f"/{facts.slug}/head/7/1.json?run={facts.run_id}").json()
+    assert (old["source"], old["source_choice"]) == ("first-mlp", None)
+
+
+def test_claims_say_what_they_count(filled: tuple[Engine, Believable]) -> None:
+    engine, facts = filled
+    report = describe("", 7, 1)
+    kinds = {"pairs": "known pairs", "form": "rows", "target-field": "distinct targets", "input-field": "tokens"}
+    claims = tuple(Claim(kind, f"of {kind}", 3, 9) for kind in kinds)
+    said = replace(report.description, claims=claims)
+    keep_in_records(engine)(facts.slug, replace(report, description=said))
+    client = client_of(create_app(WebSettings(engine)))
+    text = client.get(f"/{facts.slug}/head/7/1").text
+    for kind, unit in kinds.items():
+        assert f"of {kind} in 3 of 9 {unit}" in text
+    twin = client.get(f"/{facts.slug}/head/7/1.json").json()
+    assert [one["counted"] for one in twin["description"]["claims"]] == list(kinds.values())
+
+
+def test_the_api_can_be_found_and_says_what_it_does(site: tuple[WebSettings, TestClient]) -> None:
+    client = site[1]
+    places = {"/api": "/api/docs", "/docs": "/api/docs", "/redoc": "/api/docs", "/openapi.json": "/api/openapi.json"}
+    for asked, place in places.items():
+        assert client.get(asked).headers["location"] == place
+        assert ModelCard(asked[1:], "", ModelShape(1, 1, 1, 1, 1, 1)).slug != asked[1:]  # no model is shadowed
+    assert '<a href="/api/docs">API</a>' in client.get("/").text
+    text = client.get("/api/docs").text
+    schema = client.get("/api/openapi.json").json()
+    operations = [one for methods in schema["paths"].values() for one in methods.values()]
+    assert len(operations) == 12
+    for path, one in zip(schema["paths"], operations, strict=True):
+        assert not one["summary"].startswith("Api ")
+        assert one["summary"] in text
+        assert f" {path}" in text
+        assert "Successful Response" not in str(one["responses"])
+    assert "relation-scores?relation&amp;[suppression]" in text
+
+
+def test_scores_of_the_description_are_shown(filled: tuple[Engine, Believable]) -> None:
+    engine, facts = filled
+    client = client_of(create_app(WebSettings(engine)))
+    assert "Scores of the description" not in client.get(f"/{facts.slug}/head/7/0").text
+
+    def scored(scorer: str, score: float | None) -> HeadScore:
+        return HeadScore(7, 0, scorer, "antonym", Outcome(score, 20, 0, 0.6, 0.9), Outcome(0.4, 20), (6, 0))
+
+    for items, score in ((10, 0.55), (20, 0.75)):
+        keeper = DatabaseKeeper(engine, facts.run_id, {"judge": "lexical", "items": items})
+        keeper.keep([scored("fuzzing", None), scored("detection", score)])
+    text = client.get(f"/{facts.slug}/head/7/0").text
+    assert '0.75 [0.60, 0.90] <span class="dim">swapped 0.40; judge lexical</span>' in text
+    assert "0.55 [" not in text  # other settings, scored before
+    found = client.get(f"/api/v1/models/{facts.slug}/heads/7/0").json()["scores"]
+    assert [(one["scorer"], one["score"]) for one in found] == [("detection", 0.75), ("fuzzing", None)]
+
+
+def test_without_a_describer_the_api_says_so(filled: tuple[Engine, Believable]) -> None:
+    client = client_of(create_app(WebSettings(filled[0])))
+    answer = client.post("/api/v1/describe", headers=OURS, json={"model": "believable-360m", "layer": 1, "head": 1})
+    assert answer.status_code == 409
+    assert "without a describer" in answer.json()["error"]

@@ -1,0 +1,280 @@
+"""The web app without a browser: guards, cookies, roles, tokens, errors, JSON, jobs."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import Engine
+from starlette.testclient import TestClient
+
+from eval.rating.people import invite
+from eval.rating.studies import close_study
+from eval.web.app import create_app
+from eval.web.pages import token_text
+from eval.web.security import POLICY, RateLimit
+from eval.web.serve import is_loopback, serve
+from eval.web.settings import WebSettings
+from tests.support.believable import HOSTILE, Believable
+from tests.support.eval.studies import YES, launched_from_run
+from tests.support.eval.web_app import OURS, client_of, sign_in
+
+PAGES = (
+    "/",
+    "/believable-360m",
+    "/believable-360m?metric=percentile",
+    "/believable-360m?metric=relation:antonym&view=table",
+    "/believable-360m?metric=suppression:antonym",
+    "/believable-360m/head/7/0",
+    "/believable-360m/head/0/1",
+    "/search?q=Par",
+    "/compare?a=believable-360m:7.0&b=believable-360m:6.1",
+    "/lead",
+    "/lead/new",
+    "/about",
+    "/api/docs",
+)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_pages_come_with_strict_headers_and_nothing_inline(site: tuple[WebSettings, TestClient], path: str) -> None:
+    answer = site[1].get(path)
+    assert answer.status_code == 200
+    assert answer.headers["content-security-policy"] == POLICY
+    assert "unsafe" not in POLICY
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert answer.headers["cache-control"] == "no-store"
+    text = answer.text
+    assert not re.search(r"<script(?! src=\"/static/)", text)
+    assert not re.search(r"\sstyle=|\son[a-z]+=\"|<style|javascript:", text)
+    assert not re.search(r"(?:src|href|action)=\"(?:https?:)?//", text)
+
+
+def test_row_10_hostile_tokens_are_escaped(site: tuple[WebSettings, TestClient]) -> None:
+    text = site[1].get("/believable-360m/head/7/0").text
+    for bad in ("<script>window", "<img src=x", "\u202e", "\x00", "\x1b", "x" * 200):
+        assert bad not in text
+    assert "U+202E" in text
+    assert "10,000 characters" in text
+    twin = site[1].get("/believable-360m/head/7/0.json").json()
+    assert [row["token"] for row in twin["rows"][: len(HOSTILE)]] == list(HOSTILE)
+
+
+def test_tokens_show_what_cannot_be_seen() -> None:
+    assert token_text(" a\n\x00") == (
+        '<bdi class="tok"><span class="sp">␣</span>a<span class="esc">\\n</span><span class="esc">U+0000</span></bdi>'
+    )
+    assert "empty" in token_text("")
+    for bad in HOSTILE:
+        shown = str(token_text(bad))
+        assert "<script" not in shown
+        shown.encode("utf-8")
+
+
+def test_a_grid_of_relation_scores_says_how_they_were_made(site: tuple[WebSettings, TestClient]) -> None:
+    text = site[1].get("/believable-360m?metric=relation:antonym").text
+    assert '<p class="dim small">relation score: antonym, in the top 10, source ' in text
+    assert "in the top" not in site[1].get("/believable-360m?metric=percentile").text
+
+
+def test_row_14_json_twin_says_the_same(site: tuple[WebSettings, TestClient]) -> None:
+    client = site[1]
+    twin = client.get("/believable-360m/head/7/1.json").json()
+    api = client.get("/api/v1/models/believable-360m/heads/7/1").json()
+    assert twin == api
+    assert {"rows", "suppressed_rows", "description", "test", "relations", "similar", "provenance"} <= set(twin)
+    assert len(twin["relations"]) == 6
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 403),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"sec-fetch-site": "same-site"}, 403),
+        ({"sec-fetch-site": "none"}, 404),
+        ({"sec-fetch-site": "same-origin"}, 404),
+        ({"origin": "https://evil.example"}, 403),
+        ({"origin": "https://127.0.0.1"}, 404),
+        ({"origin": "https://127.0.0.1", "sec-fetch-site": "cross-site"}, 403),
+        ({"authorization": "Bearer x"}, 404),
+    ],
+)
+def test_requests_from_other_sites_change_nothing(
+    site: tuple[WebSettings, TestClient], headers: dict[str, str], status: int
+) -> None:
+    assert site[1].post("/lead/studies/99/launch", headers=headers).status_code == status
+
+
+def test_a_bearer_header_does_not_lend_a_cookie_its_intent(site: tuple[WebSettings, TestClient]) -> None:
+    headers = {"authorization": "Bearer x", "cookie": "__Host-headscribe=y"}
+    assert site[1].post("/lead/studies/99/launch", headers=headers).status_code == 403
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "", "[::1"])
+def test_unknown_host_names_are_refused(site: tuple[WebSettings, TestClient], host: str) -> None:
+    assert site[1].get("/", headers={"host": host}).status_code == 400
+
+
+def test_large_bodies_are_refused(site: tuple[WebSettings, TestClient]) -> None:
+    answer = site[1].post("/join", headers=OURS | {"content-length": "9999999"}, content=b"x")
+    assert answer.status_code == 413
+
+
+def test_row_09_links_cookies_roles_and_sign_out(guarded: tuple[Engine, TestClient]) -> None:
+    engine, client = guarded
+    _, token = invite(engine, study_id=1)
+    first = client.get(f"/join/{token}")
+    cookie = first.headers["set-cookie"]
+    assert cookie.startswith("__Host-")
+    for part in ("HttpOnly", "Secure", "SameSite=lax", "Path=/"):
+        assert part in cookie
+    assert token not in first.headers["location"]
+    asked = client.get("/join")
+    assert "Continue as R1?" in asked.text
+    assert token not in asked.text
+    joined = client.post("/join", headers=OURS)
+    code = re.search(r'id="resume-code">([a-z0-9-]+)<', joined.text)
+    assert code is not None
+    assert client.get("/rate").status_code == 200
+    for path in ("/", "/lead", "/believable-360m", "/search?q=a", "/api/v1/models", "/believable-360m/head/1/1.json"):
+        assert client.get(path).status_code in (303, 403), path
+    assert client.post("/sign-out", headers=OURS).status_code == 303
+    assert client.get("/rate").status_code == 401
+    again = sign_in(client, token)
+    assert again.status_code == 403
+    assert "used before" in again.text
+    assert client.post("/join", headers=OURS, data={"code": code[1]}).headers["location"] == "/rate"
+
+
+def test_row_09_tries_at_links_are_limited(guarded: tuple[Engine, TestClient]) -> None:
+    _, client = guarded
+    seen = [client.post("/join", headers=OURS, data={"code": str(n)}).status_code for n in range(12)]
+    assert seen == [401] * 10 + [429] * 2
+
+
+def test_leads_come_in_by_link_too(guarded: tuple[Engine, TestClient]) -> None:
+    engine, client = guarded
+    assert client.get("/lead").status_code == 401
+    assert client.get("/").status_code == 200
+    assert "personal link" in client.get("/").text
+    sign_in(client, invite(engine, study_id=None, name="Ada", role="lead")[1])
+    assert client.get("/lead").status_code == 200
+    assert client.get("/believable-360m").status_code == 200
+
+
+def test_raters_may_browse_once_their_study_is_closed(filled: tuple[Engine, Believable]) -> None:
+    engine, facts = filled
+    study = launched_from_run(engine, facts.run_id, n_heads=5)
+    client = client_of(create_app(WebSettings(engine)))
+    assert client.get("/believable-360m").status_code == 200
+    sign_in(client, invite(engine, study_id=study)[1])
+    assert client.get("/believable-360m").status_code == 403
+    close_study(engine, study)
+    assert client.get("/believable-360m").status_code == 200
+    assert client.get("/lead").status_code == 403
+
+
+def test_the_lead_makes_launches_invites_and_exports(site: tuple[WebSettings, TestClient]) -> None:
+    client = site[1]
+    form = {"name": "Mine", "run": "1", "k": "2", "n_heads": "4", "control_percent": "25", "practice": "1"}
+    wrong = client.post("/lead/studies", headers=OURS, data=form | {"k": "x"})
+    assert wrong.status_code == 422
+    assert "k must be a whole number" in wrong.text
+    assert 'value="Mine"' in wrong.text
+    made = client.post("/lead/studies", headers=OURS, data=form)
+    study = made.headers["location"]
+    assert "believable-360m" in client.get(study + "/preview?item=3").text
+    assert client.post(study + "/launch", headers=OURS).status_code == 303
+    assert client.post(study + "/launch", headers=OURS).status_code == 409
+    link = re.search(r'id="personal-link">([^<]+)<', client.post(study + "/invite", headers=OURS).text)
+    assert link is not None
+    assert "/join/" in link[1]
+    client.post(study + "/judge", headers=OURS)
+    for page in ("", "/agreement", "/disagreements"):
+        assert client.get(study + page).status_code == 200
+    for fmt in ("csv", "jsonl", "label-studio", "report-md", "report-html"):
+        answer = client.get(f"{study}/export/{fmt}")
+        assert "attachment" in answer.headers["content-disposition"]
+    assert client.get(f"{study}/export/xml").status_code == 400
+    assert client.post(study + "/close", headers=OURS).status_code == 303
+
+
+def test_errors_are_one_line_pages(site: tuple[WebSettings, TestClient], monkeypatch: pytest.MonkeyPatch) -> None:
+    client = site[1]
+    for path in ("/nope", "/believable-360m/head/99/0", "/believable-360m/head/x/0", "/compare?a=zzz"):
+        answer = client.get(path)
+        assert answer.status_code in (400, 404, 422), path
+        assert "Traceback" not in answer.text
+    monkeypatch.setattr("eval.web.browser.browse.models", lambda _: 1 / 0)
+    crash = client.get("/")
+    assert crash.status_code == 500
+    assert crash.headers["content-security-policy"] == POLICY
+    assert "ZeroDivision" not in crash.text
+
+
+def test_a_lost_database_is_said_plainly(site: tuple[WebSettings, TestClient]) -> None:
+    settings, client = site
+    with settings.engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE runs")
+    answer = client.get("/")
+    assert answer.status_code == 503
+    assert "database cannot be used" in answer.text
+
+
+def test_wide_addresses_need_accounts() -> None:
+    assert [is_loopback(h) for h in ("127.0.0.1", "localhost", "::1", "0.0.0.0", "host.example")] == [
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]
+    with pytest.raises(Exception, match="--accounts"):
+        serve(database=None, host="0.0.0.0")
+
+
+def test_the_rate_limit_forgets(site: tuple[WebSettings, TestClient]) -> None:
+    now = [0.0]
+    limit = RateLimit(2, 10, lambda: now[0])
+    assert [limit.wait("a") > 0 for _ in range(3)] == [False, False, True]
+    assert limit.wait("b") == 0
+    now[0] = 11
+    assert limit.wait("a") == 0
+    app = site[1].app
+    assert isinstance(app, FastAPI)
+    app.state.api_limit = RateLimit(1, 60)
+    assert site[1].get("/api/v1/models").status_code == 200
+    answer = site[1].get("/api/v1/models")
+    assert (answer.status_code, int(answer.headers["retry-after"]) > 50) == (429, True)
+
+
+def test_search_finds_by_side(site: tuple[WebSettings, TestClient]) -> None:
+    client = site[1]
+    reads = client.get("/api/v1/models/believable-360m/search?q=france&where=reads").json()
+    promotes = client.get("/api/v1/models/believable-360m/search?q=paris&where=promotes").json()
+    assert reads["total"] == promotes["total"] > 0
+    assert all(h["operation"] == "capital of a country" for h in reads["heads"])
+    assert client.get("/api/v1/models/believable-360m/search?q=fran&where=reads").json()["total"] == reads["total"]
+    for odd in ("%", "_", "'", "\x00", "\U0010ffff", "\\"):
+        assert client.get("/api/v1/models/believable-360m/search", params={"q": odd}).status_code == 200
+
+
+def test_my_ratings_and_edits(guarded: tuple[Engine, TestClient]) -> None:
+    engine, client = guarded
+    sign_in(client, invite(engine, study_id=1)[1])
+    client.post("/rate/instructions", headers=OURS)
+    found = re.search(r'action="/rate/([\w-]{16})/pattern"', client.get("/rate").text)
+    assert found is not None
+    item = found[1]
+    assert client.post(f"/rate/{item}/draft", headers=OURS, data={"pattern": "yes"}).status_code == 204
+    assert client.post(f"/rate/{item}", headers=OURS, data={"pattern": "yes"}).status_code == 422
+    answer = {"pattern": YES.pattern, "plausible": YES.plausible}
+    assert client.post(f"/rate/{item}", headers=OURS, data=answer).status_code == 200  # practice: feedback
+    assert client.get(f"/rate/mine/{item}").status_code == 200
+    assert client.post(f"/rate/mine/{item}", headers=OURS, data={"pattern": "no"}).status_code == 422
+    changed = client.post(f"/rate/mine/{item}", headers=OURS, data=answer | {"note": "hm"})
+    assert changed.headers["location"] == "/rate/mine"
+    assert client.get("/rate/mine").status_code == 200
+    assert client.get("/rate/mine/none").status_code == 400

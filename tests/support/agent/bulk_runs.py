@@ -1,0 +1,65 @@
+"""Bulk runs without any download: a tiny checkpoint, an embedder of letters, a describer that gives replies."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from agent.describers.protocol import Proposed
+from agent.pipeline.job import LabelRequest, open_session
+from agent.pipeline.session import HeadSession
+from agent.results import Claim, Evidence, HeadDescription
+from agent.words.fields import SemanticFields
+from maps_engine.results import EngineSettings
+from tests.support.agent.mappings import LetterEmbedder
+from tests.support.tiny_models import tiny_model
+
+OPERATIONS = ("copying", "country to capital", "word to first letter", "free text")
+
+
+class QueueDescriber:
+    """Answers by rule as a language model would: named, unclear or failed, and pairs for free text."""
+
+    def __init__(self, *, failing: bool = False, after: int = 10**9) -> None:
+        self.name, self.settings = "openai:rule", {"model": "rule"}
+        self.asked: list[tuple[int, int]] = []
+        self._failing, self._after, self._lock = failing, after, threading.Lock()
+
+    def describe(self, evidence: Evidence) -> HeadDescription:
+        with self._lock:
+            self.asked.append((evidence.layer, evidence.head))
+            n = len(self.asked)
+        kind = (evidence.layer * 5 + evidence.head) % 7
+        if self._failing or n > self._after or kind == 6:
+            return HeadDescription("failed", self.name, reason="no answer within 60 s", raw_reply="a\x00b")
+        if kind == 5:
+            return HeadDescription("unclear", self.name, "Unclear.", "Unclear.", "unclear", reason="nothing to see")
+        said = OPERATIONS[kind % len(OPERATIONS)]
+        claims = (Claim("pairs", said, 3, 4, 0.5, 2.0, ("a → b",)),)
+        return HeadDescription("ok", self.name, "Words.", f"Does {said}.", said, 0.5, "counted", claims, "", '{"a":1}')
+
+    def propose_pairs(self, description, *, n, excluded):
+        return Proposed(tuple(zip("abcdefghijklmnop", "bcdefghijklmnopq", strict=True)))
+
+
+def tiny_request(folder: Path, **changes) -> LabelRequest:
+    """A request for the two layers x four heads of a tiny model."""
+    if not (folder / "config.json").exists():
+        tiny_model("llama", folder)
+    values = {
+        "model": str(folder),
+        "settings": EngineSettings(source="embedding", top=8, targets=3),
+        "describer": "lexical",
+        "device": "cpu",
+        "store_folder": folder.parent / "chroma",
+    }
+    return LabelRequest(**(values | changes))
+
+
+def letter_session(request: LabelRequest, describer: object | None = None) -> HeadSession:
+    """An opened session without MiniLM."""
+    session = open_session(request)
+    session.__dict__["fields"] = SemanticFields(LetterEmbedder())
+    if describer is not None:
+        session.__dict__["describer"] = describer
+    return session

@@ -1,0 +1,136 @@
+"""A language model fed from a queue, and a session on a tiny model, for the tests of the graph."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from agent.describers.language_model import LanguageModelDescriber
+from agent.describers.prompting import PairsAnswer
+from agent.llm.protocol import Message, Reply, Tool
+from agent.llm.token_usage import Usage, count
+from agent.pipeline.session import HeadSession
+from agent.words.spelling import core
+from maps_engine.ov.source_maps import SourceEngine
+from maps_engine.results import HeadMapping
+from tests.support.agent.bulk_runs import letter_session, tiny_request
+from tests.support.tiny_models import tiny_model
+
+WORDY_ROWS = 400
+DEPTH = 60  # targets among which a wrong one is not
+
+Given = dict[str, Any] | Exception | Callable[["Asked"], dict[str, Any]]
+
+
+class Asked:
+    """One question as the model got it; `call` uses a tool as a model would."""
+
+    def __init__(self, prompt: str, answer: type[BaseModel], system: str, tools: Sequence[Tool]) -> None:
+        self.prompt, self.answer, self.system = prompt, answer, system
+        self.tools = {tool.name: tool for tool in tools}
+        self.turns: list[Message] = []
+
+    def call(self, name: str, **arguments: Any) -> str:
+        tool = self.tools[name]
+        result = tool.run(tool.arguments.model_validate(arguments))
+        self.turns += [Message("assistant", json.dumps(arguments), name), Message("tool", result, name)]
+        return result
+
+
+class QueueModel:
+    """Answers from a queue, one list for descriptions and revisions, one rule for pairs."""
+
+    name = "fake:queue"
+
+    def __init__(self, answers: Sequence[Given], pairs: Given | None = None) -> None:
+        self.settings = {"model": "queue"}
+        self.asked: list[Asked] = []
+        self._answers, self._pairs, self._lock = list(answers), pairs, threading.Lock()
+
+    def ask(self, prompt, answer, *, system="", tools=(), max_tool_calls=4, about=""):
+        asked = Asked(prompt, answer, system, tools)
+        with self._lock:
+            self.asked.append(asked)
+            given = self._pairs if answer is PairsAnswer else self._answers.pop(0)
+        if isinstance(given, Exception):
+            raise given
+        value = given(asked) if callable(given) else given
+        count(Usage(10, 2))
+        raw = json.dumps(value)
+        turns = (Message("user", prompt), *asked.turns, Message("assistant", raw))
+        return Reply(answer.model_validate(value), raw, turns, Usage(10, 2), 1)
+
+
+def said(operation: str = "red to blue", **changes: Any) -> dict[str, Any]:
+    """An answer to `describe`."""
+    values = {
+        "reasoning": "Because.",
+        "input_strings": "Words.",
+        "observed_pattern": f"Maps {operation}.",
+        "operation": operation,
+        "confidence": 7,
+    }
+    return values | changes
+
+
+def revised(decision: str, operation: str = "green to grey", **changes: Any) -> dict[str, Any]:
+    """An answer to `revise`."""
+    return said(operation, decision=decision, **changes)
+
+
+class PairMaker:
+    """Pairs that this head really makes (`true`), or that it makes least (`false`), by the label asked for."""
+
+    def __init__(self, session: HeadSession, mapping: HeadMapping, *, true: Sequence[str] = ()) -> None:
+        self._true, self._vocabulary = set(true), session.engine.checkpoint.vocabulary
+        words = [i for i in range(len(self._vocabulary)) if self._is_word(i)]
+        deep = SourceEngine(session.engine.checkpoint, replace(mapping.settings, targets=DEPTH))
+        rows = deep.rows_of(mapping.layer, mapping.head, words)
+        usable = [[t.token for t in row.targets[:8] if self._is_word(t.token_id)] for row in rows]
+        self.best = {row.token: found[0] for row, found in zip(rows, usable, strict=True) if found}
+        self.words = [self._vocabulary.text(i) for i in words]
+        self._own = {row.token: {t.token for t in row.targets} for row in rows}
+
+    def __call__(self, asked: Asked) -> dict[str, Any]:
+        true = any(json.dumps(label) in asked.prompt.split("\n")[0] for label in self._true)
+        made = self.best if true else self._wrong()
+        return {"pairs": [{"source": s.strip(), "target": t.strip()} for s, t in list(made.items())[:60]]}
+
+    def _wrong(self) -> dict[str, str]:
+        return {w: next(t for t in self.words if t not in self._own[w]) for w in self.words}
+
+    def _is_word(self, token_id: int) -> bool:
+        text = self._vocabulary.text(token_id)
+        return text.startswith(" ") and core(text).isalpha() and self._vocabulary.kind(token_id) == "normal"
+
+
+def wordy_model(folder: Path) -> Path:
+    """A tiny model with 90 short words as tokens, enough for trial and judging pairs."""
+    if not (folder / "config.json").exists():
+        tiny_model("llama", folder, vocab_size=WORDY_ROWS)
+        chance = random.Random(0)
+        syllables = [a + b for a in "bdfgklmnprst" for b in "aeiou"]
+        words = sorted({"".join(chance.sample(syllables, 2)) for _ in range(90)})
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=WORDY_ROWS - 8, special_tokens=["<|endoftext|>"], show_progress=False, min_frequency=1
+        )
+        tokenizer.train_from_iterator([" " + " ".join(words)] * 3, trainer)
+        tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def agent_session(folder: Path, model: QueueModel, *, max_revisions: int = 2, **changes: Any) -> HeadSession:
+    """A session on a tiny model whose describer asks `model`."""
+    describer = LanguageModelDescriber(model, max_revisions=max_revisions)
+    return letter_session(tiny_request(wordy_model(folder), describer=model.name, **changes), describer)
