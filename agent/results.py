@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from agent.llm.protocol import Message
 from agent.llm.token_usage import NO_USAGE, Usage
-from maps_engine.results import HeadMapping, MappingRow
+from maps_engine.results import EngineSettings, HeadMapping, MappingRow, SourceChoice
 
 if TYPE_CHECKING:  # results are read where there is no torch
     from maps_engine.ov.pair_scores import PairSet
@@ -231,6 +231,24 @@ NO_TRACE = Trace()
 
 
 @dataclass(frozen=True, slots=True)
+class Provenance:
+    """All that made a description: checkpoint, engine settings, describer with its settings, embedder of retrieval."""
+
+    checkpoint: str  # where it was opened from
+    fingerprint: str
+    family: str
+    settings: EngineSettings
+    describer: str
+    describer_settings: dict[str, Any]
+    embedder: str
+    source_choice: SourceChoice | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, as they are stored and exported."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
 class HeadReport:
     """One head from mapping to tested description."""
 
@@ -238,7 +256,7 @@ class HeadReport:
     retrieved: tuple[Retrieved, ...]
     description: HeadDescription
     test: TestResult
-    provenance: dict[str, Any]
+    provenance: Provenance
     trace: Trace = NO_TRACE
 
     def to_json(self) -> dict[str, Any]:
@@ -249,7 +267,7 @@ class HeadReport:
                 "retrieved": [{"operation": r.operation, "similarity": round(r.similarity, 4)} for r in self.retrieved],
                 "description": self.description.to_json(),
                 "test": self.test.to_json(),
-                "provenance": self.provenance,
+                "provenance": self.provenance.to_json(),
             }
             | self.trace.to_json()
         )

@@ -17,10 +17,10 @@ from typing import Final
 from torch import Tensor
 
 from agent.checks.claims import MAX_PAIRS, ClaimedOperation, claimed_operation, single_token
+from agent.checks.pair_scorer import PairScorer
 from agent.describers.protocol import PairProposer, Proposed
 from agent.results import HeadDescription, PairTest, RowTest, TestResult, Verdict
 from agent.words.spelling import core
-from maps_engine.engine import MapsEngine
 from maps_engine.model import Vocabulary
 from maps_engine.ov.pair_scores import PairSet
 from maps_engine.relations.catalogue import Relation
@@ -125,18 +125,18 @@ def predicted_pairs(
     return Predicted(encode_pairs(said.pairs, vocabulary, excluded), said, said.problem)
 
 
-def finish_test(planned: PlannedTest, engine: MapsEngine) -> TestResult:
+def finish_test(planned: PlannedTest, scorer: PairScorer) -> TestResult:
     """The verdict, with the pairs scored on every head of the model."""
     operation = planned.description.operation
     if planned.pairs is None:
         return TestResult("not testable", operation, planned.untestable, rows=planned.rows)
-    tested = score_new_pairs(planned.pairs, planned.mapping, engine)
+    tested = score_new_pairs(planned.pairs, planned.mapping, scorer)
     return TestResult(verdict_of(tested, planned.rows), operation, pairs=tested, rows=planned.rows)
 
 
-def score_new_pairs(pairs: PairSet, mapping: HeadMapping, engine: MapsEngine) -> PairTest:
+def score_new_pairs(pairs: PairSet, mapping: HeadMapping, scorer: PairScorer) -> PairTest:
     """phi of the pairs on this head and on all others, read through the head's own source representation."""
-    return pair_test(engine.score_pairs([pairs], source=mapping.source)[0].score, pairs, mapping)
+    return pair_test(scorer.score(pairs, source=mapping.source).score, pairs, mapping)
 
 
 def pair_test(scores: Tensor, pairs: PairSet, mapping: HeadMapping) -> PairTest:

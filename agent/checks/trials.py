@@ -1,4 +1,4 @@
-"""Pairs tried on a head while its description is being made; several heads in flight share one pass over the model.
+"""Pairs tried on a head while its description is being made.
 
 Of a description's new pairs a third (at most TRIAL_PAIRS) are tried and their outcome told to the describer; the others
 are left for the final verdict. A set that is small is left whole.
@@ -6,17 +6,16 @@ are left for the final verdict. A set that is small is left whole.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
+import torch
+
 from agent.checks.new_pairs import pair_test, verdict_of
-from agent.checks.pair_cache import PairCachingEngine
+from agent.checks.pair_scorer import PairScorer
 from agent.results import PairTest, Trial
-from maps_engine.engine import MapsEngine
-from maps_engine.ov.pair_scores import PairScores, PairSet
-from maps_engine.results import HeadMapping, MappingRow
+from maps_engine.ov.pair_scores import PairSet
+from maps_engine.results import HeadMapping
 
 TRIAL_PAIRS: Final = 20
 MIN_TRIAL: Final = 5
@@ -42,55 +41,19 @@ def part_of(pairs: PairSet, places: Sequence[int]) -> PairSet:
     return PairSet(tuple(pairs.sources[i] for i in places), tuple(pairs.targets[i] for i in places), pairs.k)
 
 
-@dataclass
-class Scorer:
-    """The engine shared by threads: one works at a time, and takes the pairs of those who wait along."""
-
-    engine: MapsEngine
-    lock: threading.RLock = field(default_factory=threading.RLock)
-    _waiting: list[tuple[str, PairSet]] = field(default_factory=list)
-    _gate: threading.Lock = field(default_factory=threading.Lock)
-
-    def score_each(self, pairs: PairSet, mapping: HeadMapping) -> tuple[PairTest, list[bool]]:
-        """The test of the whole set on all heads, and which of its pairs hit on this one."""
-        each = self._each(pairs, mapping.source)
-        at = mapping.layer, mapping.head
-        whole = sum(one.score for one in each[1:]) + each[0].score
-        hits = [bool(one.score[at] > 0.5) for one in each]
-        return pair_test(whole / len(each), pairs, mapping), hits
-
-    def rows_of(self, mapping: HeadMapping, ids: Sequence[int]) -> tuple[MappingRow, ...]:
-        """Rows of given tokens on this head."""
-        with self.lock:
-            return self.engine.at(mapping.source).rows_of(mapping.layer, mapping.head, ids)
-
-    def _each(self, pairs: PairSet, source: str) -> list[PairScores]:
-        wanted = (source, pairs)
-        with self._gate:
-            self._waiting.append(wanted)
-        with self.lock:
-            if isinstance(self.engine, PairCachingEngine):
-                with self._gate:
-                    together, self._waiting = self._waiting, []
-                if together:
-                    by_source: dict[str, list[PairSet]] = {}
-                    for name, one in together:
-                        by_source.setdefault(name, []).append(one)
-                    self.engine.prepare(by_source)
-            return self.engine.score_pairs(singles(pairs), source=source)
+def score_each(pairs: PairSet, mapping: HeadMapping, scorer: PairScorer) -> tuple[PairTest, list[bool]]:
+    """The test of the whole set on all heads, and which of its pairs hit on the head of `mapping`."""
+    promoted = scorer.hits(pairs, source=mapping.source)[:, 0]
+    phi = promoted.sum(dim=0, dtype=torch.float32) / len(promoted)
+    return pair_test(phi, pairs, mapping), promoted[:, mapping.layer, mapping.head].tolist()
 
 
-def singles(pairs: PairSet) -> list[PairSet]:
-    """One set for each pair."""
-    return [PairSet((s,), (t,), pairs.k) for s, t in zip(pairs.sources, pairs.targets, strict=True)]
-
-
-def run_trial(pairs: PairSet, mapping: HeadMapping, scorer: Scorer) -> Trial:
+def run_trial(pairs: PairSet, mapping: HeadMapping, scorer: PairScorer) -> Trial:
     """The verdict on trial pairs, with those that hit and those that missed; held-out rows have no part in it."""
     if not pairs.sources:
         return Trial("not testable", TOO_FEW)
-    tested, hit = scorer.score_each(pairs, mapping)
-    text = scorer.engine.checkpoint.vocabulary.text
+    tested, hit = score_each(pairs, mapping, scorer)
+    text = scorer.maps.checkpoint.vocabulary.text
     missed = [i for i, one in enumerate(hit) if not one]
     told = missed[:TOLD_MISSES]
     rows = scorer.rows_of(mapping, [pairs.sources[i] for i in told])

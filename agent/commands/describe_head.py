@@ -89,7 +89,8 @@ def describe_head(
     quiet_libraries()
     with one_line_errors(debug=debug), progress(enabled=not as_json) as tell, ExitStack() as stack:
         from agent.describers.factory import chosen_name
-        from agent.pipeline.session import describe_head as run
+        from agent.pipeline.one_head import describe_head as run
+        from agent.pipeline.request import DescribeRequest
         from maps_engine.errors import OutOfRange
         from maps_engine.results import EngineSettings
 
@@ -117,21 +118,18 @@ def describe_head(
             no_cache=no_reply_cache or no_cache,
         )
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) if no_cache else None
-        report = run(
-            model,
-            layer,
-            head,
-            describer=chosen_name(describer),
-            settings=settings,
-            source=source,
+        request = DescribeRequest(
+            model=model,
             revision=revision,
+            settings=settings,
+            describer=chosen_name(describer),
             device=device,
             use_cache=not no_cache,
             store_folder=folder,
-            progress=tell,
             model_options=options,
             max_revisions=max_revisions,
         )
+        report = run(request, layer, head, tell=tell).report
         if transcript not in (None, "-"):
             _write_transcript(Path(str(transcript)), report.trace)
     if as_json:

@@ -50,8 +50,8 @@ from agent.output.console import console, echo_json, one_line_errors, quiet_libr
 from maps_engine.errors import HeadscribeError
 
 if TYPE_CHECKING:
-    from agent.pipeline.job import LabelRequest
     from agent.pipeline.label import Outcome, Plan
+    from agent.pipeline.request import LabelRequest
 
 _app = command_line()
 
@@ -113,7 +113,7 @@ def label_heads(
     quiet_libraries()
     with one_line_errors(debug=debug):
         from agent.output.run_files import check_export
-        from agent.pipeline.job import LabelRequest, check_request
+        from agent.pipeline.request import LabelRequest, check_request
         from maps_engine.results import EngineSettings
 
         settings = EngineSettings(
@@ -179,7 +179,7 @@ def _run(
         _tell(_opening(plan))
         tally = Tally(plan.before, request.model_options.price)
         with shown_progress(tally) as on_event:
-            outcome = label(plan, on_event=on_event, stop=stop, engine=engine, address=address)
+            outcome = label(plan, on_event=on_event, stop=stop, backend=engine, address=address)
     failed = _export(plan, export)
     _result(plan, outcome, as_json)
     if outcome.state == "stopped":

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from agent.output.console import inert
 from agent.output.terminal.label_progress import readable_time
-from agent.pipeline.job import LabelRequest, devices_of, open_session, parse_indices
+from agent.pipeline.request import LabelRequest, devices_of, parse_indices
+from agent.pipeline.workbench import open_workbench
 from maps_engine.cost import EFFICIENCY, estimate_mapping, measure_speed, probe_operations
 
 NEW_PAIRS = 8
@@ -52,9 +53,7 @@ class Estimate:
 
 def estimate_request(request: LabelRequest) -> Estimate:
     """Measure this machine for a second or two and count the model's operations. Raises HeadscribeError."""
-    session = open_session(request, device=devices_of(request.device)[0])
-    _ = session.describer  # refused now, not after the evening
-    engine = session.engine
+    engine = open_workbench(request, device=devices_of(request.device)[0]).maps
     shape = engine.shape
     layers = parse_indices(request.layers, shape.n_layers, "layer")
     heads = len(layers) * len(parse_indices(request.heads, shape.n_heads, "head"))

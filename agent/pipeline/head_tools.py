@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from agent.checks.claims import single_token
 from agent.checks.new_pairs import encode_pairs, held_out_sources
-from agent.checks.trials import Scorer
+from agent.checks.pair_scorer import PairScorer
+from agent.checks.trials import score_each
 from agent.describers.prompting import as_data, row_line
 from agent.llm.protocol import Message, Tool
 from agent.pipeline.neighbours import Neighbours
@@ -67,13 +68,13 @@ class HeadTools:
     """The tools of one head, and which sources they showed."""
 
     mapping: HeadMapping
-    scorer: Scorer
+    scorer: PairScorer
     neighbours: Neighbours
     seen: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._held_out = held_out_sources(self.mapping)
-        self._vocabulary = self.scorer.engine.checkpoint.vocabulary
+        self._vocabulary = self.scorer.maps.checkpoint.vocabulary
 
     def tools(self) -> tuple[Tool, ...]:
         """All three, for `LanguageModel.ask`."""
@@ -107,7 +108,7 @@ class HeadTools:
         pairs = encode_pairs(allowed, self._vocabulary)
         if not pairs.sources:
             return "\n".join(["None of these pairs is made of single tokens.", *refused])
-        test, hits = self.scorer.score_each(pairs, self.mapping)
+        test, hits = score_each(pairs, self.mapping, self.scorer)
         texts = [self._vocabulary.text(s) for s in pairs.sources]
         self._saw(texts)
         first = (

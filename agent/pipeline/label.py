@@ -17,18 +17,16 @@ from typing import Literal
 from sqlalchemy import Engine
 
 from agent.pipeline.backends.local import run_here, run_on_devices
-from agent.pipeline.job import (
-    EngineName,
+from agent.pipeline.request import (
+    BackendName,
     LabelJob,
     LabelRequest,
-    check_engine,
+    check_backend,
     check_request,
     devices_of,
-    identity_of,
-    open_session,
     parse_indices,
 )
-from agent.pipeline.session import HeadSession
+from agent.pipeline.workbench import Workbench, open_workbench
 from agent.pipeline.worker import Event, HeadDone
 from agent.runs.database import database_url, open_database
 from agent.runs.identity import ModelCard
@@ -40,7 +38,7 @@ class Plan:
     """A run that is ready to be worked on."""
 
     job: LabelJob
-    session: HeadSession
+    bench: Workbench
     database: Engine
     created: bool
     before: RunCounts  # of the heads asked for
@@ -66,21 +64,20 @@ def prepare(
 ) -> Plan:
     """Open model, describer and database, and find or create the run. Raises HeadscribeError."""
     check_request(request)
+    address = database_url(database).render_as_string(hide_password=False)
     first = devices_of(request.device)[0]
-    session = open_session(request, device=first)
-    shape = session.engine.shape
+    bench = open_workbench(request, device=first)
+    shape = bench.maps.shape
     layers = parse_indices(request.layers, shape.n_layers, "layer")
     heads = parse_indices(request.heads, shape.n_heads, "head")
-    identity = identity_of(session)
-    engine = open_database(database)
-    card = ModelCard.of(session.engine.checkpoint)
-    opened = open_run(engine, card=card, identity=identity, heads=[(i, j) for i in layers for j in heads])
+    db = open_database(database)
+    card = ModelCard.of(bench.maps.checkpoint)
+    opened = open_run(db, card=card, identity=bench.identity, heads=[(i, j) for i in layers for j in heads])
     if retry_failed:
-        retry_heads(engine, opened.run_id, layers=layers, heads=heads)
-    address = database_url(database).render_as_string(hide_password=False)
+        retry_heads(db, opened.run_id, layers=layers, heads=heads)
     job = LabelJob(request, address, opened.run_id, layers, heads, first, lease_seconds)
-    before = counts(engine, opened.run_id, layers=layers, heads=heads)
-    return Plan(job, session, engine, opened.created, before)
+    before = counts(db, opened.run_id, layers=layers, heads=heads)
+    return Plan(job, bench, db, opened.created, before)
 
 
 def label(
@@ -88,11 +85,11 @@ def label(
     *,
     on_event: Callable[[Event], None],
     stop: Callable[[], bool],
-    engine: EngineName = "local",
+    backend: BackendName = "local",
     address: str | None = None,
 ) -> Outcome:
     """Work on the run until all heads asked for are done, or until `stop()`; the run can be continued either way."""
-    check_engine(engine)
+    check_backend(backend)
     job, started = plan.job, time.monotonic()
     labelled = 0
 
@@ -104,7 +101,7 @@ def label(
     if plan.before.done < plan.before.total:
         finish_run(plan.database, job.run_id, state="running")
         try:
-            _work(plan, counting, stop, engine, address)
+            _work(plan, counting, stop, backend, address)
         finally:
             if not finish_if_done(plan.database, job.run_id):
                 finish_run(plan.database, job.run_id, state="stopped")
@@ -121,14 +118,14 @@ def label(
 
 
 def _work(
-    plan: Plan, on_event: Callable[[Event], None], stop: Callable[[], bool], engine: EngineName, address: str | None
+    plan: Plan, on_event: Callable[[Event], None], stop: Callable[[], bool], backend: BackendName, address: str | None
 ) -> None:
     devices = devices_of(plan.job.request.device)
-    if engine == "ray":
+    if backend == "ray":
         from agent.pipeline.backends.on_ray import run_on_ray
 
         run_on_ray(plan.job, plan.database, address=address, on_event=on_event, stop=stop)
     elif len(devices) > 1:
         run_on_devices(plan.job, devices, on_event=on_event, stop=stop)
     else:
-        run_here(plan.job, plan.session, on_event=on_event, stop=stop)
+        run_here(plan.job, plan.bench, on_event=on_event, stop=stop)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -37,8 +36,8 @@ class Neighbour:
 class Neighbours:
     """Finds them; safe to use from several threads. `lock` is the one that guards the engine."""
 
-    engine: MapsEngine
-    embedder: Callable[[], MappingEmbedder]
+    maps: MapsEngine
+    vectors: MappingEmbedder
     lock: threading.RLock
     _layers: OrderedDict[tuple[str, int], list[tuple[HeadMapping, Vectors]]] = field(default_factory=OrderedDict)
 
@@ -47,7 +46,7 @@ class Neighbours:
         with self.lock:
             layer = self._layer(mapping.source, mapping.layer)
         own = next(vector for one, vector in layer if one.head == mapping.head)
-        value_head = self.engine.shape.value_head_of
+        value_head = self.maps.shape.value_head_of
         found = [
             Neighbour(
                 one.layer,
@@ -63,8 +62,8 @@ class Neighbours:
 
     def _layer(self, source: str, layer: int) -> list[tuple[HeadMapping, Vectors]]:
         if (source, layer) not in self._layers:
-            mappings = self.engine.at(source).map_layer(layer, held_out=0)
-            embed = self.embedder().embed
+            mappings = self.maps.at(source).map_layer(layer, held_out=0)
+            embed = self.vectors.embed
             vectors = [embed([(r.token, [t.token for t in r.targets]) for r in one.rows]) for one in mappings]
             self._layers[source, layer] = list(zip(mappings, vectors, strict=True))
             while len(self._layers) > LAYERS_KEPT:

@@ -1,35 +1,28 @@
-"""One process at work on a run: claim heads, map them, describe them, test them together, record them.
+"""One process at work on a run: claim a batch of heads, send it through the pipeline, record it; until none is left.
 
 A batch is a few layers' worth of heads. The pairs that their descriptions predict are scored in one pass over the
-model (`agent.checks.pair_cache`), and only pairs that no earlier batch had.
+model (`agent.checks.pair_scorer`), and only pairs that no earlier batch had.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
 from agent.checks.categories import category_of_report
-from agent.checks.new_pairs import PlannedTest, finish_test
-from agent.checks.pair_cache import PairCachingEngine
-from agent.errors import BudgetSpent, DatabaseUnusable
+from agent.errors import DatabaseUnusable
 from agent.llm.token_usage import NO_USAGE, Usage
-from agent.pipeline.batches import ManyDescriber
-from agent.pipeline.graph import Finding
-from agent.pipeline.job import LabelJob
-from agent.pipeline.session import HeadSession
+from agent.pipeline.flow import Conditions, FailureStreak, describe_heads
+from agent.pipeline.request import LabelJob
+from agent.pipeline.workbench import Workbench
 from agent.results import HeadReport
 from agent.runs.store import HeadKey, claim_heads, counts, release_claims, renew_claims, store_results
-from agent.runs.workers import KeptReply, keep_reply, kept_replies, release_dead, worker_name
-from maps_engine.errors import Failure
-from maps_engine.ov.pair_scores import PairSet
-from maps_engine.results import HeadMapping
+from agent.runs.workers import keep_reply, kept_replies, release_dead, worker_name
 
 WAIT_SECONDS = 1.0  # between looks at heads that other processes hold
 
@@ -59,14 +52,14 @@ class HeadWorker:
     """`run()` works until the job's heads are done or `stop()` says so; what is in flight is finished first."""
 
     job: LabelJob
-    session: HeadSession
+    bench: Workbench
     database: Engine
     on_event: Callable[[Event], None]
     stop: Callable[[], bool]
 
     def __post_init__(self) -> None:
         self.name = worker_name()
-        self._many = ManyDescriber(self.session, self.job.request.workers, self.stop)
+        self._streak = FailureStreak()
 
     def run(self) -> None:
         """Claims until nothing is left, heads of other processes that die included. Raises HeadscribeError."""
@@ -103,49 +96,26 @@ class HeadWorker:
         return True
 
     def _label(self, claimed: Sequence[HeadKey]) -> None:
-        kept = kept_replies(self.database, self.job.run_id, claimed)
-        mappings = self._map(claimed)
-        described = [self._report(m, kept[_key(m)]) for m in mappings if _key(m) in kept]
-        self.on_event(Stage("looking for known operations alike"))
-        found = self._many.retrieve([m for m in mappings if _key(m) not in kept])
-        self.on_event(Stage(f"describing with {self.session.describer.name}"))
-        ended: Failure | None = None
-        try:
-            for report in self._many.describe(found):
-                if self._many.asks_a_model and report.description.status != "failed":
-                    keep_reply(self.database, self.job.run_id, report, worker=self.name)
-                described.append(report)
-        except BudgetSpent as error:  # what came is tested and recorded before the run stops
-            ended = error
-        self._test_and_store(described)
-        if ended is not None:
-            raise ended
+        conditions = Conditions(
+            workers=self.job.request.workers,
+            tell=lambda text: self.on_event(Stage(text)),
+            stop=self.stop,
+            kept=kept_replies(self.database, self.job.run_id, claimed),
+            keep=self._keep,
+            streak=self._streak,
+        )
+        described = describe_heads(self.bench, claimed, conditions)
+        self._store(described.reports)
+        if described.ended is not None:
+            raise described.ended
 
-    def _report(self, mapping: HeadMapping, kept: KeptReply) -> HeadReport:
-        return self.session.untested(Finding(mapping, kept.retrieved, kept.description, kept.trace), kept.trace.usage)
-
-    def _map(self, claimed: Sequence[HeadKey]) -> list[HeadMapping]:
-        by_layer: dict[int, list[int]] = defaultdict(list)
-        for layer, head in claimed:
-            by_layer[layer].append(head)
-        mappings: list[HeadMapping] = []
-        for layer, heads in by_layer.items():
-            if self.stop():
-                break
-            self.on_event(Stage(f"reading layer {layer}"))
-            mappings += self.session.engine.map_heads([layer], heads=heads)
-        return mappings
-
-    def _test_and_store(self, described: Sequence[HeadReport]) -> None:
-        engine = self.session.engine
-        self.on_event(Stage("testing the descriptions on all heads"))
-        plans = [self.session.plan(report) for report in described]
-        if isinstance(engine, PairCachingEngine):
-            engine.prepare(_by_source(plans))
-        self._store([replace(one, test=finish_test(p, engine)) for one, p in zip(described, plans, strict=True)])
+    def _keep(self, report: HeadReport) -> None:
+        """Keep what cost a language model's reply before its test, so that a killed process loses little."""
+        if self.bench.describer.name != "lexical":
+            keep_reply(self.database, self.job.run_id, report, worker=self.name)
 
     def _store(self, reports: Sequence[HeadReport]) -> None:
-        results = [(report, category_of_report(report, self.session.relations)) for report in reports]
+        results = [(report, category_of_report(report, self.bench.relations)) for report in reports]
         stored = store_results(self.database, self.job.run_id, results, worker=self.name)
         for report, kept in zip(reports, stored, strict=True):
             if kept:
@@ -177,15 +147,3 @@ class HeadWorker:
             release_claims(self.database, self.job.run_id, worker=self.name)
         except DatabaseUnusable:
             return  # already reported by what failed before; whoever continues sees that this process is gone
-
-
-def _key(mapping: HeadMapping) -> HeadKey:
-    return mapping.layer, mapping.head
-
-
-def _by_source(plans: Sequence[PlannedTest]) -> dict[str, list[PairSet]]:
-    found: dict[str, list[PairSet]] = defaultdict(list)
-    for plan in plans:
-        if plan.pairs is not None:
-            found[plan.mapping.source].append(plan.pairs)
-    return found

@@ -140,7 +140,7 @@ def put_description(
         raw_reply=said.raw_reply or None,
         claims=[asdict(claim) for claim in said.claims],
         retrieved=[asdict(found) for found in report.retrieved],
-        provenance={"describer": said.describer, "settings": said.settings} | dict(report.provenance),
+        provenance={"describer": said.describer, "settings": said.settings} | report.provenance.to_json(),
         search_text=searchable.casefold(),
         trace=_trace_values(report.trace),
         created=when,

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from agent.checks.pair_cache import PairCachingEngine
-from agent.describers.factory import chosen_name
+from agent.checks.pair_scorer import PairScorer
+from agent.describers.factory import chosen_name, make_describer
 from agent.llm.options import ModelOptions
-from agent.pipeline.job import parse_indices
-from agent.pipeline.session import HeadSession
+from agent.pipeline.request import parse_indices
+from agent.pipeline.workbench import assemble
 from agent.words.embedder import load_embedder
 from agent.words.fields import SemanticFields
 from eval.judges.protocol import Judge, open_judge
@@ -60,10 +60,16 @@ class Bench:
         return self._described_now(request.layer or 0, request.head or 0)
 
     def _described_now(self, layer: int, head: int) -> Collection:
-        session = HeadSession(self.engine, describer_name=chosen_name(self.request.describer))
-        _ = session.describer  # refused before any work
         self.engine.check_head(layer, head)
-        return described_now(session, layer, workers=self.request.workers)
+        describer = make_describer(
+            chosen_name(self.request.describer), fields=lambda: self.fields, relations=self.relations
+        )
+        bench = assemble(self.engine, describer=describer, fields=self.fields)
+        return described_now(bench, layer, workers=self.request.workers)
+
+    @cached_property
+    def fields(self) -> SemanticFields:
+        return SemanticFields(load_embedder(), cache_folder=cache_folder())
 
     @cached_property
     def relations(self) -> tuple[Relation, ...]:
@@ -73,8 +79,7 @@ class Bench:
     def judge(self) -> Judge:
         request = self.request
         options = ModelOptions(in_flight=request.workers, token_budget=request.token_budget)
-        fields = SemanticFields(load_embedder(), cache_folder=cache_folder())
-        return open_judge(request.judge, fields=fields, relations=self.relations, options=options)
+        return open_judge(request.judge, fields=self.fields, relations=self.relations, options=options)
 
     @cached_property
     def engine(self) -> MapsEngine:
@@ -82,10 +87,10 @@ class Bench:
         request = self.request
         if request.layer is not None:
             wanted = EngineSettings(request.source)
-            return PairCachingEngine.open(request.model or DEFAULT_MODEL, settings=wanted, device=request.device)
+            return MapsEngine.open(request.model or DEFAULT_MODEL, settings=wanted, device=request.device)
         name, settings = request.model or self.collection.model, replace(self.collection.settings, source="auto")
         try:
-            engine = PairCachingEngine.open(name, settings=settings, device=request.device)
+            engine = MapsEngine.open(name, settings=settings, device=request.device)
         except HeadscribeError as error:
             raise type(error)(error.what, got=error.got, expected=error.expected, next_step=OTHER_MODEL) from error
         if engine.checkpoint.fingerprint != self.collection.fingerprint:
@@ -119,7 +124,7 @@ class Bench:
     def job(self, tell: Tell) -> ScoreJob:
         request = self.request
         keys = self.keys()
-        generator = Generator(self.engine, self.relations) if GENERATION in request.names else None
+        generator = Generator(PairScorer(self.engine), self.relations) if GENERATION in request.names else None
         return ScoreJob(
             collection=self.collection,
             keys=keys,

@@ -21,7 +21,7 @@ from maps_engine.results import EngineSettings, HeadMapping
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from agent.pipeline.session import HeadSession
+    from agent.pipeline.workbench import Workbench
 
 TABLES = (".csv", ".parquet", ".html")  # what else label-heads exports: for people and spreadsheets
 _SETTINGS = frozenset(EngineSettings.__dataclass_fields__)
@@ -108,14 +108,13 @@ def of_file(path: Path) -> Collection:
     return _checked(Collection(tuple(subjects), path.name))
 
 
-def described_now(session: HeadSession, layer: int, *, workers: int) -> Collection:
+def described_now(bench: Workbench, layer: int, *, workers: int) -> Collection:
     """All heads of one layer, described here: the others lend the rows and the descriptions of the control."""
-    from agent.pipeline.batches import ManyDescriber
+    from agent.pipeline.flow import Conditions, propose, retrieve
 
-    session.engine.check_head(layer, 0)
-    many = ManyDescriber(session, workers, lambda: False)
-    found = many.retrieve(list(session.engine.map_heads([layer])))
-    reports = list(many.describe(found))
+    bench.maps.check_head(layer, 0)
+    found = retrieve(bench, list(bench.maps.map_heads([layer])))
+    reports = propose(bench, found, Conditions(workers=workers))
     subjects = tuple(Subject(report.mapping, report.description) for report in reports)
     return _checked(Collection(subjects, f"layer {layer}, described now"))
 

@@ -9,24 +9,21 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import Engine
 
-from agent.results import HeadReport
 from agent.runs.database import reading
-from agent.runs.identity import ModelCard, RunIdentity
-from agent.runs.store import finish_if_done, open_run, store_result
 from eval.errors import BadStudy
 from eval.web.browser.browse_data import find_model
 from eval.web.settings import Describe
 from maps_engine.errors import HeadscribeError
-from maps_engine.relations.catalogue import load_relations
-from maps_engine.results import EngineSettings
 
-Keep = Callable[[str, HeadReport], None]  # (address part of the model, result)
+if TYPE_CHECKING:
+    from agent.pipeline.one_head import DescribedHead
+
+Keep = Callable[[str, "DescribedHead"], None]  # (address part of the model, result)
 State = Literal["queued", "running", "done", "failed"]
-RUN_IDENTITY = "run_identity"  # in a report's provenance on its way from the describer to the records
 MOST_QUEUED, MOST_KEPT = 100, 1000
 _log = logging.getLogger(__name__)
 
@@ -109,10 +106,10 @@ class Jobs:
         while True:
             job = self._set(self._queue.get(), state="running")
             try:
-                report = self.describe(job.model, job.layer, job.head)
+                described = self.describe(job.model, job.layer, job.head)
                 if self.keep is not None:
-                    self.keep(job.slug, report)
-                self._set(job.id, state="done", result=report.to_json())
+                    self.keep(job.slug, described)
+                self._set(job.id, state="done", result=described.report.to_json())
             except HeadscribeError as error:
                 self._set(job.id, state="failed", error=error.one_line())
             except Exception as error:  # noqa: BLE001 - a broken describer must not end the queue
@@ -121,40 +118,18 @@ class Jobs:
 
 
 def keep_in_records(engine: Engine) -> Keep:
-    """Store results in the run of their identity, as a bulk run would; the model is in the database already."""
+    """Store results in the run of their identity, as `label-heads` does; the model is in the database already."""
 
-    def keep(slug: str, report: HeadReport) -> None:
-        mapping, facts = report.mapping, report.provenance
+    def keep(slug: str, described: DescribedHead) -> None:
+        from agent.pipeline.one_head import record_head  # torch: only with a result of it
+
+        opened = described.card.fingerprint
         with reading(engine) as session:
-            model = find_model(session, slug)
-            if model.fingerprint != mapping.fingerprint:
-                raise BadStudy(
-                    "the model that was opened is not the one in the database",
-                    got=mapping.fingerprint[:20],
-                    expected=model.fingerprint[:20],
-                )
-            from agent.checks.categories import category_of_report  # torch: only with a result of it
-            from maps_engine.model import ModelShape
-
-            names = ("n_layers", "n_heads", "n_value_heads", "d_model", "d_head", "vocab_size")
-            shape = ModelShape(**{name: getattr(model, name) for name in names})
-            card = ModelCard(model.name, model.fingerprint, shape, model.location)
-        identity = _identity(report)
-        report = replace(report, provenance={name: facts[name] for name in facts if name != RUN_IDENTITY})
-        category = category_of_report(report, load_relations())
-        run = open_run(engine, card=card, identity=identity, heads=[(mapping.layer, mapping.head)])
-        store_result(engine, run.run_id, report, category=category)
-        finish_if_done(engine, run.run_id)  # a new head set a finished run back to running
+            expected = find_model(session, slug).fingerprint
+        if expected != opened:
+            raise BadStudy(
+                "the model that was opened is not the one in the database", got=opened[:20], expected=expected[:20]
+            )
+        record_head(engine, described)
 
     return keep
-
-
-def _identity(report: HeadReport) -> RunIdentity:
-    """The one that the describer states, so that a job joins the run of `label-heads`; else what the report tells."""
-    mapping, facts = report.mapping, report.provenance
-    stated = facts.get(RUN_IDENTITY)
-    if stated:
-        return RunIdentity(**(stated | {"engine": EngineSettings(**stated["engine"])}))
-    settings = dict(facts.get("describer_settings") or report.description.settings)
-    prompt = str(settings.get("prompt_hash") or facts.get("prompt_hash") or "")
-    return RunIdentity(mapping.fingerprint, mapping.settings, prompt, report.description.describer, settings)

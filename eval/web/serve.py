@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from agent.results import HeadReport
 from eval.errors import NotAllowed
 from eval.rating.store import open_studies
-from eval.web.jobs import RUN_IDENTITY
 from eval.web.settings import LOOPBACK, Describe, WebSettings
 
 if TYPE_CHECKING:
-    from agent.pipeline.session import HeadSession
+    from agent.pipeline.one_head import DescribedHead
+    from agent.pipeline.workbench import Workbench
 
 
 def is_loopback(host: str) -> bool:
@@ -30,18 +28,17 @@ def find_describer() -> Describe:
 
     The model that was opened last stays open: the next head of it takes no loading.
     """
-    opened: dict[str, HeadSession] = {}
+    opened: dict[str, Workbench] = {}
 
-    def describe(model: str, layer: int, head: int) -> HeadReport:
-        from agent.pipeline.job import LabelRequest, identity_of, open_session
+    def describe(model: str, layer: int, head: int) -> DescribedHead:
+        from agent.pipeline.one_head import describe_on
+        from agent.pipeline.request import DescribeRequest
+        from agent.pipeline.workbench import open_workbench
 
         if model not in opened:
             opened.clear()
-            opened[model] = open_session(LabelRequest(model=model))
-        session = opened[model]
-        report = session.describe(layer, head)
-        identity = identity_of(session).settings()
-        return replace(report, provenance=report.provenance | {RUN_IDENTITY: identity})
+            opened[model] = open_workbench(DescribeRequest(model=model))
+        return describe_on(opened[model], layer, head)
 
     return describe
 

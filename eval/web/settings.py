@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 
-from agent.results import HeadReport
 from eval.rating.store import Clock
 
+if TYPE_CHECKING:
+    from agent.pipeline.one_head import DescribedHead
+
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
-Describe = Callable[[str, int, int], HeadReport]  # (model name, layer, head)
+Describe = Callable[[str, int, int], "DescribedHead"]  # (model name, layer, head)
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from agent.checks.pair_cache import PairCachingEngine
 from agent.llm.options import ModelOptions
 from agent.output.terminal.transcript import transcript_text
-from agent.pipeline.session import HeadSession
+from agent.pipeline.one_head import describe_on
+from agent.pipeline.request import DescribeRequest
+from agent.pipeline.workbench import open_workbench
 from maps_engine.results import EngineSettings
 from tests.support.llama_server import llama_server
 
@@ -32,22 +33,23 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int, default=400)
     parser.add_argument("--folder", type=Path)
     given = parser.parse_args()
-    engine = PairCachingEngine.open("smollm2-135m", settings=EngineSettings("auto", top=given.top), device="cpu")
     with llama_server(context=8192) as url, tempfile.TemporaryDirectory() as store:
         options = ModelOptions(
             base_url=f"{url}/v1", max_tokens=given.max_tokens, timeout=600.0, retry_seconds=600.0, use_cache=False
         )
-        session = HeadSession(
-            engine,
-            describer_name="openai:smollm2",
+        request = DescribeRequest(
+            settings=EngineSettings("auto", top=given.top),
+            describer="openai:smollm2",
+            device="cpu",
             store_folder=Path(store),
             model_options=options,
             max_revisions=given.max_revisions,
         )
+        bench = open_workbench(request)
         for name in given.heads.split(","):
             layer, head = map(int, name.split("."))
             started = time.monotonic()
-            report = session.describe(layer, head)
+            report = describe_on(bench, layer, head).report
             said, usage = report.description, report.trace.usage
             lines = [
                 f"=== head {name}: {said.status} {said.operation!r} {said.reason}",

@@ -20,12 +20,13 @@ import numpy as np
 import torch
 
 from agent.checks.intruder import EmbeddingJudge, intruder_test
-from agent.pipeline.session import HeadSession
+from agent.results import Evidence
 from maps_engine.checkpoints.opening import open_checkpoint
 from maps_engine.engine import MapsEngine
 from maps_engine.model import AttentionWeights, Checkpoint, ModelWeights
 from maps_engine.relations.catalogue import load_relations
 from maps_engine.results import EngineSettings
+from tests.support.agent.bulk_runs import lexical_bench
 from tests.support.planting import plant
 
 PLANTED = ("country-to-capital", "noun-to-pronoun", "adjective-to-comparative", "verb-to-past-tense",
@@ -48,14 +49,16 @@ class ChanceWeights:
         return replace(weights, value=value, output=output)
 
 
-def measured(checkpoint: Checkpoint, source: str, heads: list[tuple[int, int]], judge: Any, session: Any) -> list[dict]:
+def measured(
+    checkpoint: Checkpoint, source: str, heads: list[tuple[int, int]], judge: Any, describer: Any
+) -> list[dict]:
     """One record a head: accuracy, status and operation of the lexical describer."""
     engine = MapsEngine(checkpoint, EngineSettings(source=source))
     found = []
     for layer in sorted({at for at, _ in heads}):
         for mapping in engine.map_heads([layer], heads=[h for at, h in heads if at == layer]):
             test = intruder_test(mapping, engine, judge)
-            said = session.propose(mapping, ())
+            said = describer.describe(Evidence.of(mapping))
             found.append({"layer": layer, "head": mapping.head, "source": mapping.source, "share": test.share,
                           "status": said.status, "operation": said.operation})  # fmt: skip
             print(json.dumps(found[-1]), file=sys.stderr)  # noqa: T201
@@ -76,18 +79,18 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     checkpoint = open_checkpoint(given.model, device="cpu")
-    session = HeadSession(MapsEngine(checkpoint))
-    judge = EmbeddingJudge(session.fields)
+    bench = lexical_bench(MapsEngine(checkpoint))
+    judge, describer = EmbeddingJudge(bench.fields), bench.describer
     shape = checkpoint.weights.shape
     heads = [(i, h) for i in range(shape.n_layers) for h in range(shape.n_heads)]
     heads = heads[:: max(1, len(heads) // given.limit)]
-    real = measured(checkpoint, given.source, heads, judge, session)
+    real = measured(checkpoint, given.source, heads, judge, describer)
     by_chance = replace(checkpoint, fingerprint="chance", weights=ChanceWeights(checkpoint.weights))
-    null = measured(by_chance, "embedding", heads[:: max(1, len(heads) // 60)], judge, session)
+    null = measured(by_chance, "embedding", heads[:: max(1, len(heads) // 60)], judge, describer)
     places = [(2 + 2 * i, (4 * i) % 9) for i in range(len(PLANTED))]
     relations = load_relations(PLANTED)
     made = plant(checkpoint, [(r, *at) for r, at in zip(relations, places, strict=True)])
-    planted = measured(made, "embedding", places, judge, session)
+    planted = measured(made, "embedding", places, judge, describer)
     shares = {
         name: [r["share"] for r in rows] for name, rows in (("real", real), ("chance", null), ("planted", planted))
     }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
-from agent.results import Claim, HeadDescription, HeadReport, PairTest, Retrieved, RowTest, TestResult
+from agent.results import Claim, HeadDescription, HeadReport, PairTest, Provenance, Retrieved, RowTest, TestResult
 from agent.runs.identity import ModelCard, RunIdentity
 from agent.runs.store import RelationScore, finish_run, open_run, store_relation_scores, store_results
 from maps_engine.results import EngineSettings, HeadMapping, MappingRow, ScoredToken
@@ -153,8 +153,7 @@ def a_report(mapping: HeadMapping, operation: str | None, status: str = "ok") ->
         raw = "Sure! Here is\x00 the answer" if status == "failed" else ""
         said = HeadDescription(status=status, describer="lexical", reason=reason, raw_reply=raw)  # type: ignore[arg-type]
         test, retrieved = TestResult("not testable", ""), ()
-    provenance = {"prompt_hash": "p" * 12, "version": "0.1.0"}
-    return HeadReport(mapping, retrieved, said, test, provenance)
+    return HeadReport(mapping, retrieved, said, test, made_provenance(mapping))
 
 
 def plan(layer: int, head: int, n_layers: int) -> tuple[str | None, str]:
@@ -214,3 +213,10 @@ def _scores(n_layers: int, n_heads: int) -> list[RelationScore]:
                 category = category_of(operation)
                 scores.append(RelationScore(operation, category, layer, head, round(phi, 3), low, 10, 120))
     return scores
+
+
+def made_provenance(mapping: HeadMapping) -> Provenance:
+    """Of a report that was made by hand for a test."""
+    return Provenance(
+        "made", mapping.fingerprint, "llama", mapping.settings, "made", {}, "letters", mapping.source_choice
+    )

@@ -113,6 +113,5 @@ def _rows(title: str, rows: Sequence[MappingRow]) -> Table:
 
 
 def _footer(report: HeadReport) -> Text:
-    fingerprint = str(report.provenance.get("fingerprint", ""))[:12]
-    place = str(report.provenance.get("checkpoint", ""))
-    return Text.assemble((f"checkpoint {fingerprint} ", "dim"), inert(place, "dim"))
+    fingerprint = report.provenance.fingerprint[:12]
+    return Text.assemble((f"checkpoint {fingerprint} ", "dim"), inert(report.provenance.checkpoint, "dim"))

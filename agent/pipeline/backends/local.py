@@ -15,8 +15,8 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from agent.errors import WorkerLost
-from agent.pipeline.job import LabelJob, open_session
-from agent.pipeline.session import HeadSession
+from agent.pipeline.request import LabelJob
+from agent.pipeline.workbench import Workbench, open_workbench
 from agent.pipeline.worker import Event, HeadWorker
 from agent.runs.database import open_database
 from maps_engine.errors import Failure, HeadscribeError
@@ -25,13 +25,11 @@ RESTARTS = 3
 LOOK_SECONDS = 0.5
 
 
-def run_here(
-    job: LabelJob, session: HeadSession, *, on_event: Callable[[Event], None], stop: Callable[[], bool]
-) -> None:
-    """Work in this process with a session that is open already."""
+def run_here(job: LabelJob, bench: Workbench, *, on_event: Callable[[Event], None], stop: Callable[[], bool]) -> None:
+    """Work in this process with a workbench that is open already."""
     database = open_database(job.database)
     try:
-        HeadWorker(job, session, database, on_event, stop).run()
+        HeadWorker(job, bench, database, on_event, stop).run()
     finally:
         database.dispose()
 
@@ -126,7 +124,7 @@ def _work(job: LabelJob, sharing: int, stopping: Any, pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     quiet_libraries()
     try:
-        run_here(job, open_session(job.request, device=job.device), on_event=pipe.send, stop=stopping.is_set)
+        run_here(job, open_workbench(job.request, device=job.device), on_event=pipe.send, stop=stopping.is_set)
     except HeadscribeError as error:
         pipe.send(_Ended(error.one_line()))
 

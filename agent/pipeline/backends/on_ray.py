@@ -19,7 +19,8 @@ from sqlalchemy import Engine
 
 from agent.errors import ExtraMissing, WorkerLost
 from agent.pipeline.backends.local import run_here
-from agent.pipeline.job import LabelJob, open_session
+from agent.pipeline.request import LabelJob
+from agent.pipeline.workbench import open_workbench
 from agent.pipeline.worker import Event, HeadDone, Stage
 from agent.runs.database import open_database
 from agent.runs.store import STOPPING, HeadKey, done_heads, finish_run, run_state
@@ -107,8 +108,8 @@ def work(job: LabelJob) -> str:
     try:
         database = open_database(job.database)
         try:
-            session = open_session(job.request, device=job.device)
-            run_here(job, session, on_event=lambda _: None, stop=_StopAsked(database, job.run_id))
+            bench = open_workbench(job.request, device=job.device)
+            run_here(job, bench, on_event=lambda _: None, stop=_StopAsked(database, job.run_id))
         finally:
             database.dispose()
     except HeadscribeError as error:

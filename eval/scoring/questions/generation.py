@@ -13,12 +13,11 @@ from dataclasses import dataclass
 
 from agent.checks.claims import MAX_PAIRS, claimed_operation
 from agent.checks.new_pairs import MIN_PAIRS, encode_pairs, score_new_pairs, shown_sources
-from agent.checks.pair_cache import PairCachingEngine
+from agent.checks.pair_scorer import PairScorer
 from agent.results import HeadDescription
 from eval.judges.protocol import Judge
 from eval.scoring.results import Outcome, Subject
 from eval.scoring.statistics import exact_share
-from maps_engine.engine import MapsEngine
 from maps_engine.ov.pair_scores import PairSet
 from maps_engine.relations.catalogue import Relation
 from maps_engine.results import HeadMapping
@@ -37,12 +36,12 @@ class PlannedPairs:
 class Generator:
     """Pairs of descriptions on the heads of one model."""
 
-    engine: MapsEngine
+    scorer: PairScorer
     relations: Sequence[Relation]
 
     def plan(self, subject: Subject, description: HeadDescription, judge: Judge) -> PlannedPairs:
         """The pairs that `description` predicts: of the operation it names, else of the judge's making."""
-        vocabulary = self.engine.checkpoint.vocabulary
+        vocabulary = self.scorer.maps.checkpoint.vocabulary
         excluded = shown_sources(subject.mapping)
         claim = claimed_operation(description.operation, self.relations)
         if claim is not None:
@@ -60,14 +59,13 @@ class Generator:
         for plan in plans:
             if plan.pairs is not None:
                 by_source[plan.mapping.source].append(plan.pairs)
-        if isinstance(self.engine, PairCachingEngine):
-            self.engine.prepare(by_source)
+        self.scorer.prepare(by_source)
         return [self._outcome(plan) for plan in plans]
 
     def _outcome(self, plan: PlannedPairs) -> Outcome:
         if plan.pairs is None:
             return Outcome(None, why=plan.why)
-        tested = score_new_pairs(plan.pairs, plan.mapping, self.engine)
+        tested = score_new_pairs(plan.pairs, plan.mapping, self.scorer)
         low, high = exact_share(tested.score * tested.n_pairs, tested.n_pairs)
         parts = {
             "phi": tested.score, "phi low": low, "phi high": high,

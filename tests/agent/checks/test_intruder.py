@@ -7,7 +7,7 @@ import pytest
 from agent.checks.intruder import CHANCE_LIKE, ROWS, EmbeddingJudge, intruder_test, make_trials, rows_of_others
 from agent.words.fields import SemanticFields
 from tests.support.agent.mappings import NOISE, LetterEmbedder, mapping, noise_rows, planted, row
-from tests.support.agent.sessions import QueueModel, agent_session
+from tests.support.agent.queue_models import QueueModel, agent_bench
 
 WORDS = tuple(f" {a}{b}" for a in ("ba", "ko", "ti", "mu", "re", "lo") for b in ("nder", "stol", "vik", "pram", "gut"))
 
@@ -55,14 +55,14 @@ def test_too_few_rows_make_no_test(judge):
 
 
 def test_intruders_are_real_rows_of_other_value_heads(tmp_path):
-    session = agent_session(tmp_path / "tiny", QueueModel([]), settings=_settings())
-    head = session.extract(1, 0)
-    found = rows_of_others(head, session.engine)
+    bench = agent_bench(tmp_path / "tiny", QueueModel([]), settings=_settings())
+    head = bench.maps.map_head(1, 0)
+    found = rows_of_others(head, bench.maps)
     assert [one.token_id for one in found] == [one.token_id for one in head.rows]
-    others = [session.engine.at("embedding").rows_of(1, h, [r.token_id for r in head.rows]) for h in (2, 3)]
+    others = [bench.maps.at("embedding").rows_of(1, h, [r.token_id for r in head.rows]) for h in (2, 3)]
     for place, one in enumerate(found):  # of heads 2 and 3, which read with the other value head
         assert one in [rows[place] for rows in others]
-    test = intruder_test(head, session.engine, EmbeddingJudge(session.fields), n=20)
+    test = intruder_test(head, bench.maps, EmbeddingJudge(bench.fields), n=20)
     assert (test.n, test.chance) == (20, 0.2)
     assert 0 <= test.share <= 1
 

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import typer
@@ -19,6 +20,7 @@ from agent.results import Claim, HeadDescription, HeadReport, PairTest, Retrieve
 from maps_engine.errors import CacheUnusable, OutOfRange
 from maps_engine.results import SourceChoice, SourceEvidence
 from tests.support.agent.mappings import HOSTILE, mapping, noise_rows, row
+from tests.support.believable import made_provenance
 from tests.support.tiny_models import tiny_model
 
 RUN = CliRunner()
@@ -49,9 +51,11 @@ def report(**changes) -> HeadReport:
         "test": TestResult(
             "supported", "country to capital", "", PairTest(40, 10, 0.5, 99.6, 0.01, 0.4, 269), RowTest(1, 1, 2, 3)
         ),
-        "provenance": {"fingerprint": "f" * 64, "checkpoint": "package x"},
     }  # fmt: skip
-    return HeadReport(**(values | changes))
+    values |= changes
+    made = made_provenance(values["mapping"])
+    values.setdefault("provenance", replace(made, fingerprint="f" * 64, checkpoint="package x"))
+    return HeadReport(**values)
 
 
 def page(one: HeadReport, **options) -> str:

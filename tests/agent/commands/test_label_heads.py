@@ -29,7 +29,7 @@ from agent.runs.identity import ModelCard
 from agent.runs.store import RunCounts, open_run, store_result
 from agent.runs.tables import RunSummary, export_rows
 from maps_engine.model import ModelShape
-from tests.support.agent.bulk_runs import QueueDescriber, letter_session, tiny_request
+from tests.support.agent.bulk_runs import QueueDescriber, letter_bench, tiny_request
 from tests.support.believable import HOSTILE, a_mapping, a_report, identity_of
 from tests.support.record_fixtures import *  # noqa: F403
 
@@ -44,7 +44,7 @@ def tiny(tmp_path_factory):
 @pytest.fixture
 def rule_describer(monkeypatch):
     describer = QueueDescriber()
-    monkeypatch.setattr(bulk, "open_session", lambda request, device=None: letter_session(request, describer))
+    monkeypatch.setattr(bulk, "open_workbench", lambda request, device=None: letter_bench(request, describer))
     return describer
 
 
@@ -82,20 +82,14 @@ def test_help_is_instant_and_imports_nothing_heavy():
 def test_mistakes_are_one_line_and_exit_2(arguments, needle, tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if "--describer" not in arguments and "--database" not in arguments:
-        monkeypatch.setattr(bulk, "open_session", _lexical_session)
+        monkeypatch.setattr(
+            bulk, "open_workbench", lambda request, device=None: letter_bench(request, QueueDescriber())
+        )
     made = command("--model", tiny, *arguments)
     assert made.exit_code == 2, made.output
     assert needle in made.output
     assert "Traceback" not in made.output
     assert made.output.count("\n") == 1
-
-
-def _lexical_session(request, device=None):
-    from agent.pipeline.job import open_session
-
-    real = open_session(request, device=device)
-    real.__dict__["describer"] = QueueDescriber()
-    return letter_session(request, QueueDescriber()) if real else None
 
 
 def test_a_run_from_the_command_line_with_all_files(tiny, tmp_path, rule_describer):

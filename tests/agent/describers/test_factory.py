@@ -12,7 +12,7 @@ from agent.describers.protocol import PairProposer, RevisingDescriber
 from agent.errors import ModelFault, UnknownDescriber
 from agent.results import Evidence, HeadDescription
 from tests.support.agent.mappings import mapping, row
-from tests.support.agent.sessions import QueueModel, said
+from tests.support.agent.queue_models import QueueModel, said
 
 EVIDENCE = Evidence.of(mapping([row(" France", [" Paris"])]))
 

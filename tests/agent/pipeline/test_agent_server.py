@@ -11,7 +11,7 @@ pytest.importorskip("xllamacpp")
 from typer.testing import CliRunner
 
 from agent.commands.describe_head import _app
-from tests.support.agent.sessions import wordy_model
+from tests.support.agent.queue_models import wordy_model
 from tests.support.llama_server import llama_server
 
 pytestmark = pytest.mark.llm

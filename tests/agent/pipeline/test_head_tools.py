@@ -7,30 +7,30 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from agent.pipeline.head_tools import KEPT_BACK, NothingAsked, PairsAsked, TokensAsked, sources_in
+from agent.pipeline.head_tools import KEPT_BACK, HeadTools, NothingAsked, PairsAsked, TokensAsked, sources_in
 from agent.words.spelling import core
 from tests.agent.describers.test_prompting import HOSTILE
-from tests.support.agent.sessions import PairMaker, QueueModel, agent_session
+from tests.support.agent.queue_models import PairMaker, QueueModel, agent_bench
 
 
 @pytest.fixture(scope="module")
-def session(tmp_path_factory):
-    return agent_session(tmp_path_factory.mktemp("model") / "tiny", QueueModel([]))
+def bench(tmp_path_factory):
+    return agent_bench(tmp_path_factory.mktemp("model") / "tiny", QueueModel([]))
 
 
 @pytest.fixture(scope="module")
-def mapping(session):
-    return session.extract(1, 2)
+def mapping(bench):
+    return bench.maps.map_head(1, 2)
 
 
 @pytest.fixture
-def tools(session, mapping):
-    return session.tools(mapping)
+def tools(bench, mapping):
+    return HeadTools(mapping, bench.scorer, bench.neighbours)
 
 
 @pytest.fixture(scope="module")
-def maker(session, mapping):
-    return PairMaker(session, mapping)
+def maker(bench, mapping):
+    return PairMaker(bench, mapping)
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +44,11 @@ def pairs(*made):
     return PairsAsked.model_validate({"pairs": [{"source": s, "target": t} for s, t in made]})
 
 
-def test_rows_are_those_of_the_engine(tools, session, mapping, free):
+def test_rows_are_those_of_the_engine(tools, bench, mapping, free):
     text = tools.rows_of_tokens(TokensAsked(tokens=[free[0].strip(), free[1]]))
     lines = text.splitlines()
-    ids = [session.engine.checkpoint.vocabulary.encode(w)[0] for w in free[:2]]
-    rows = session.engine.at(mapping.source).rows_of(1, 2, ids)
+    ids = [bench.maps.checkpoint.vocabulary.encode(w)[0] for w in free[:2]]
+    rows = bench.maps.at(mapping.source).rows_of(1, 2, ids)
     for line, one in zip(lines, rows, strict=True):
         source, _, targets = line.partition(" -> ")
         assert json.loads(source) == one.token
@@ -56,8 +56,8 @@ def test_rows_are_those_of_the_engine(tools, session, mapping, free):
     assert tools.seen == {core(w) for w in free[:2]}
 
 
-def test_rows_of_shown_tokens_equal_the_mapping(session, mapping):
-    found = session.engine.at(mapping.source).rows_of(1, 2, [row.token_id for row in mapping.rows])
+def test_rows_of_shown_tokens_equal_the_mapping(bench, mapping):
+    found = bench.maps.at(mapping.source).rows_of(1, 2, [row.token_id for row in mapping.rows])
     for one, shown in zip(found, mapping.rows, strict=True):
         assert one.salience == pytest.approx(shown.salience, rel=1e-5)
         assert [t.token_id for t in one.targets] == [t.token_id for t in shown.targets]

@@ -9,18 +9,19 @@ from dataclasses import replace
 import pytest
 
 from agent.errors import DatabaseUnusable, DescriberDown
-from agent.pipeline import batches as describe_many
+from agent.pipeline import flow
 from agent.pipeline import label as bulk
 from agent.pipeline import worker as head_worker
+from agent.pipeline.describing import NOT_TESTED
 from agent.pipeline.label import Plan, label, prepare
-from agent.pipeline.session import NOT_TESTED
+from agent.pipeline.one_head import describe_on
 from agent.pipeline.worker import HeadDone, HeadWorker
 from agent.runs.database import open_database
 from agent.runs.store import claim_heads, counts, finish_run, load_mapping
 from agent.runs.tables import export_rows, list_runs, show_run
 from agent.runs.workers import is_dead, kept_replies, release_dead, worker_name
 from maps_engine.results import EngineSettings
-from tests.support.agent.bulk_runs import QueueDescriber, letter_session, tiny_request
+from tests.support.agent.bulk_runs import QueueDescriber, letter_bench, tiny_request
 from tests.support.record_fixtures import *  # noqa: F403
 
 
@@ -52,7 +53,7 @@ def planned(model, tmp_path, monkeypatch):
 
     def make(describer=None, **changes) -> Plan:
         request = tiny_request(model, store_folder=tmp_path / "chroma", **changes)
-        monkeypatch.setattr(bulk, "open_session", lambda r, device=None: letter_session(r, describer))
+        monkeypatch.setattr(bulk, "open_workbench", lambda r, device=None: letter_bench(r, describer))
         return prepare(request, database=str(tmp_path / "records.sqlite"), lease_seconds=60)
 
     return make
@@ -88,9 +89,8 @@ def test_all_heads_are_labelled_with_everything_recorded(planned):
 def test_the_lexical_describer_gives_what_describe_head_gives(planned):
     plan = planned()
     label(plan, on_event=Stopping(), stop=never)
-    session = plan.session
     for row in rows_of(plan)[::3]:
-        alone = session.describe(row["layer"], row["head"])
+        alone = describe_on(plan.bench, row["layer"], row["head"]).report
         assert alone.description.operation == row["operation"]
         assert alone.test.to_json() == row["test"]
         assert [t["token"] for t in row["rows"]] == [t.token for t in alone.mapping.rows]
@@ -162,7 +162,7 @@ def test_a_killed_process_loses_no_reply_that_came(planned, monkeypatch):
     describer = QueueDescriber()
     plan = planned(describer)
     with monkeypatch.context() as patch:
-        patch.setattr(HeadWorker, "_test_and_store", lambda self, described: (_ for _ in ()).throw(SystemExit))
+        patch.setattr(HeadWorker, "_store", lambda self, reports: (_ for _ in ()).throw(SystemExit))
         patch.setattr(HeadWorker, "_give_back", lambda self: None)
         with pytest.raises(SystemExit):
             label(plan, on_event=Stopping(), stop=never)
@@ -200,6 +200,17 @@ def pretend_dead(plan: Plan) -> None:
         session.execute(update(HeadRecord).where(HeadRecord.state == "claimed").values(claimed_by=dead))
 
 
+def expire_claims(plan: Plan) -> None:
+    """Let every lease run out."""
+    from sqlalchemy import update
+
+    from agent.runs.database import writing
+    from agent.runs.records import HeadRecord
+
+    with writing(plan.database) as session:
+        session.execute(update(HeadRecord).where(HeadRecord.state == "claimed").values(claim_expires=0.0))
+
+
 def test_claims_of_dead_processes_are_given_back_at_once_and_of_living_ones_kept(planned):
     plan = planned(QueueDescriber())
     run = plan.job.run_id
@@ -225,22 +236,26 @@ def test_a_recycled_process_number_is_another_process():
 def test_a_run_waits_for_heads_of_others_and_takes_them_over(planned, monkeypatch):
     monkeypatch.setattr(head_worker, "WAIT_SECONDS", 0.01)
     plan = planned(QueueDescriber())
-    claim_heads(plan.database, plan.job.run_id, worker="elsewhere|1|2|3", limit=3, lease_seconds=8.0)
-    seen = Stopping()
-    assert label(plan, on_event=seen, stop=never).counts.done == 8
-    assert any(getattr(e, "text", "") == "waiting for other processes" for e in seen.events)
+    claim_heads(plan.database, plan.job.run_id, worker="elsewhere|1|2|3", limit=3, lease_seconds=600)
+    waited = []
+
+    def tell(event) -> None:
+        if getattr(event, "text", "") == "waiting for other processes" and not waited:
+            waited.append(event)
+            expire_claims(plan)
+
+    assert label(plan, on_event=tell, stop=never).counts.done == 8
+    assert waited
 
 
 def test_two_workers_never_label_a_head_twice(planned, monkeypatch):
     monkeypatch.setattr(head_worker, "WAIT_SECONDS", 0.01)
     describer = QueueDescriber()
     plan = planned(describer, heads_at_once=4)
-    other = letter_session(plan.job.request, describer)
-    other.store_folder = plan.job.request.store_folder.parent / "chroma2"
+    elsewhere = plan.job.request.store_folder.parent / "chroma2"
+    other = letter_bench(replace(plan.job.request, store_folder=elsewhere), describer)
     seen = [Stopping(), Stopping()]
-    workers = [
-        HeadWorker(plan.job, s, plan.database, e, never) for s, e in zip((plan.session, other), seen, strict=True)
-    ]
+    workers = [HeadWorker(plan.job, s, plan.database, e, never) for s, e in zip((plan.bench, other), seen, strict=True)]
     threads = [threading.Thread(target=w.run) for w in workers]
     for thread in threads:
         thread.start()
@@ -254,7 +269,7 @@ def test_two_workers_never_label_a_head_twice(planned, monkeypatch):
 def test_a_lost_lease_is_not_recorded(planned):
     plan = planned(QueueDescriber())
     job = replace(plan.job, lease_seconds=60)
-    worker = HeadWorker(job, plan.session, plan.database, Stopping(), never)
+    worker = HeadWorker(job, plan.bench, plan.database, Stopping(), never)
     claimed = worker._claim()
     pretend_dead(plan)
     release_dead(plan.database, job.run_id)
@@ -263,7 +278,7 @@ def test_a_lost_lease_is_not_recorded(planned):
 
 
 def test_a_describer_that_is_down_stops_the_run_and_marks_no_head(planned, monkeypatch):
-    monkeypatch.setattr(describe_many, "FAILURES_IN_A_ROW", 5)
+    monkeypatch.setattr(flow, "FAILURES_IN_A_ROW", 5)
     describer = QueueDescriber(after=2)
     plan = planned(describer, workers=1)
     with pytest.raises(DescriberDown, match="5 descriptions in a row failed: got no answer within 60 s"):

@@ -10,15 +10,15 @@ from agent.describers.language_model import LanguageModelDescriber
 from agent.describers.prompting import PairsAnswer
 from agent.errors import BudgetSpent
 from agent.pipeline import label as bulk
+from agent.pipeline.describing import NOT_TESTED
 from agent.pipeline.label import label, prepare
-from agent.pipeline.session import NOT_TESTED
 from agent.pipeline.worker import HeadDone, HeadWorker
 from agent.runs.store import counts
 from agent.runs.tables import export_rows
 from agent.runs.workers import kept_replies
 from tests.agent.pipeline.test_label import pretend_dead
-from tests.support.agent.bulk_runs import letter_session, tiny_request
-from tests.support.agent.sessions import Asked, PairMaker, QueueModel, revised, said, wordy_model
+from tests.support.agent.bulk_runs import letter_bench, tiny_request
+from tests.support.agent.queue_models import Asked, PairMaker, QueueModel, revised, said, wordy_model
 
 
 class Answers:
@@ -52,9 +52,9 @@ def folder(tmp_path_factory):
 def planned(folder, tmp_path, monkeypatch):
     def make(model, **changes):
         request = tiny_request(wordy_model(folder), store_folder=tmp_path / "chroma", layers="1", workers=2, **changes)
-        session = letter_session(request, LanguageModelDescriber(model))
-        model.maker = PairMaker(session, session.extract(1, 2), true=["green to grey"])
-        monkeypatch.setattr(bulk, "open_session", lambda r, device=None: session)
+        bench = letter_bench(request, LanguageModelDescriber(model))
+        model.maker = PairMaker(bench, bench.maps.map_head(1, 2), true=["green to grey"])
+        monkeypatch.setattr(bulk, "open_workbench", lambda r, device=None: bench)
         return prepare(request, database=str(tmp_path / "records.sqlite"), lease_seconds=60)
 
     return make
@@ -104,7 +104,7 @@ def test_what_was_kept_before_a_crash_is_judged_by_the_same_pairs(planned, monke
     model = Answers()
     plan = planned(model)
     with monkeypatch.context() as patch:
-        patch.setattr(HeadWorker, "_test_and_store", lambda self, described: (_ for _ in ()).throw(SystemExit))
+        patch.setattr(HeadWorker, "_store", lambda self, reports: (_ for _ in ()).throw(SystemExit))
         patch.setattr(HeadWorker, "_give_back", lambda self: None)
         with pytest.raises(SystemExit):
             run(plan)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.pipeline.job import LabelRequest
 from agent.pipeline.label import label, prepare
+from agent.pipeline.request import LabelRequest
 from agent.pipeline.worker import HeadDone
 from agent.runs.tables import export_rows
 from maps_engine.errors import HeadscribeError, UserMistake

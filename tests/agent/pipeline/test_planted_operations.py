@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from agent.pipeline.session import HeadSession
+from agent.results import Evidence
 from maps_engine.checkpoints.opening import open_checkpoint
 from maps_engine.engine import MapsEngine
 from maps_engine.ov.pair_scores import PairSet
 from maps_engine.relations.catalogue import load_relations
 from maps_engine.relations.encoding import encode_relation
 from maps_engine.results import EngineSettings
+from tests.support.agent.bulk_runs import lexical_bench
 from tests.support.planting import plant
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
@@ -70,8 +71,8 @@ def test_planted_operations_score_in_their_own_head(planted):
 def test_planted_operations_are_named(planted, record_property):
     checkpoint, relations, places = planted
     engine = MapsEngine(checkpoint, EngineSettings(source="embedding"))
-    session = HeadSession(engine)
-    named = {r.name: session.propose(session.extract(*places[r.name]), ()) for r in relations}
+    describer = lexical_bench(engine).describer
+    named = {r.name: describer.describe(Evidence.of(engine.map_head(*places[r.name]))) for r in relations}
     right = [n for n, found in named.items() if found.operation in {n.replace("-", " "), *SAME_THING.get(n, ())}]
     wrong = {name: (d.status, d.operation) for name, d in named.items() if name not in right}
     record_property("named", f"{len(right)} of {len(named)}; otherwise: {wrong}")

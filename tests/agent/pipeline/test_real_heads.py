@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 
 from agent.errors import UnknownDescriber
-from agent.pipeline.session import HeadSession, describe_head
+from agent.pipeline.one_head import describe_head, describe_on
+from agent.pipeline.request import DescribeRequest
+from agent.results import Evidence
 from agent.words.embedder import embed_fixed, load_embedder
 from agent.words.fields import SemanticFields
 from maps_engine.engine import MapsEngine
 from maps_engine.errors import OutOfRange
 from maps_engine.relations.catalogue import load_relations
 from maps_engine.results import EngineSettings
+from tests.support.agent.bulk_runs import lexical_bench
 
 pytestmark = pytest.mark.model
 
@@ -32,17 +35,17 @@ def embedder():
 
 
 @pytest.fixture(scope="module")
-def sessions(tmp_path_factory):
+def benches(tmp_path_factory):
     made = {}
     for source in ("first-mlp", "embedding"):
         engine = MapsEngine.open("smollm2-135m", settings=EngineSettings(source), device="cpu")
-        made[source] = HeadSession(engine, store_folder=tmp_path_factory.mktemp(source))
+        made[source] = lexical_bench(engine, folder=tmp_path_factory.mktemp(source))
     return made
 
 
 @pytest.mark.parametrize(("layer", "head", "source", "accepted"), KNOWN)
-def test_known_heads_are_named_and_pass_their_test(sessions, layer, head, source, accepted):
-    report = sessions[source].describe(layer, head)
+def test_known_heads_are_named_and_pass_their_test(benches, layer, head, source, accepted):
+    report = describe_on(benches[source], layer, head).report
     assert report.description.status == "ok"
     assert report.description.operation in accepted
     assert report.test.verdict == "supported"
@@ -56,38 +59,39 @@ def test_known_heads_are_named_and_pass_their_test(sessions, layer, head, source
 
 
 @pytest.mark.parametrize(("layer", "head", "source"), NOISY)
-def test_noisy_early_heads_are_unclear(sessions, layer, head, source):
-    report = sessions[source].describe(layer, head)
+def test_noisy_early_heads_are_unclear(benches, layer, head, source):
+    report = describe_on(benches[source], layer, head).report
     assert report.description.status == "unclear"
     assert report.description.reason
     assert report.test.verdict == "not testable"
 
 
-def test_a_description_of_another_head_is_contradicted(sessions):
+def test_a_description_of_another_head_is_contradicted(benches):
     from agent.checks.new_pairs import finish_test, plan_test
 
-    session = sessions["first-mlp"]
-    described = session.propose(session.extract(23, 4), ())
-    other = session.extract(10, 1)
-    vocabulary = session.engine.checkpoint.vocabulary
-    planned = plan_test(described, other, vocabulary=vocabulary, relations=session.relations)
-    test = finish_test(planned, session.engine)
+    bench = benches["first-mlp"]
+    described = bench.describer.describe(Evidence.of(bench.maps.map_head(23, 4)))
+    other = bench.maps.map_head(10, 1)
+    vocabulary = bench.maps.checkpoint.vocabulary
+    planned = plan_test(described, other, vocabulary=vocabulary, relations=bench.relations)
+    test = finish_test(planned, bench.scorer)
     assert test.verdict in {"contradicted", "weak"}
     assert test.pairs.score < 0.15
 
 
 def test_steps_tell_what_they_do(tmp_path):
     told = []
-    describe_head("smollm2-135m", 28, 2, source="first-mlp", store_folder=tmp_path, progress=told.append)
-    assert [t.split()[0] for t in told] == ["opening", "reading", "opening", "describing", "testing"]
+    request = DescribeRequest(settings=EngineSettings("first-mlp"), store_folder=tmp_path, describer="lexical")
+    describe_head(request, 28, 2, tell=told.append)
+    assert [t.split()[0] for t in told] == ["opening", "reading", "looking", "describing", "testing"]
 
 
 def test_refusals_come_before_any_work(tmp_path):
     started = time.monotonic()
     with pytest.raises(UnknownDescriber):
-        describe_head("smollm2-135m", 0, 0, describer="magic", store_folder=tmp_path)
+        describe_head(DescribeRequest(describer="magic", store_folder=tmp_path), 0, 0)
     with pytest.raises(OutOfRange):
-        describe_head("smollm2-135m", 30, 0, store_folder=tmp_path)
+        describe_head(DescribeRequest(store_folder=tmp_path), 30, 0)
     assert not list(tmp_path.iterdir())
     assert time.monotonic() - started < 60
 

@@ -8,7 +8,7 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -16,7 +16,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import func, select
 from typer.testing import CliRunner
 
-from agent.checks.pair_cache import PairCachingEngine
+from agent.checks.pair_scorer import PairScorer
 from agent.errors import BudgetSpent
 from agent.results import HeadDescription, HeadReport, TestResult
 from agent.runs.database import open_database, reading
@@ -36,9 +36,11 @@ from eval.scoring.questions.foreign_rows import rows_from_weights
 from eval.scoring.questions.generation import Generator
 from eval.scoring.questions.scorers import GENERATION, ROW_SCORERS, SCORERS
 from eval.scoring.results import Subject
+from maps_engine.engine import MapsEngine
 from maps_engine.relations.catalogue import load_relations
 from maps_engine.results import EngineSettings
 from tests.support.agent.mappings import LetterEmbedder
+from tests.support.believable import made_provenance
 from tests.support.eval.scored_heads import subjects
 from tests.support.tiny_models import tiny_model
 
@@ -88,7 +90,7 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def mapped(tiny):
-    engine = PairCachingEngine.open(str(tiny), settings=EngineSettings("embedding", top=20, targets=4), device="cpu")
+    engine = MapsEngine.open(str(tiny), settings=EngineSettings("embedding", top=20, targets=4), device="cpu")
     return engine, list(engine.map_heads())
 
 
@@ -104,7 +106,7 @@ def database(mapped, tmp_path):
         said = SAID[place % len(SAID)]
         status = "ok" if said else "unclear"
         description = HeadDescription(status, "made", "Words.", f"Does {said}.", said or "unclear", 0.5)
-        provenance = {"settings": asdict(mapping.settings)}
+        provenance = made_provenance(mapping)
         store_result(opened, run, HeadReport(mapping, (), description, TestResult("not testable", said), provenance))
     finish_run(opened, run)
     opened.dispose()
@@ -207,7 +209,7 @@ def test_the_table_is_the_migrations_and_goes_with_its_run(database, fields, map
 def test_generation_holds_pairs_of_the_description_against_all_heads(mapped, fields):
     engine, mappings = mapped
     head = Subject(mappings[0], HeadDescription("ok", "made", operation="something new"))
-    generator, judge = Generator(engine, RELATIONS), ProposingJudge(fields)
+    generator, judge = Generator(PairScorer(engine), RELATIONS), ProposingJudge(fields)
     plan = generator.plan(head, head.description, judge)
     none, few = (
         generator.plan(head, HeadDescription("ok", "made", operation=o), judge) for o in ("nothing", "copying")
@@ -240,7 +242,7 @@ def test_all_scorers_of_a_real_model(mapped, fields, database):
         keys=[one.key for one in collection.described],
         scorers=SCORERS,
         rows_of=rows_from_weights(engine),
-        generator=Generator(engine, RELATIONS),
+        generator=Generator(PairScorer(engine), RELATIONS),
     )
     made = job.run()
     assert {one.scorer for one in made} == set(SCORERS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.checks.pair_cache import PairCachingEngine
+from agent.checks.pair_scorer import PairScorer
 from agent.results import HeadDescription
 from agent.words.embedder import load_embedder
 from agent.words.fields import SemanticFields
@@ -17,6 +17,7 @@ from eval.scoring.questions.generation import Generator
 from eval.scoring.questions.scorers import GENERATION
 from eval.scoring.results import Subject
 from maps_engine.checkpoints.opening import open_checkpoint
+from maps_engine.engine import MapsEngine
 from maps_engine.folders import cache_folder
 from maps_engine.relations.catalogue import load_relations
 from maps_engine.results import EngineSettings
@@ -42,7 +43,7 @@ def summaries():
         open_checkpoint("smollm2-135m", device="cpu"),
         [(relation, *place) for relation, place in zip(relations, places, strict=True)],
     )
-    engine = PairCachingEngine(planted, EngineSettings(source="embedding"))
+    engine = MapsEngine(planted, EngineSettings(source="embedding"))
     subjects = []
     for relation, (layer, head) in zip(relations, places, strict=True):
         said = relation.name.replace("-", " ")
@@ -56,7 +57,7 @@ def summaries():
         scorers=("detection", "fuzzing", "intruder", GENERATION),
         judge=open_judge("lexical", fields=fields, relations=catalogue, options=None),
         rows_of=rows_from_weights(engine),
-        generator=Generator(engine, catalogue),
+        generator=Generator(PairScorer(engine), catalogue),
     )
     return {one.scorer: one for one in summarise(job.run(), judge="lexical")}
 

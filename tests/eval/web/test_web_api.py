@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Engine
@@ -17,12 +17,12 @@ from eval.rating.people import new_api_token
 from eval.scoring.keeping import DatabaseKeeper
 from eval.scoring.results import HeadScore, Outcome
 from eval.web.app import create_app
-from eval.web.jobs import RUN_IDENTITY, keep_in_records
+from eval.web.jobs import keep_in_records
 from eval.web.settings import WebSettings
 from maps_engine.model import ModelShape
 from maps_engine.results import SourceChoice, SourceEvidence
 from tests.support.believable import SETTINGS, Believable
-from tests.support.eval.web_app import OURS, client_of, describe
+from tests.support.eval.web_app import OURS, client_of, describe, described
 
 
 def test_api_tokens_and_scopes(guarded: tuple[Engine, TestClient]) -> None:
@@ -94,15 +94,18 @@ def test_one_more_head_leaves_a_finished_run_finished(filled: tuple[Engine, Beli
     shape = ModelShape(facts.n_layers, facts.n_heads, 2, 576, 64, 49152)
     card = ModelCard("believable-360m", identity.fingerprint, shape)
     run = open_run(engine, card=card, identity=identity, heads=[(0, 0)]).run_id
-    report = replace(describe("", 0, 0), provenance={RUN_IDENTITY: identity.settings()})
     keep = keep_in_records(engine)
-    keep(facts.slug, report)
+
+    def keep_head(head: int) -> None:
+        keep(facts.slug, described(describe("", 0, head).report, identity))
+
+    keep_head(0)
     assert show_run(engine, run).state == "finished"
-    keep(facts.slug, replace(report, mapping=replace(report.mapping, head=1)))
+    keep_head(1)
     found = show_run(engine, run)
     assert (found.state, found.counts.done, found.counts.total) == ("finished", 2, 2)
     open_run(engine, card=card, identity=identity, heads=[(0, 2), (0, 3)])
-    keep(facts.slug, replace(report, mapping=replace(report.mapping, head=2)))
+    keep_head(2)
     assert show_run(engine, run).state == "running"  # head 3 waits for somebody
 
 
@@ -138,11 +141,10 @@ def test_the_head_page_says_which_source_was_chosen_and_why(filled: tuple[Engine
     engine, facts = filled
     evidence = (SourceEvidence("first-mlp", 0.625, "copying <b>"), SourceEvidence("embedding", 0.1))
     choice = SourceChoice("first-mlp", "head", evidence)
-    report = replace(
-        describe("", 7, 1), provenance={"settings": {"source": "first-mlp"}, "source_choice": asdict(choice)}
-    )
-    auto = replace(SETTINGS, source="auto")
-    keep_in_records(engine)(facts.slug, replace(report, mapping=replace(report.mapping, settings=auto)))
+    report = describe("", 7, 1).report
+    report = replace(report, provenance=replace(report.provenance, settings=SETTINGS, source_choice=choice))
+    auto = replace(report.mapping, settings=replace(SETTINGS, source="auto"))
+    keep_in_records(engine)(facts.slug, described(replace(report, mapping=auto)))
     client = client_of(create_app(WebSettings(engine)))
     text = client.get(f"/{facts.slug}/head/7/1").text
     why = "(chosen by head; first-mlp 0.62 copying &lt;b&gt;, embedding 0.10)"
@@ -155,11 +157,11 @@ def test_the_head_page_says_which_source_was_chosen_and_why(filled: tuple[Engine
 
 def test_claims_say_what_they_count(filled: tuple[Engine, Believable]) -> None:
     engine, facts = filled
-    report = describe("", 7, 1)
+    report = describe("", 7, 1).report
     kinds = {"pairs": "known pairs", "form": "rows", "target-field": "distinct targets", "input-field": "tokens"}
     claims = tuple(Claim(kind, f"of {kind}", 3, 9) for kind in kinds)
     said = replace(report.description, claims=claims)
-    keep_in_records(engine)(facts.slug, replace(report, description=said))
+    keep_in_records(engine)(facts.slug, described(replace(report, description=said)))
     client = client_of(create_app(WebSettings(engine)))
     text = client.get(f"/{facts.slug}/head/7/1").text
     for kind, unit in kinds.items():

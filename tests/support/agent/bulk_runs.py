@@ -5,11 +5,16 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+from agent.describers.lexical import LexicalDescriber
 from agent.describers.protocol import Proposed
-from agent.pipeline.job import LabelRequest, open_session
-from agent.pipeline.session import HeadSession
+from agent.pipeline.request import LabelRequest
+from agent.pipeline.workbench import Workbench, assemble
 from agent.results import Claim, Evidence, HeadDescription
+from agent.words.embedder import load_embedder
 from agent.words.fields import SemanticFields
+from maps_engine.engine import MapsEngine
+from maps_engine.folders import cache_folder
+from maps_engine.relations.catalogue import load_relations
 from maps_engine.results import EngineSettings
 from tests.support.agent.mappings import LetterEmbedder
 from tests.support.tiny_models import tiny_model
@@ -56,10 +61,15 @@ def tiny_request(folder: Path, **changes) -> LabelRequest:
     return LabelRequest(**(values | changes))
 
 
-def letter_session(request: LabelRequest, describer: object | None = None) -> HeadSession:
-    """An opened session without MiniLM."""
-    session = open_session(request)
-    session.__dict__["fields"] = SemanticFields(LetterEmbedder())
-    if describer is not None:
-        session.__dict__["describer"] = describer
-    return session
+def letter_bench(request: LabelRequest, describer: object | None = None) -> Workbench:
+    """A workbench without MiniLM: words are embedded by their letters. Without `describer`, the lexical one."""
+    maps = MapsEngine.open(request.model, settings=request.settings, device=request.device)
+    fields = SemanticFields(LetterEmbedder())
+    chosen = describer or LexicalDescriber(fields, load_relations())
+    return assemble(maps, describer=chosen, fields=fields, folder=request.store_folder)
+
+
+def lexical_bench(maps: MapsEngine, *, folder: Path | None = None) -> Workbench:
+    """A workbench of an opened model with the real MiniLM and the lexical describer."""
+    fields = SemanticFields(load_embedder(), cache_folder=cache_folder())
+    return assemble(maps, describer=LexicalDescriber(fields, load_relations()), fields=fields, folder=folder)

@@ -8,9 +8,15 @@ import sys
 from pathlib import Path
 
 FORKS = multiprocessing.get_context("forkserver")
-_LATE = ("chromadb", "langgraph.graph", "alembic.command", "gguf", "tokenizers")  # what the command imports when needed
+_LATE = ("chromadb", "alembic.command", "gguf", "tokenizers")  # what the command imports when needed
 FORKS.set_forkserver_preload(
-    ["agent.commands.label_heads", "agent.pipeline.worker", "agent.describers.lexical", "agent.pipeline.graph", *_LATE]
+    [
+        "agent.commands.label_heads",
+        "agent.pipeline.worker",
+        "agent.describers.lexical",
+        "agent.pipeline.describing",
+        *_LATE,
+    ]
 )
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from agent.pipeline.backends.local import share_processors
-from agent.pipeline.job import LabelRequest, check_request, devices_of, parse_indices
+from agent.pipeline.request import LabelRequest, check_request, devices_of, parse_indices
 from maps_engine.errors import HeadscribeError, OutOfRange, UserMistake
 from maps_engine.results import EngineSettings
 

@@ -1,4 +1,4 @@
-"""A language model fed from a queue, and a session on a tiny model, for the tests of the graph."""
+"""A language model fed from a queue, and a workbench on a tiny model, for the tests of revisions."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from agent.describers.language_model import LanguageModelDescriber
 from agent.describers.prompting import PairsAnswer
 from agent.llm.protocol import Message, Reply, Tool
 from agent.llm.token_usage import Usage, count
-from agent.pipeline.session import HeadSession
+from agent.pipeline.workbench import Workbench
 from agent.words.spelling import core
 from maps_engine.ov.source_maps import SourceEngine
 from maps_engine.results import HeadMapping
-from tests.support.agent.bulk_runs import letter_session, tiny_request
+from tests.support.agent.bulk_runs import letter_bench, tiny_request
 from tests.support.tiny_models import tiny_model
 
 WORDY_ROWS = 400
@@ -89,10 +89,10 @@ def revised(decision: str, operation: str = "green to grey", **changes: Any) -> 
 class PairMaker:
     """Pairs that this head really makes (`true`), or that it makes least (`false`), by the label asked for."""
 
-    def __init__(self, session: HeadSession, mapping: HeadMapping, *, true: Sequence[str] = ()) -> None:
-        self._true, self._vocabulary = set(true), session.engine.checkpoint.vocabulary
+    def __init__(self, bench: Workbench, mapping: HeadMapping, *, true: Sequence[str] = ()) -> None:
+        self._true, self._vocabulary = set(true), bench.maps.checkpoint.vocabulary
         words = [i for i in range(len(self._vocabulary)) if self._is_word(i)]
-        deep = SourceEngine(session.engine.checkpoint, replace(mapping.settings, targets=DEPTH))
+        deep = SourceEngine(bench.maps.checkpoint, replace(mapping.settings, targets=DEPTH))
         rows = deep.rows_of(mapping.layer, mapping.head, words)
         usable = [[t.token for t in row.targets[:8] if self._is_word(t.token_id)] for row in rows]
         self.best = {row.token: found[0] for row, found in zip(rows, usable, strict=True) if found}
@@ -130,7 +130,7 @@ def wordy_model(folder: Path) -> Path:
     return folder
 
 
-def agent_session(folder: Path, model: QueueModel, *, max_revisions: int = 2, **changes: Any) -> HeadSession:
-    """A session on a tiny model whose describer asks `model`."""
+def agent_bench(folder: Path, model: QueueModel, *, max_revisions: int = 2, **changes: Any) -> Workbench:
+    """A workbench on a tiny model whose describer asks `model`."""
     describer = LanguageModelDescriber(model, max_revisions=max_revisions)
-    return letter_session(tiny_request(wordy_model(folder), describer=model.name, **changes), describer)
+    return letter_bench(tiny_request(wordy_model(folder), describer=model.name, **changes), describer)

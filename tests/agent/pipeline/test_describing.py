@@ -1,9 +1,10 @@
-"""The agent's graph on a tiny model with a fake language model: every path, and that judges are never shown."""
+"""Descriptions and revisions on a tiny model, the language model a fake: every path; judges are never shown."""
 
 from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -12,11 +13,12 @@ from agent.checks.trials import TOO_FEW
 from agent.describers.language_model import LanguageModelDescriber
 from agent.describers.prompting import DescribeAnswer, PairsAnswer, ReviseAnswer
 from agent.errors import BudgetSpent, ModelFault
-from agent.pipeline.graph import best_attempt, settled
-from agent.pipeline.session import NOT_TESTED
+from agent.pipeline.describing import NOT_TESTED, best_attempt, describe_mapping, settled
+from agent.pipeline.head_tools import HeadTools
+from agent.pipeline.one_head import describe_on
 from agent.results import Attempt, HeadDescription, IntruderTest, PairTest, Trial
 from agent.words.spelling import core
-from tests.support.agent.sessions import PairMaker, QueueModel, agent_session, revised, said
+from tests.support.agent.queue_models import PairMaker, QueueModel, agent_bench, revised, said
 
 TRUE, FALSE = "green to grey", "red to blue"
 AT = (1, 2)
@@ -28,19 +30,19 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def session(folder):
-    return agent_session(folder, QueueModel([]))
+def bench(folder):
+    return agent_bench(folder, QueueModel([]))
 
 
 @pytest.fixture(scope="module")
-def described(session):
+def described(bench):
     """`described(*answers)` -> (report, model) of one head; pairs are true for the label TRUE alone."""
-    maker = PairMaker(session, session.extract(*AT), true=[TRUE])
+    maker = PairMaker(bench, bench.maps.map_head(*AT), true=[TRUE])
 
     def run(*answers, pairs=None, max_revisions=2):
         model = QueueModel(answers, pairs or maker)
-        session.__dict__["describer"] = LanguageModelDescriber(model, max_revisions=max_revisions)
-        return session.describe(*AT), model
+        asking = replace(bench, describer=LanguageModelDescriber(model, max_revisions=max_revisions))
+        return describe_on(asking, *AT).report, model
 
     return run
 
@@ -163,7 +165,7 @@ def test_a_description_that_repeats_a_token_is_a_failure(described):
     assert report.description.reason.startswith("quotation: the description holds an instruction")
 
 
-def test_nothing_that_the_model_saw_judges_its_description(described, session):
+def test_nothing_that_the_model_saw_judges_its_description(described, bench):
     """Shown rows, sources of tool calls, trial pairs: none of them is among the judging pairs."""
     looked: list[str] = []
 
@@ -175,10 +177,10 @@ def test_nothing_that_the_model_saw_judges_its_description(described, session):
         asked.call("score_pairs", pairs=[{"source": w.strip(), "target": words[9].strip()} for w in words[1:3]])
         return said(FALSE)
 
-    mapping = session.extract(*AT)
-    maker = PairMaker(session, mapping, true=[TRUE])
+    mapping = bench.maps.map_head(*AT)
+    maker = PairMaker(bench, mapping, true=[TRUE])
     report, _ = described(curious, revised("change", TRUE))
-    text = session.engine.checkpoint.vocabulary.text
+    text = bench.maps.checkpoint.vocabulary.text
     judging = {core(text(i)) for i in report.trace.judging.sources}
     assert judging
     trial = {core(pair[0]) for a in report.trace.attempts for pair in (*a.trial.hits, *a.trial.misses)}
@@ -188,7 +190,7 @@ def test_nothing_that_the_model_saw_judges_its_description(described, session):
         assert not seen & judging
 
 
-def test_held_out_rows_are_never_shown(described, session):
+def test_held_out_rows_are_never_shown(described, bench):
     def digging(asked):
         held = [row.token.strip() for row in mapping.held_out_rows if row.token.strip()]
         asked.call("rows_of_tokens", tokens=held[:8])
@@ -196,7 +198,7 @@ def test_held_out_rows_are_never_shown(described, session):
         asked.call("similar_heads")
         return said(FALSE)
 
-    mapping = session.extract(*AT)
+    mapping = bench.maps.map_head(*AT)
     report, _ = described(digging, revised("change", "b to c"), revised("withdraw"))
     held = {row.token for row in mapping.held_out_rows} - {""}  # the tiny tokenizer has several empty tokens
     as_source = re.compile(r'^\s*(?:hit: |miss: )?"(.*?)" ->', re.M)
@@ -205,10 +207,10 @@ def test_held_out_rows_are_never_shown(described, session):
         assert not shown & held, message.text
 
 
-def test_tools_answer_from_a_kept_reply_count_as_seen(described, session):
+def test_tools_answer_from_a_kept_reply_count_as_seen(described, bench):
     """A reply kept from before brings the answers of tools without calling them."""
     report, _ = described(said(TRUE))
-    tools = session.tools(report.mapping)
+    tools = HeadTools(report.mapping, bench.scorer, bench.neighbours)
     tools.note(report.trace.conversation)
     before = set(tools.seen)
     from agent.llm.protocol import Message
@@ -218,14 +220,14 @@ def test_tools_answer_from_a_kept_reply_count_as_seen(described, session):
 
 
 def test_the_lexical_describer_passes_through_without_trial(folder, tmp_path):
-    from tests.support.agent.bulk_runs import letter_session, tiny_request
-    from tests.support.agent.sessions import wordy_model
+    from tests.support.agent.bulk_runs import letter_bench, tiny_request
+    from tests.support.agent.queue_models import wordy_model
 
-    session = letter_session(tiny_request(wordy_model(folder), store_folder=tmp_path / "c"))
-    finding = session.agent.run(*AT)
-    assert finding.trace.attempts == ()
-    assert session.untested(finding).test.reason == NOT_TESTED
-    assert session.describe(*AT).to_json()["attempts"] == []
+    bench = letter_bench(tiny_request(wordy_model(folder), store_folder=tmp_path / "c"))
+    report = describe_mapping(bench, bench.maps.map_head(*AT), ())
+    assert report.trace.attempts == ()
+    assert report.test.reason == NOT_TESTED
+    assert describe_on(bench, *AT).report.to_json()["attempts"] == []
 
 
 def test_the_intruder_test_speaks_where_the_trial_does_not():

@@ -1,0 +1,205 @@
+"""The pipeline: map → retrieve → propose → try and revise → test, over a list of heads.
+
+`describe-head` (one head), `label-heads` (batches of a run) and the web app all go through `describe_heads`; what they
+do with the reports, and how they record them, is theirs (`agent.pipeline.one_head`, `agent.pipeline.worker`).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from agent.checks.new_pairs import PlannedTest, finish_test, plan_test
+from agent.describers.protocol import PairProposer
+from agent.errors import BudgetSpent, DescriberDown, ModelDown
+from agent.pipeline.describing import describe_mapping, untested
+from agent.pipeline.workbench import RETRIEVED, Tell, Workbench, silent
+from agent.results import HeadDescription, HeadReport, Retrieved
+from agent.runs.store import HeadKey
+from agent.runs.workers import KeptReply
+from agent.words.spelling import core
+from maps_engine.errors import Failure
+from maps_engine.ov.pair_scores import PairSet
+from maps_engine.results import HeadMapping
+
+FAILURES_IN_A_ROW: Final = 20
+Found = tuple[HeadMapping, tuple[Retrieved, ...]]
+Stop = Callable[[], bool]
+
+
+def never() -> bool:
+    """The `Stop` of a caller who waits for the end."""
+    return False
+
+
+@dataclass
+class FailureStreak:
+    """Failed descriptions in a row, over all batches of a worker."""
+
+    length: int = 0
+
+    def count(self, description: HeadDescription) -> None:
+        """Raises DescriberDown at the twentieth: then it is the describer that fails, not the heads."""
+        self.length = self.length + 1 if description.status == "failed" else 0
+        if self.length >= FAILURES_IN_A_ROW:
+            raise DescriberDown(
+                f"{self.length} descriptions in a row failed",
+                got=description.reason or "no reason given",
+                next_step="See to the describer and run the same command again; the heads done are kept.",
+            )
+
+
+@dataclass(frozen=True)
+class Described:
+    """Tested reports of the heads that could be described; `ended` is what stopped the work before the others."""
+
+    reports: tuple[HeadReport, ...]
+    ended: Failure | None = None
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How a list of heads is worked on, besides what is said of them."""
+
+    workers: int = 1  # replies of a language model in flight
+    tell: Tell = silent
+    stop: Stop = never  # what is in flight is finished first
+    kept: Mapping[HeadKey, KeptReply] = field(default_factory=dict)  # descriptions that need their test alone
+    keep: Callable[[HeadReport], object] = lambda _: None  # called with each new description before its test
+    streak: FailureStreak = field(default_factory=FailureStreak)
+
+
+def describe_heads(bench: Workbench, heads: Sequence[HeadKey], conditions: Conditions | None = None) -> Described:
+    """All steps for `heads`, in their order; with `stop`, as many as were begun.
+
+    Raises DescriberDown, ModelDown and whatever the engine, the store or the describer cannot do (HeadscribeError).
+    """
+    given = conditions or Conditions()
+    mappings = map_heads(bench, heads, given)
+    known = [(m, given.kept[m.layer, m.head]) for m in mappings if (m.layer, m.head) in given.kept]
+    described = [untested(bench, m, kept.retrieved, kept.description, kept.trace) for m, kept in known]
+    found = retrieve(bench, [m for m in mappings if (m.layer, m.head) not in given.kept], given.tell)
+    ended: Failure | None = None
+    try:
+        for report in propose(bench, found, given):
+            if report.description.status != "failed":
+                given.keep(report)
+            described.append(report)
+    except BudgetSpent as error:  # what came is tested and can be recorded
+        ended = error
+    return Described(tuple(final_tests(bench, described, given.tell)), ended)
+
+
+def map_heads(bench: Workbench, heads: Sequence[HeadKey], conditions: Conditions) -> list[HeadMapping]:
+    """Salient tokens and their mappings, layer by layer."""
+    by_layer: dict[int, list[int]] = defaultdict(list)
+    for layer, head in heads:
+        by_layer[layer].append(head)
+    mappings: list[HeadMapping] = []
+    for layer, wanted in by_layer.items():
+        if conditions.stop():
+            break
+        conditions.tell(f"reading layer {layer}")
+        mappings += bench.maps.map_heads([layer], heads=wanted)
+    return mappings
+
+
+def retrieve(bench: Workbench, mappings: Sequence[HeadMapping], tell: Tell = silent) -> list[Found]:
+    """Known operations whose mappings are alike; the store is owned only meanwhile: other processes have their turn."""
+    if not mappings:
+        return []
+    tell("looking for known operations alike")
+    bench.fields.vectors(sorted(set(_words(mappings))))  # one batch, kept by the fields
+    with bench.open_operations() as store:
+        return [(mapping, store.retrieve(mapping, RETRIEVED)) for mapping in mappings]
+
+
+def propose(bench: Workbench, found: Sequence[Found], conditions: Conditions) -> Iterator[HeadReport]:
+    """Untested reports as they arrive; once `stop()` says so only those in flight.
+
+    Raises DescriberDown after twenty failures in a row; BudgetSpent or ModelDown after all that were in flight.
+    """
+    if not found:
+        return
+    tell = conditions.tell if len(found) == 1 else silent  # the steps of several heads at once would be mixed up
+    if len(found) > 1:
+        conditions.tell(f"describing with {bench.describer.name}")
+
+    def describe(one: Found) -> HeadReport:
+        return describe_mapping(bench, *one, tell=tell)
+
+    if bench.describer.name == "lexical":  # a moment a head, all of it computing: threads would not help
+        yield from map(describe, found)
+        return
+    with ThreadPoolExecutor(conditions.workers, thread_name_prefix="describe") as pool:
+        for report in _few_in_flight(pool, describe, found, limit=conditions.workers, stop=conditions.stop):
+            conditions.streak.count(report.description)
+            yield report
+
+
+def final_tests(bench: Workbench, described: Sequence[HeadReport], tell: Tell = silent) -> list[HeadReport]:
+    """The reports with their final tests, all pairs scored in one pass over the model."""
+    plans = [_plan(bench, report) for report in described]
+    by_source: dict[str, list[PairSet]] = defaultdict(list)
+    for plan in plans:
+        if plan.pairs is not None:
+            by_source[plan.mapping.source].append(plan.pairs)
+    if by_source:
+        tell("testing on all heads what was said")
+    bench.scorer.prepare(by_source)
+    return [replace(one, test=finish_test(p, bench.scorer)) for one, p in zip(described, plans, strict=True)]
+
+
+def _plan(bench: Workbench, report: HeadReport) -> PlannedTest:
+    return plan_test(
+        report.description,
+        report.mapping,
+        vocabulary=bench.maps.checkpoint.vocabulary,
+        relations=bench.relations,
+        proposer=bench.describer if isinstance(bench.describer, PairProposer) else None,
+        seen=report.trace.seen,
+        judging=report.trace.judging,
+    )
+
+
+def _few_in_flight(
+    pool: ThreadPoolExecutor,
+    work: Callable[[Found], HeadReport],
+    items: Iterable[Found],
+    *,
+    limit: int,
+    stop: Stop,
+) -> Iterator[HeadReport]:
+    """Results in the order they come, never more than `limit` started and not finished.
+
+    What ends the run for one of them (BudgetSpent, ModelDown) lets the others in flight finish first.
+    """
+    left = iter(items)
+    running: set[Future[HeadReport]] = set()
+    ended: Failure | None = None
+    while True:
+        while len(running) < limit and ended is None and not stop():
+            item = next(left, None)
+            if item is None:
+                break
+            running.add(pool.submit(work, item))
+        if not running:
+            break
+        done, running = wait(running, return_when=FIRST_COMPLETED)
+        for future in done:
+            try:
+                yield future.result()
+            except (BudgetSpent, ModelDown) as error:
+                ended = ended or error
+    if ended is not None:
+        raise ended
+
+
+def _words(mappings: Iterable[HeadMapping]) -> Iterator[str]:
+    """The words that embedding these mappings asks for."""
+    for mapping in mappings:
+        for row in mapping.rows:
+            yield from filter(None, (core(row.token), *(core(target.token) for target in row.targets)))

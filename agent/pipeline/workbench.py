@@ -1,0 +1,130 @@
+"""What the steps of the pipeline work with: an opened model, a describer, and where known operations lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Final
+
+from agent.checks.pair_scorer import PairScorer
+from agent.describers.factory import chosen_name, make_describer
+from agent.describers.protocol import Describer
+from agent.operations.store import KnownOperationStore, open_store
+from agent.pipeline.neighbours import Neighbours
+from agent.pipeline.request import DescribeRequest
+from agent.results import Provenance
+from agent.runs.identity import RunIdentity, content_hash
+from agent.runs.store import HeadKey
+from agent.words.embedder import load_embedder
+from agent.words.fields import SemanticFields
+from agent.words.mapping_vectors import MappingEmbedder
+from maps_engine.engine import MapsEngine
+from maps_engine.folders import cache_folder
+from maps_engine.relations.catalogue import Relation, load_relations
+from maps_engine.results import HeadMapping
+from prompts import load_prompts
+
+RETRIEVED: Final = 5  # known operations that a describer is shown
+Tell = Callable[[str], None]
+
+
+def silent(_: str) -> None:
+    """The `Tell` of a caller who wants no word of progress."""
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """One model and one describer, shared by all heads and threads of a process. Made by `open_workbench`."""
+
+    maps: MapsEngine
+    describer: Describer
+    relations: tuple[Relation, ...]
+    fields: SemanticFields
+    vectors: MappingEmbedder
+    open_operations: Callable[[], AbstractContextManager[KnownOperationStore]]  # one process owns them at a time
+    scorer: PairScorer
+    neighbours: Neighbours
+
+    def provenance(self, mapping: HeadMapping) -> Provenance:
+        """All that made a description of `mapping`."""
+        return Provenance(
+            checkpoint=self.maps.checkpoint.location,
+            fingerprint=mapping.fingerprint,
+            family=self.maps.checkpoint.weights.family,
+            settings=mapping.settings,
+            describer=self.describer.name,
+            describer_settings=dict(self.describer.settings),
+            embedder=self.vectors.name,
+            source_choice=mapping.source_choice,
+        )
+
+    @property
+    def identity(self) -> RunIdentity:
+        """Everything that decides the descriptions: equal identities share one run (docs/design.md)."""
+        operations = content_hash([[r.name, r.description, r.pairs] for r in self.relations])
+        retrieval = {"embedder": self.vectors.name, "n": RETRIEVED, "operations": operations}
+        return RunIdentity(
+            fingerprint=self.maps.checkpoint.fingerprint,
+            engine=self.maps.settings,
+            prompt_hash=prompt_hash(),
+            describer=self.describer.name,
+            describer_settings=dict(self.describer.settings) | {"retrieval": retrieval},
+        )
+
+
+def open_workbench(request: DescribeRequest, *, device: str | None = None, heads: Iterable[HeadKey] = ()) -> Workbench:
+    """Open the model and the describer of a request; `device` takes the place of the request's.
+
+    Raises OutOfRange for one of `heads` that the model has not, and any other HeadscribeError.
+    """
+    maps = MapsEngine.open(
+        request.model, settings=request.settings, revision=request.revision, device=device or request.device
+    )
+    for layer, head in heads:
+        maps.check_head(layer, head)
+    relations = load_relations()
+
+    @cache
+    def fields() -> SemanticFields:  # made when the describer is known: MiniLM may have to be fetched
+        return SemanticFields(load_embedder(), cache_folder=cache_folder() if request.use_cache else None)
+
+    describer = make_describer(
+        chosen_name(request.describer),
+        fields=fields,
+        relations=relations,
+        options=request.model_options,
+        max_revisions=request.max_revisions,
+    )
+    return assemble(maps, describer=describer, fields=fields(), folder=request.store_folder, url=request.store_url)
+
+
+def assemble(
+    maps: MapsEngine,
+    *,
+    describer: Describer,
+    fields: SemanticFields,
+    folder: Path | None = None,
+    url: str | None = None,
+) -> Workbench:
+    """A workbench of opened parts; `folder` or `url` say where the known operations lie (`agent.operations.store`)."""
+    relations, vectors, scorer = load_relations(), MappingEmbedder(fields), PairScorer(maps)
+    return Workbench(
+        maps=maps,
+        describer=describer,
+        relations=relations,
+        fields=fields,
+        vectors=vectors,
+        open_operations=partial(open_store, vectors, relations, folder=folder, url=url),
+        scorer=scorer,
+        neighbours=Neighbours(maps, vectors, scorer.lock),
+    )
+
+
+def prompt_hash() -> str:
+    """One hash over field labels and all templates but those that score descriptions afterwards."""
+    prompts = load_prompts()
+    versions = {name: one.version for name, one in prompts.templates.items() if not name.startswith("score_")}
+    return content_hash([versions, prompts.field_labels_version])[:32]
