@@ -1,7 +1,7 @@
 """Pairs tried on a head while its description is being made; several heads in flight share one pass over the model.
 
-Of a description's new pairs a third (at most TRIAL_PAIRS) are tried and their outcome told to the describer; the others
-are left for the final verdict. A set that is small is left whole.
+A third of a description's new pairs (at most TRIAL_PAIRS) are tried, and the describer is told the outcome; the others
+are left for the final verdict. Where a third is fewer than MIN_TRIAL, nothing is tried.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def part_of(pairs: PairSet, places: Sequence[int]) -> PairSet:
 
 @dataclass
 class Scorer:
-    """The engine shared by threads: one works at a time, and takes the pairs of those who wait along."""
+    """The engine shared by threads: one works at a time, and scores the pairs of all that wait in the same pass."""
 
     engine: MapsEngine
     lock: threading.RLock = field(default_factory=threading.RLock)

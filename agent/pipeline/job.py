@@ -103,7 +103,7 @@ def open_session(request: LabelRequest, *, device: str | None = None) -> HeadSes
 
 
 def identity_of(session: HeadSession) -> RunIdentity:
-    """Everything that decides the descriptions (DESIGN, "Identity and failure")."""
+    """Everything that decides the descriptions (docs/design.md, "Identity and failure")."""
     describer = session.describer
     retrieval = {
         "embedder": session.mapping_embedder.name,
