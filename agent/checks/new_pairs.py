@@ -30,7 +30,7 @@ from maps_engine.results import HeadMapping, MappingRow
 MIN_PAIRS: Final = 10
 PROPOSED_K: Final = 10
 NO_PAIRS: Final = PairSet((), (), PROPOSED_K)
-IMPLEMENTS: Final = 0.15  # the paper's tau: from here on a head is said to implement a relation
+IMPLEMENTS: Final = 0.15  # tau of METHOD: from here on a head is said to implement a relation
 HIGH: Final = 90.0  # percentile among the other heads that supports a claim
 FAIR: Final = 75.0
 MIN_ROWS: Final = 5
@@ -166,8 +166,8 @@ def count_rows(claim: ClaimedOperation, mapping: HeadMapping) -> RowTest:
 def verdict_of(pairs: PairTest, rows: RowTest | None) -> Verdict:
     """What the scores say: "supported", "weak" or "contradicted".
 
-    Supported: phi is at least IMPLEMENTS and its percentile among the other heads at least HIGH, unless held-out rows
-    fit far less often than shown ones, which makes it weak. Weak: any hit and a percentile of at least FAIR.
+    Supported: phi is at least tau and its percentile among the other heads at least HIGH, unless held-out rows fit far
+    less often than shown ones, which makes it weak. Weak: any hit and a percentile of at least FAIR.
     """
     if pairs.score >= IMPLEMENTS and pairs.percentile >= HIGH:
         return "weak" if rows is not None and _falls_apart(rows) else "supported"

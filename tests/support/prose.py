@@ -130,11 +130,15 @@ def _names(statement: ast.AST) -> set[str]:
 
 
 def literal(dotted: str) -> object:
-    """The value that a constant or a field's default is written with. Raises ValueError where it is no literal."""
-    found = definition(dotted)
+    """The value that a constant or a field's default is written with; imports are followed. Raises ValueError."""
+    found, (module, _, name) = definition(dotted), dotted.rpartition(".")
+    if isinstance(found, ast.ImportFrom):
+        original = next(one.name for one in found.names if (one.asname or one.name) == name)
+        return literal(f"{found.module}.{original}")
     if not isinstance(found, ast.Assign | ast.AnnAssign) or found.value is None:
         raise ValueError(f"{dotted} is no constant")
-    if isinstance(found, ast.Assign) and isinstance(found.targets[0], ast.Tuple) and isinstance(found.value, ast.Tuple):
-        names = [one.id for one in found.targets[0].elts if isinstance(one, ast.Name)]
-        return ast.literal_eval(found.value.elts[names.index(dotted.rpartition(".")[2])])
-    return ast.literal_eval(found.value)
+    value = found.value
+    target = found.targets[0] if isinstance(found, ast.Assign) else found.target
+    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+        value = value.elts[[ast.unparse(one) for one in target.elts].index(name)]
+    return literal(f"{module}.{value.id}") if isinstance(value, ast.Name) else ast.literal_eval(value)
