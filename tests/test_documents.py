@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator
 from functools import cache
+from importlib.util import find_spec
 
 import pytest
 
@@ -21,7 +23,6 @@ OURS = "|".join(PACKAGES)
 THIS = ("tests/test_documents.py", "tests/support/prose.py")  # they spell the patterns that they look for
 METHOD = ROOT / "docs/method.md"
 SUFFIXES = {"json", "py", "safetensors"}  # `x.json` is a file, not a module's part
-LIBRARIES = {"torch", "transformers", "gguf"}
 Broken = Iterator[tuple[Passage, str]]
 
 OPEN: tuple[tuple[str, str], ...] = (  # (file, reference): being mended elsewhere; empty once all is merged
@@ -94,12 +95,17 @@ def short_names_of_modules_that_are_not_there() -> Broken:
     """`store.open_run`, or "see `store`", in a module that has no such neighbour and no other use for `store`."""
     for one, match in found(r"(?<!`)(see )?`([a-z]\w*)((?:\.\w+)*)`(?!`)"):
         path, see, name, rest = ROOT / one.path, *match.groups()
-        if path.suffix != ".py" or not (see or rest) or name in {*PACKAGES, *LIBRARIES} or rest[1:] in SUFFIXES:
+        if path.suffix != ".py" or not (see or rest) or rest[1:] in SUFFIXES or name in PACKAGES or _is_library(name):
             continue
         source = path.read_text("utf-8")
         in_code = len(re.findall(rf"\b{name}\b", source)) > len(re.findall(rf"`{name}\b", source))
         if not in_code and not (path.parent / f"{name}.py").exists():
             yield one, f"`{name}{rest}`"
+
+
+@cache
+def _is_library(name: str) -> bool:
+    return name not in sys.stdlib_module_names and find_spec(name) is not None
 
 
 def files_that_are_not_there() -> Broken:
