@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ast
-import io
 import re
-import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -48,17 +46,18 @@ def passages() -> tuple[Passage, ...]:
 
 
 def _of_module(path: Path) -> Iterator[Passage]:
+    """Its strings, and its comments (what stands behind # within a string comes twice)."""
+    for node in ast.walk(_parsed(path)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield _passage(path, node.lineno, node.value)
     comment: list[str] = []
-    first = 0
-    for token in tokenize.generate_tokens(io.StringIO(path.read_text("utf-8")).readline):
-        if token.type == tokenize.COMMENT:
-            first = first if comment else token.start[0]
-            comment.append(token.string.lstrip("# "))
-        elif token.type not in (tokenize.NL, tokenize.NEWLINE) and comment:
-            yield _passage(path, first, " ".join(comment))
+    for number, line in enumerate([*path.read_text("utf-8").splitlines(), ""], 1):
+        found = re.search(r"(?:^|\s)#+ ?(.*)$", line)
+        if found:
+            comment.append(found[1])
+        elif comment:
+            yield _passage(path, number - len(comment), " ".join(comment))
             comment = []
-        if token.type == tokenize.STRING:
-            yield _passage(path, token.start[0], token.string)
 
 
 def _passage(path: Path, line: int, text: str) -> Passage:
