@@ -1,4 +1,4 @@
-"""What a description claims, made checkable: does a row satisfy it, and which new pairs does it predict?
+"""What a description claims, in a form that can be checked: which rows satisfy it, and which new pairs it predicts.
 
 Everything here follows from the operation's label alone (a known relation, an operation of form, or one labelled field
 to another); the rows that the describer saw are only used to leave their sources out.

@@ -1,14 +1,14 @@
-"""Can the rows of a head be told from what other heads make of the same tokens? Needs no description.
+"""Can the rows of a head be told from what other heads make of the same tokens? No description is needed.
 
 One trial: four rows of the head and one intruder, a fifth of its salient tokens with the targets that another head of
 the layer gives it. Whoever knows the head's function finds the intruder; where nothing links sources and targets nobody
-can. All five sources are the head's own, so the choice of tokens gives nothing away, only what is done with them.
+can. All five sources are the head's own, so that only what the head makes of them can tell the rows apart.
 
 The judge without a language model: offsets between word vectors of source and targets, and operations of form; the
-intruder is the row least like the other four. Guessing finds 1 in 5. What the targets are about is left out on purpose:
-a head with weights of chance has favourite targets too, and by them a judge tells it from others without there being
-any function (tests/benchmarks/calibrate_intruder.py). The price: a head that sends all inputs to the same few words is
-told by less.
+intruder is the row least like the other four. Guessing finds 1 in 5. The topic of the targets is left out on purpose:
+a head with random weights has favourite targets too, and a judge that sees them tells its rows from those of others
+although it does nothing (tests/benchmarks/calibrate_intruder.py). The cost: a head that sends all inputs to the same
+few words is recognised less often.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Judge(Protocol):
     @property
     def name(self) -> str: ...
     def pick(self, trials: Sequence[Sequence[MappingRow]]) -> Sequence[int]:
-        """For each trial the index of the row taken for the intruder."""
+        """For each trial the index of the row that is taken for the intruder."""
 
 
 @dataclass(frozen=True, slots=True)

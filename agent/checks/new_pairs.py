@@ -1,11 +1,12 @@
 """Is a description true of the head beyond the rows it was made from? Our step beyond the paper.
 
 Test of pairs. From the description alone, new (source, target) pairs are made whose sources the describer never saw.
-Their relation score phi (METHOD, question a) on this head is held against the same score on all other heads of the
-model: a description that fits this head no better than a random head says nothing about it.
+Their relation score phi (docs/method.md, "Operation to heads: the relation score") on this head is held against the
+same score on all other heads of the model: a description that fits this head no better than a random head says nothing
+about it.
 Test of rows. The share of held-out salient rows (ranks after those shown) that satisfy the claim, beside the share
 of shown rows: a claim read into noise falls apart there.
-"Not testable", with the reason, is a result.
+"Not testable", with the reason, is a result. Limits and verdicts: docs/method.md, "Testing a description".
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def plan_test(
     seen: Collection[str] = (),
     judging: PairSet | None = None,
 ) -> PlannedTest:
-    """Everything but the scores: the new pairs, the rows counted, or why there is nothing to test.
+    """Everything that a test needs before its pairs are scored: new pairs, counted rows, or why it cannot be done.
 
     `seen` are sources (casefolded) that the describer knows besides the shown rows; `judging` are pairs chosen before.
     """
@@ -163,7 +164,11 @@ def count_rows(claim: ClaimedOperation, mapping: HeadMapping) -> RowTest:
 
 
 def verdict_of(pairs: PairTest, rows: RowTest | None) -> Verdict:
-    """Supported: it implements the pairs and stands out among heads. Rows that fall apart weaken it."""
+    """What the scores say: "supported", "weak" or "contradicted".
+
+    Supported: phi is at least tau and its percentile among the other heads at least HIGH, unless held-out rows fit far
+    less often than shown ones, which makes it weak. Weak: any hit and a percentile of at least FAIR.
+    """
     if pairs.score >= IMPLEMENTS and pairs.percentile >= HIGH:
         return "weak" if rows is not None and _falls_apart(rows) else "supported"
     if pairs.score > 0 and pairs.percentile >= FAIR:
@@ -172,7 +177,7 @@ def verdict_of(pairs: PairTest, rows: RowTest | None) -> Verdict:
 
 
 def _falls_apart(rows: RowTest) -> bool:
-    """Whether held-out rows fit less than a third as often as shown ones."""
+    """Whether held-out rows fit less than a third as often as shown ones; never for fewer than MIN_ROWS of them."""
     if rows.held_out_n < MIN_ROWS or not rows.shown_n:
         return False
     return rows.held_out_k / rows.held_out_n < rows.shown_k / rows.shown_n / 3

@@ -25,7 +25,7 @@ Handler = TypeVar("Handler", bound=Callable[..., None])
 
 
 def quiet_libraries() -> None:
-    """No library reports home or prints progress over our page."""
+    """Keep libraries from sending usage reports and from printing progress over our own output."""
     for name, value in (
         ("HF_HUB_DISABLE_TELEMETRY", "1"),
         ("ANONYMIZED_TELEMETRY", "False"),

@@ -4,7 +4,7 @@
     outcome = label(plan, on_event=…, stop=…)                 # works until done or told to stop
 
 The same request continues the same run; anything that would change a result makes another identity and so another
-run, never a mixture (DESIGN, "Identity and failure").
+run, never a mixture (docs/design.md, "Identity and failure").
 """
 
 from __future__ import annotations

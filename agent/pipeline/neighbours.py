@@ -1,7 +1,7 @@
 """Heads of the same layer whose mappings are most alike: one pass over a layer, kept for its other heads.
 
-Only the layer is searched: its weights are at hand, and heads that share a value head (METHOD: they implement the same
-or similar relations) are among them.
+Only the layer is searched: its weights are at hand, and heads that share a value head are among them, and the paper
+found that these implement the same or similar relations.
 """
 
 from __future__ import annotations

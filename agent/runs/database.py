@@ -60,7 +60,7 @@ def database_url(url: str | None = None) -> URL:
 
 
 def _file(address: URL) -> URL:
-    """A SQLite file; a database in memory would be another one for every connection."""
+    """The address of a SQLite file. Raises BadDatabaseUrl for one in memory: each connection would get its own."""
     if not address.database or ":memory:" in address.database or "mode" in address.query:
         raise _bad_url(address.database or "sqlite://")
     return address.set(database=os.path.expanduser(address.database))  # noqa: PTH111  (Path's raises for unknown users)
@@ -166,9 +166,9 @@ def writing(engine: Engine) -> Iterator[Session]:
 
 
 def alone(session: Session) -> None:
-    """Let no other process past this line until the transaction ends: what was looked for and is not there stays so.
+    """Hold other processes at this line until the transaction ends, so that none adds what this one found missing.
 
-    Writers of a SQLite file are alone anyway.
+    Only PostgreSQL needs it: writers of a SQLite file are alone from the start of their transaction.
     """
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _LOCK})
@@ -176,7 +176,7 @@ def alone(session: Session) -> None:
 
 @contextmanager
 def _plain_errors(engine: Engine) -> Iterator[None]:
-    """Full disk, locked, lost or spoilt database: one line instead of a traceback."""
+    """Raises DatabaseUnusable, with one line that says why, for a full disk or a locked, lost or damaged database."""
     try:
         yield
     except (IntegrityError, ProgrammingError, DataError):

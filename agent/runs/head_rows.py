@@ -63,7 +63,7 @@ def put_mapping(session: Session, record: HeadRecord, mapping: HeadMapping) -> N
 
 
 def _values(rows: Sequence[MappingRow]) -> list[dict[str, Any]]:
-    """The JSON values of rows, as `rows_of` reads them; by hand, for `asdict` copies each number through Python."""
+    """The JSON values of rows, as `rows_of` reads them; built by hand, since `asdict` would copy every number."""
     return [
         {"token": row.token, "token_id": row.token_id, "salience": row.salience, "targets": _targets(row)}
         for row in rows

@@ -1,4 +1,7 @@
-"""What makes two runs the same: checkpoint, engine settings, prompt, describer and its settings (DESIGN)."""
+"""What makes two runs the same: checkpoint, engine settings, prompt, describer and its settings.
+
+Why runs have an identity: docs/design.md, "Identity and failure".
+"""
 
 from __future__ import annotations
 

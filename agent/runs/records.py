@@ -46,7 +46,7 @@ class ModelRecord(Base):
 
 
 class RunRecord(Base):
-    """One pass over heads with one identity (see `run_store.RunIdentity`)."""
+    """One pass over heads with one identity (`agent.runs.identity.RunIdentity`)."""
 
     __tablename__ = "runs"
 
@@ -159,7 +159,10 @@ class DescriptionScoreRecord(Base):
 
 
 class RelationScoreRecord(Base):
-    """phi_R of one head, and the same on -M (METHOD, question a); settings_hash says with which numbers."""
+    """phi_R of one head, and the same on -M; settings_hash says with which settings they were computed.
+
+    What phi is: docs/method.md, "Operation to heads: the relation score".
+    """
 
     __tablename__ = "relation_scores"
     __table_args__ = (

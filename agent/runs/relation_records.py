@@ -31,7 +31,7 @@ SHOWN = 60  # characters of a name in an error
 
 @dataclass(frozen=True)
 class Added:
-    """What became of a file: the model's name, its operations, and what their scores took the place of ("": none)."""
+    """What storing a file did: the model's name, its operations, and which stored scores they replaced ("": none)."""
 
     model: str
     n_operations: int

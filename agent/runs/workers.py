@@ -47,7 +47,7 @@ def is_dead(worker: str) -> bool:
 
 
 def _began(pid: int) -> str:
-    """The process's start in clock ticks since boot (Linux), or "" where that is not to be had or it is a zombie."""
+    """The process's start in clock ticks since boot (Linux), or "" where that is unknown or the process is a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rsplit(")", 1)[1].split()
     except (OSError, IndexError):

@@ -1,4 +1,4 @@
-"""Salient tokens and mappings of all heads: the engine against the plain procedure of METHOD, in the same run.
+"""Salient tokens and mappings of all heads: the engine against the procedure as the paper writes it, in the same run.
 
 The plain procedure is timed on a sample of heads and scaled to all of them; the engine runs all heads, X and U
 included. Machines are noisy, so each round times all of them by turns, and the ratio is the median over rounds of
@@ -24,7 +24,7 @@ MODEL, TOP, TARGETS = "smollm2-135m", 30, 5
 
 
 class PlainHeads:
-    """Heads of layers >= 1 one after the other, as METHOD writes the procedure, on transformers' own modules.
+    """Heads of layers >= 1 one after the other, as the paper writes the procedure, on transformers' own modules.
 
     For each: X for the whole vocabulary (with the first block's norm and MLP as the model has them), W_V W_O as a d x d
     matrix, salience, rows of M, both lists.

@@ -1,4 +1,4 @@
-"""All operations on all heads: the engine against scoring them one by one as METHOD writes it, in the same run.
+"""All operations on all heads: the engine against scoring them one by one as the paper writes it, in the same run.
 
 The plain procedure (X of the sources, W_V W_O as a d x d matrix, whole rows of M, their k largest and smallest) is
 timed on a sample of operations and heads and scaled by pairs x heads; on the sample both must give equal scores. Peak

@@ -68,7 +68,7 @@ def count_ticks(axes: Axes, size: int, *, axis: str, room: int) -> None:
 
 
 def quiet(axes: Axes) -> None:
-    """No frame that carries no meaning, small soft ticks."""
+    """Leave out the upper and right side of the frame, and make axes and tick labels unobtrusive."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):

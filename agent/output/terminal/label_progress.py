@@ -1,4 +1,4 @@
-"""Progress of `label-heads` on standard error: a bar on a terminal, a calm line now and then elsewhere."""
+"""Progress of `label-heads` on standard error: a bar on a terminal, elsewhere a line every half minute at most."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """How an agent came to its description, readably: attempts with their trials, and the whole conversation.
 
-Everything that a model or a token said is inert: no markup, no escapes, no marks that turn direction.
+Everything that a model or a token said is inert: no markup, no escapes, no marks that change the direction of text.
 """
 
 from __future__ import annotations

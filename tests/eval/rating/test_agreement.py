@@ -1,4 +1,4 @@
-"""RATING row 12: coefficients equal to library values on fixtures, undefined cases said in words."""
+"""Agreement coefficients equal library values on fixtures; undefined cases are said in words."""
 
 from __future__ import annotations
 

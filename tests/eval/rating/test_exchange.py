@@ -1,4 +1,4 @@
-"""RATING row 13 (round trips), the report, judges and approval."""
+"""Exports read back into a new database, the report of a study, judges and approval."""
 
 from __future__ import annotations
 

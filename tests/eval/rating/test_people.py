@@ -1,4 +1,4 @@
-"""Links, codes, sign-ins and tokens: row 9 of RATING."""
+"""Links open once, codes reopen, sign-ins end, and a copy of the database holds no usable secret."""
 
 from __future__ import annotations
 

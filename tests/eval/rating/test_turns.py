@@ -1,4 +1,7 @@
-"""Raters at work on real SQLite and PostgreSQL: rows 2, 5, 6, 7, 8, 11 and 19 of RATING below the browser."""
+"""Raters at work on real SQLite and PostgreSQL, below the browser: exactly k ratings, resume, undo, skip, leases.
+
+What is held: docs/design.md, "Rating studies".
+"""
 
 from __future__ import annotations
 

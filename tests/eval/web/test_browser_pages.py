@@ -1,4 +1,6 @@
-"""Head browser and lead pages in a real Chromium: rows 10, 14, 16, 17 and 18 of RATING."""
+"""Head browser and lead pages in a real Chromium: hostile tokens, links and Back, accessibility, no outside request, no
+JavaScript (docs/design.md, "The web app").
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rater's rows of RATING in a real Chromium against a real server process."""
+"""What raters rely on (docs/design.md, "Rating studies"), in a real Chromium against a real server process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RATING row 15: search over 1,000 heads answers in less than 200 ms."""
+"""Search over 1,000 heads answers in less than 200 ms (docs/design.md, "The web app")."""
 
 from __future__ import annotations
 
