@@ -61,12 +61,16 @@ def prepare(
     database: str | None = None,
     retry_failed: bool = False,
     lease_seconds: float = LEASE_SECONDS,
+    bench: Workbench | None = None,
 ) -> Plan:
-    """Open model, describer and database, and find or create the run. Raises HeadscribeError."""
+    """Open model, describer and database, and find or create the run; `bench` where they are open already.
+
+    Raises HeadscribeError.
+    """
     check_request(request)
     address = database_url(database).render_as_string(hide_password=False)
     first = devices_of(request.device)[0]
-    bench = open_workbench(request, device=first)
+    bench = bench or open_workbench(request, device=first)
     shape = bench.maps.shape
     layers = parse_indices(request.layers, shape.n_layers, "layer")
     heads = parse_indices(request.heads, shape.n_heads, "head")

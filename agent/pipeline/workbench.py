@@ -85,7 +85,11 @@ def open_workbench(request: DescribeRequest, *, device: str | None = None, heads
     )
     for layer, head in heads:
         maps.check_head(layer, head)
-    relations = load_relations()
+    return equip(maps, request)
+
+
+def equip(maps: MapsEngine, request: DescribeRequest) -> Workbench:
+    """A workbench for a model that is open already; of `request`, what concerns the words."""
 
     @cache
     def fields() -> SemanticFields:  # made when the describer is known: MiniLM may have to be fetched
@@ -94,7 +98,7 @@ def open_workbench(request: DescribeRequest, *, device: str | None = None, heads
     describer = make_describer(
         chosen_name(request.describer),
         fields=fields,
-        relations=relations,
+        relations=load_relations(),
         options=request.model_options,
         max_revisions=request.max_revisions,
     )

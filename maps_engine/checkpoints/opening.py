@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
 from maps_engine.checkpoints.formats.gguf_checkpoint import open_gguf_checkpoint
@@ -11,6 +13,10 @@ from maps_engine.checkpoints.vocabulary import TokenizerVocabulary
 from maps_engine.checkpoints.weights import FamilyWeights
 from maps_engine.errors import UserMistake
 from maps_engine.model import Checkpoint
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 DEFAULT_MODEL = "smollm2-135m"
 
@@ -29,13 +35,37 @@ def open_checkpoint(
     """
     where = pick_device(device)
     located = locate(model, revision=revision)
-    files = _open(located)
-    weights = FamilyWeights(files.settings, files.source, device=where, dtype=dtype)
+    return _checkpoint(_open(located), name=model, location=located.location, device=where, dtype=dtype)
+
+
+def open_in_memory(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase | Tokenizer | None,
+    *,
+    device: str = "auto",
+    dtype: torch.dtype = torch.float32,
+) -> Checkpoint:
+    """A transformers model that is in memory already, with its tokenizer.
+
+    Raises UserMistake (no model, no fast tokenizer), UnsupportedModel.
+    """
+    from maps_engine.checkpoints.formats.memory_model import open_memory_model
+
+    where = pick_device(device)
+    files = open_memory_model(model, tokenizer)
+    name = str(getattr(model.config, "_name_or_path", "") or type(model).__name__)
+    return _checkpoint(files, name=name, location=f"{type(model).__name__} in memory", device=where, dtype=dtype)
+
+
+def _checkpoint(
+    files: OpenedFiles, *, name: str, location: str, device: torch.device, dtype: torch.dtype
+) -> Checkpoint:
+    weights = FamilyWeights(files.settings, files.source, device=device, dtype=dtype)
     rows = weights.shape.vocab_size
     return Checkpoint(
-        name=model,
+        name=name,
         fingerprint=files.fingerprint,
-        location=located.location,
+        location=location,
         weights=weights,
         vocabulary=TokenizerVocabulary(files.tokenizer, n_rows=rows, special=files.special),
     )

@@ -39,7 +39,7 @@ def open_folder_checkpoint(folder: Path) -> OpenedFiles:
         settings=settings,
         source=parts[0] if len(parts) == 1 else JoinedSource(parts),
         tokenizer=folder_tokenizer(folder),
-        special=_special_ids(config),
+        special=special_ids(config),
         fingerprint=fingerprint([*small, *files]),
     )
 
@@ -93,7 +93,7 @@ def _source(path: Path) -> TensorSource:
     return SafetensorsSource(path) if path.suffix == ".safetensors" else TorchSource(path)
 
 
-def _special_ids(config: dict[str, Any]) -> frozenset[int]:
+def special_ids(config: dict[str, Any]) -> frozenset[int]:
     """Beginning, end and padding tokens, where the config names them."""
     found: set[int] = set()
     for key in ("bos_token_id", "eos_token_id", "pad_token_id"):

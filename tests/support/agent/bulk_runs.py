@@ -64,9 +64,14 @@ def tiny_request(folder: Path, **changes) -> LabelRequest:
 def letter_bench(request: LabelRequest, describer: object | None = None) -> Workbench:
     """A workbench without MiniLM: words are embedded by their letters. Without `describer`, the lexical one."""
     maps = MapsEngine.open(request.model, settings=request.settings, device=request.device)
+    return lettered(maps, describer, request.store_folder)
+
+
+def lettered(maps: MapsEngine, describer: object | None = None, folder: Path | None = None) -> Workbench:
+    """The same for a model that is open already."""
     fields = SemanticFields(LetterEmbedder())
     chosen = describer or LexicalDescriber(fields, load_relations())
-    return assemble(maps, describer=chosen, fields=fields, folder=request.store_folder)
+    return assemble(maps, describer=chosen, fields=fields, folder=folder)
 
 
 def lexical_bench(maps: MapsEngine, *, folder: Path | None = None) -> Workbench:

@@ -1,0 +1,272 @@
+"""An opened model, its heads, and what can be asked of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent.face.progress import Progress, shown
+from agent.face.results import Description, LabelledHeads, MappingTable, RelationTable, as_html
+from agent.llm.options import MAX_REVISIONS, ModelOptions
+from agent.pipeline.flow import never
+from agent.pipeline.label import label, prepare
+from agent.pipeline.one_head import describe_on, record_head
+from agent.pipeline.request import DEFAULT_WORKERS, DescribeRequest, LabelRequest
+from agent.pipeline.workbench import Workbench, equip, silent
+from agent.pipeline.worker import Event, HeadDone
+from agent.runs.database import open_database
+from maps_engine.checkpoints.opening import open_checkpoint, open_in_memory
+from maps_engine.engine import MapsEngine
+from maps_engine.errors import UserMistake
+from maps_engine.relations.catalogue import load_relations
+from maps_engine.relations.format import Relation
+from maps_engine.relations.own import own_relation
+from maps_engine.results import EngineSettings
+from maps_engine.scores.table import MIN_PAIRS, score_relations
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def open_model(
+    model: str | Path | PreTrainedModel = "smollm2-135m",
+    *,
+    tokenizer: PreTrainedTokenizerBase | Tokenizer | None = None,
+    revision: str | None = None,
+    source: str = "auto",
+    device: str = "auto",
+    top: int = 30,
+    targets: int = 5,
+    fold_norms: bool = False,
+    fold_biases: bool = False,
+) -> Model:
+    """Open a model; of one on disk nothing but headers is read yet.
+
+    Args:
+        model: a built-in alias, a hub id, a folder, a GGUF file, or a transformers model in memory.
+        tokenizer: needed with a model in memory, and with nothing else.
+        revision: of a hub id: branch, tag or commit.
+        source: what a head is given to read (`docs/method.md`, "Source representations"): "auto", "first-mlp" (the
+            paper's), "first-block" or "embedding".
+        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        top: salient tokens of a mapping.
+        targets: strongest targets of each.
+        fold_norms, fold_biases: norm gains and biases folded into the head's matrices; the paper folds none.
+
+    Returns: the model; `model.head(layer, head)` is one of its heads.
+
+    Raises: UnknownModel, UnsupportedModel, BrokenCheckpoint, UserMistake (all of them `HeadscribeError`).
+    """
+    settings = EngineSettings(source, fold_norms, fold_biases, top=top, targets=targets)
+    if isinstance(model, str | Path):
+        if tokenizer is not None:
+            raise UserMistake("a tokenizer goes with a model in memory only", got=f"model {str(model)!r}")
+        checkpoint = open_checkpoint(str(model), revision=revision, device=device)
+    else:
+        checkpoint = open_in_memory(model, tokenizer, device=device)
+    return Model(MapsEngine(checkpoint, settings))
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """One opened model under one choice of settings. Made by `open_model`.
+
+    `maps` is the engine of maps, for whatever this class does not offer.
+    """
+
+    maps: MapsEngine
+    _benches: dict[DescribeRequest, Workbench] = field(default_factory=dict, repr=False)
+
+    @property
+    def name(self) -> str:
+        """As it was opened."""
+        return self.maps.checkpoint.name
+
+    @property
+    def n_layers(self) -> int:
+        """Layers, counted from 0 everywhere."""
+        return self.maps.shape.n_layers
+
+    @property
+    def n_heads(self) -> int:
+        """Query heads of a layer."""
+        return self.maps.shape.n_heads
+
+    def head(self, layer: int, head: int) -> Head:
+        """Head `head` of layer `layer`, both from 0. Raises OutOfRange."""
+        self.maps.check_head(layer, head)
+        return Head(self, layer, head)
+
+    def relations(
+        self,
+        relations: Sequence[str | Relation] | None = None,
+        *,
+        pairs: Mapping[str, Iterable[tuple[str, str]]] | None = None,
+        k: int | None = None,
+        min_pairs: int = MIN_PAIRS,
+        source: str | None = None,
+        progress: Progress | None = None,
+    ) -> RelationTable:
+        """How strongly every head implements known operations (the paper, section 3.1: phi).
+
+        Args:
+            relations: names of the catalogue, or `Relation`s; None is the whole catalogue, unless `pairs` are given.
+            pairs: operations of your own: name to (source, target) words, with a leading space where a token has one.
+            k: targets that count, instead of each operation's own.
+            min_pairs: one-token pairs that an operation needs to be scored.
+            source: instead of the model's: what heads are given to read.
+            progress: called as (done, total, what); by default a bar on a terminal and in a notebook.
+
+        Returns: scores (layers, heads) of each operation, promotion and suppression, with p against shuffled pairs.
+
+        Raises: UserMistake for unknown names; BadRelationFile for pairs that are none.
+        """
+        own = [own_relation(name, rows) for name, rows in (pairs or {}).items()]
+        named = [one for one in relations or () if isinstance(one, str)]
+        given = [one for one in relations or () if isinstance(one, Relation)]
+        catalogue = load_relations(named or None) if named or (relations is None and pairs is None) else ()
+        chosen = [*catalogue, *given, *own]
+        through = source or self.maps.settings.source
+        passes = len(self.maps.chooser.candidates) if through == "auto" else 1
+        with shown(progress, f"{len(chosen)} operations", passes * self.n_layers) as step:
+            scores = score_relations(
+                self.maps, chosen, source=through, k=k, min_pairs=min_pairs, progress=lambda name, _: step(name)
+            )
+        return RelationTable(scores)
+
+    def label(
+        self,
+        *,
+        store: str | Path | None = None,
+        layers: str | None = None,
+        heads: str | None = None,
+        describer: str = "auto",
+        workers: int = DEFAULT_WORKERS,
+        model_options: ModelOptions | None = None,
+        max_revisions: int = MAX_REVISIONS,
+        operations: str | Path | None = None,
+        progress: Progress | None = None,
+    ) -> LabelledHeads:
+        """Describe all heads, or some, in one resumable run: the same run as `label-heads` with these settings.
+
+        Args:
+            store: SQLite file or postgresql:// address of the runs; None is the user's own database.
+            layers, heads: such as "0-11,20"; None is all.
+            describer: "auto", "lexical", "openai:MODEL", "local:PATH_OR_ID" or a LangChain provider's.
+            workers: replies of a language model in flight.
+            model_options, max_revisions, operations: as of `Head.describe`.
+            progress: called as (done, total, what); by default a bar on a terminal and in a notebook.
+
+        Returns: the heads asked for, those that an earlier call has done included.
+
+        Raises: UserMistake, OutOfRange, DescriberDown, DatabaseUnusable (all of them `HeadscribeError`).
+        """
+        how = self.request(describer, model_options, max_revisions, operations)
+        request = LabelRequest(**vars(how), layers=layers, heads=heads, workers=workers)
+        plan = prepare(request, database=None if store is None else str(store), bench=self.bench(how))
+        with shown(progress, "heads", plan.before.total, done=plan.before.done) as step:
+
+            def on_event(event: Event) -> None:
+                if isinstance(event, HeadDone):
+                    step(f"{event.layer}.{event.head} {event.status}")
+
+            label(plan, on_event=on_event, stop=never)
+        return LabelledHeads.of_run(plan.database, plan.job.run_id, plan.job.keys)
+
+    def request(
+        self,
+        describer: str = "auto",
+        model_options: ModelOptions | None = None,
+        max_revisions: int = MAX_REVISIONS,
+        operations: str | Path | None = None,
+    ) -> DescribeRequest:
+        """How heads of this model are to be described, as the pipeline takes it."""
+        url = str(operations) if operations is not None and "://" in str(operations) else None
+        return DescribeRequest(
+            model=self.name,
+            settings=self.maps.settings,
+            describer=describer,
+            device=str(self.maps.checkpoint.weights.device),
+            store_folder=Path(operations) if operations is not None and url is None else None,
+            store_url=url,
+            model_options=model_options or ModelOptions(),
+            max_revisions=max_revisions,
+        )
+
+    def bench(self, request: DescribeRequest) -> Workbench:
+        """The parts that describe as `request` says; kept for the next head: opening them takes seconds."""
+        if request not in self._benches:
+            self._benches[request] = equip(self.maps, request)
+        return self._benches[request]
+
+    def _repr_html_(self) -> str:
+        shape = self.maps.shape
+        row = {
+            "layers": shape.n_layers,
+            "heads": shape.n_heads,
+            "value heads": shape.n_value_heads,
+            "vocabulary": shape.vocab_size,
+            "source": self.maps.settings.source,
+        }
+        return as_html(self.name, [row])
+
+
+@dataclass(frozen=True)
+class Head:
+    """One head of an opened model. Made by `Model.head`."""
+
+    model: Model
+    layer: int
+    head: int
+
+    @property
+    def mapping(self) -> MappingTable:
+        """The head's most salient tokens and what it maps them to (the paper, section 3.2)."""
+        return MappingTable(self.model.maps.map_head(self.layer, self.head))
+
+    def describe(
+        self,
+        *,
+        describer: str = "auto",
+        model_options: ModelOptions | None = None,
+        max_revisions: int = MAX_REVISIONS,
+        operations: str | Path | None = None,
+        record: bool = False,
+        store: str | Path | None = None,
+        progress: Callable[[str], None] = silent,
+    ) -> Description:
+        """What the head does, with evidence, tested on pairs that the describer never saw.
+
+        Args:
+            describer: "auto" (a language model where a key is set, else "lexical"), "lexical", "openai:MODEL",
+                "local:PATH_OR_ID" or a LangChain provider's "PROVIDER:MODEL".
+            model_options: limits, address and prices of a language model.
+            max_revisions: how often a language model may think again after a trial.
+            operations: folder or Chroma server of the known operations; None is the user's own.
+            record: whether to put the head into the database of runs, `store` or the user's own.
+            progress: called with what is being done.
+
+        Raises: UnknownDescriber, BudgetSpent, ModelDown, StoreBusy (all of them `HeadscribeError`).
+        """
+        request = self.model.request(describer, model_options, max_revisions, operations)
+        described = describe_on(self.model.bench(request), self.layer, self.head, tell=progress)
+        if record:
+            database = open_database(None if store is None else str(store))
+            try:
+                record_head(database, described)
+            finally:
+                database.dispose()
+        return Description(described.report)
+
+    def relations(self, relations: Sequence[str | Relation] | None = None, **options: Any) -> pd.DataFrame:
+        """Scores of operations on this head alone, strongest first; options as of `Model.relations`."""
+        table = self.model.relations(relations, **options).to_pandas()
+        own = table[(table["layer"] == self.layer) & (table["head"] == self.head)]
+        return own.sort_values("score", ascending=False, ignore_index=True)
+
+    def _repr_html_(self) -> str:
+        return self.mapping._repr_html_()
