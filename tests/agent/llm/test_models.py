@@ -7,8 +7,8 @@ import pytest
 from langchain_openai import ChatOpenAI
 
 from agent.errors import BudgetSpent, ExtraMissing, ModelDown, ModelFault, UnknownDescriber
+from agent.llm.chat import ChatRequest, FormRefused, ToolCall, Turn
 from agent.llm.endpoints.langchain_endpoint import LangChainEndpoint, address_without_secrets
-from agent.llm.exchange import ChatRequest, FormRefused, ToolCall, Turn
 from agent.llm.limits import RunLimits
 from agent.llm.models import open_language_model
 from agent.llm.options import ModelOptions
