@@ -57,6 +57,8 @@ def fault_of(error: Exception, *, timeout: float) -> Fault | None:
         return Fault("connection", f"the endpoint cannot be reached: {_short(_root(error))}", passes=True)
     if _any_in(names, *CUT):
         return Fault("connection", f"the connection was cut: {_short(_root(error))}", passes=True, may_have_cost=True)
+    if _any_in(names, "LengthFinishReasonError"):
+        return Fault("cut off", "the reply was cut off", may_have_cost=True)
     if _any_in(names, "ContentFilterFinishReasonError"):
         return Fault("content filter", "the endpoint's content filter stopped the reply", may_have_cost=True)
     # clients meet a body of another shape with whichever of these comes first
