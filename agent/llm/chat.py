@@ -12,8 +12,7 @@ from typing import Any, Literal, Protocol
 
 from agent.llm.token_usage import Usage
 
-Form = Literal["tools", "json_schema", "json_object", "text"]
-FORMS: tuple[Form, ...] = ("tools", "json_schema", "json_object", "text")  # the strictest first
+Form = Literal["tools", "json_schema", "json_object", "text"]  # the strictest first
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,8 @@ STATUS_OF_CLASS: Final = {  # as `langchain_core.exceptions` documents them
     "ModelAPIError": 500,
     "ModelInvalidRequestError": 400,
 }
-CUT = ("APIConnectionError", "ModelConnectionError", "ConnectionError", "TransportError", "IncompleteRead")
+UNREACHED: Final = {"ConnectError", "ConnectionRefusedError", "gaierror"}
+CUT: Final = {"APIConnectionError", "ModelConnectionError", "ConnectionError", "TransportError", "IncompleteRead"}
 SHORT = 300  # characters of an error's text
 
 
@@ -53,13 +54,13 @@ def fault_of(error: Exception, *, timeout: float) -> Fault | None:
     names = _names(error)
     if any("Timeout" in name for name in names):
         return Fault("timeout", f"no answer within {timeout:g} s", passes=True, may_have_cost=True)
-    if _any_in(names, "ConnectError", "ConnectionRefusedError", "gaierror"):
+    if names & UNREACHED:
         return Fault("connection", f"the endpoint cannot be reached: {_short(_root(error))}", passes=True)
-    if _any_in(names, *CUT):
+    if names & CUT:
         return Fault("connection", f"the connection was cut: {_short(_root(error))}", passes=True, may_have_cost=True)
-    if _any_in(names, "LengthFinishReasonError"):
+    if "LengthFinishReasonError" in names:
         return Fault("cut off", "the reply was cut off", may_have_cost=True)
-    if _any_in(names, "ContentFilterFinishReasonError"):
+    if "ContentFilterFinishReasonError" in names:
         return Fault("content filter", "the endpoint's content filter stopped the reply", may_have_cost=True)
     # clients meet a body of another shape with whichever of these comes first
     if isinstance(error, (ValueError, TypeError, LookupError, AttributeError)):
@@ -157,10 +158,6 @@ def _names(error: BaseException) -> set[str]:
 
 def _root(error: BaseException) -> BaseException:
     return list(_chain(error))[-1]
-
-
-def _any_in(names: set[str], *wanted: str) -> bool:
-    return not names.isdisjoint(wanted)
 
 
 def _short(error: BaseException) -> str:

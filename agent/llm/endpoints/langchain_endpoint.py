@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -151,16 +151,10 @@ def _completion(message: AIMessage) -> Completion:
     refusal = str(message.additional_kwargs.get("refusal") or "")
     if finish == "refusal" and not refusal:
         refusal = text or "no reason given"
-    calls = [ToolCall(call["name"], call["args"], call["id"] or "") for call in message.tool_calls]
-    calls += [
-        ToolCall(call["name"] or "", {"not JSON": call["args"] or ""}, call["id"] or "")
-        for call in message.invalid_tool_calls
-    ]
-    return Completion(text, _with_ids(calls), finish, refusal, _usage(message))
-
-
-def _with_ids(calls: Sequence[ToolCall]) -> tuple[ToolCall, ...]:
-    return tuple(call if call.id else ToolCall(call.name, call.arguments, f"call_{i}") for i, call in enumerate(calls))
+    called = [(one["name"], one["args"], one["id"]) for one in message.tool_calls]
+    called += [(one["name"] or "", {"not JSON": one["args"] or ""}, one["id"]) for one in message.invalid_tool_calls]
+    calls = tuple(ToolCall(name, arguments, id_ or f"call_{i}") for i, (name, arguments, id_) in enumerate(called))
+    return Completion(text, calls, finish, refusal, _usage(message))
 
 
 def _usage(message: AIMessage) -> Usage | None:
