@@ -2,7 +2,8 @@
 
 `calibration.json` is written by `python -m tests.benchmarks.calibrate_lexical` from all heads of the built-in
 SmolLM2 under both sources, the same heads with targets permuted across rows, and heads with random weights. It
-holds, besides the numbers used here, the false-positive rates that were measured with them.
+holds, besides the numbers used here, the false-positive rates that were measured with them. See docs/method.md,
+"Calibration".
 """
 
 from __future__ import annotations

@@ -19,12 +19,13 @@ from agent.words.known_pairs import COPYING_RELATIONS, KnownPairs, label_of
 from agent.words.spelling import core
 
 MORE_SPECIFIC = 0.75  # a specific form that explains this share of the general one's rows takes its place
-SIDE_EFFECTS = frozenset(
+SIDE_EFFECTS = frozenset(  # these hold of many words that are related in some other way
     {"words that begin alike", "words that end alike", "fragments of the word", "word to its beginning",
      "word to its ending", "completion of the beginning of a word"}
 )  # fmt: skip
-EVERYDAY_CLASSES = frozenset({"fragments of words", "capitalised words", "bytes that are no text"})  # noise has them
-PURE_COPYING = 0.85
+# Common among the targets of random weights too.
+EVERYDAY_CLASSES = frozenset({"fragments of words", "capitalised words", "bytes that are no text"})
+PURE_COPYING = 0.85  # share of rows that copy, and mean reciprocal rank of the copy
 NOTABLE_VARIANT = 0.4  # share of copying rows with a variant that makes it part of the label
 
 
@@ -76,7 +77,7 @@ def _is_pure(copying: Claim) -> bool:
 
 
 def _stands_beside_copying(claim: Claim, n_rows: int) -> bool:
-    """Whether a relation is more than the company of a copied word: in most rows, and not spelled like the word."""
+    """Whether a relation counts beside copying: in most rows, and with targets that are not spelled like the source."""
     spelled = [example.casefold().split(" → ") for example in claim.examples]
     alike = sum(pair[0][:3] == pair[-1][:3] for pair in spelled)
     return claim.k >= 0.5 * n_rows and alike < 0.5 * len(spelled)

@@ -1,4 +1,4 @@
-"""Describers: they name what a head does from its rows, behind one Protocol."""
+"""A describer by its name, as it is given on the command line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Describer", "chosen_name", "make_describer"]
 
-DEFAULT_OPENAI_MODEL = "gpt-4o"  # the paper's
+DEFAULT_OPENAI_MODEL = "gpt-4o"  # as in the paper
 BEGINNINGS = ("auto", "lexical", "openai:", "local:")  # what a shell can complete of the names
 NAMES = "lexical, auto, openai:MODEL, local:PATH_OR_ID or a LangChain provider's PROVIDER:MODEL"
 
@@ -40,7 +40,8 @@ def make_describer(
 ) -> Describer:
     """The describer of that name: `lexical`, `auto`, or a language model (`agent.llm.models`).
 
-    `fields` is called for the lexical one alone. Raises UnknownDescriber, ExtraMissing, UserMistake.
+    `fields` loads the labelled word lists and is called for the lexical describer only. `options` and `max_revisions`
+    are for language models. Raises UnknownDescriber, ExtraMissing, UserMistake.
     """
     name = chosen_name(name)
     if name == "lexical":

@@ -1,7 +1,7 @@
 """A describer that asks a language model, whoever serves it: names, revises after a trial, thinks of new pairs.
 
 What goes wrong with one question (`ModelFault`) is a failed description with the kind, the reason and the raw reply;
-what must stop the run (`BudgetSpent`, `ModelDown`) passes through.
+what must stop the run (`BudgetSpent`, `ModelDown`) is raised.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class LanguageModelDescriber:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """The model's, with the versions of all prompts; never a key."""
+        """The model's settings with the versions of all prompts; no API key."""
         templates = load_prompts().templates
         versions = {name: templates[name].version for name in TEMPLATES}
         return dict(self._model.settings) | {
@@ -63,7 +63,7 @@ class LanguageModelDescriber:
         return self._said(evidence, revise_prompt(evidence, attempts), ReviseAnswer, tools)
 
     def propose_pairs(self, description: HeadDescription, *, n: int, excluded: Sequence[str]) -> Proposed:
-        """New pairs for a description of this model's own; none when it answers badly, and why."""
+        """Up to `n` new pairs for a description of this model's own; where none came, `problem` says why."""
         prompt = pairs_prompt(description, n=min(n, MAX_PROPOSED), excluded=excluded)
         try:
             reply = self._model.ask(prompt, PairsAnswer, system=_system())

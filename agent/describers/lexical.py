@@ -108,7 +108,7 @@ class LexicalDescriber:
         return sentence[0].upper() + sentence[1:] + (f", such as {shown}." if shown else "."), (*chosen, *forms)
 
     def _confidence(self, best: Candidate) -> float:
-        """Half coverage, half strength against three times the threshold of forms; a scale, not a probability."""
+        """0 … 1: half coverage, half strength as a share of five thresholds of forms; a scale, not a probability."""
         ceiling = 5 * self._calibration.thresholds["form"]
         return round(0.5 * best.coverage + 0.5 * min(1.0, best.strength / ceiling), 2)
 

@@ -21,7 +21,8 @@ class Describer(Protocol):
     def settings(self) -> Mapping[str, Any]:
         """All that can change the answer besides the evidence: prompt version, temperature, thresholds."""
 
-    def describe(self, evidence: Evidence) -> HeadDescription: ...
+    def describe(self, evidence: Evidence) -> HeadDescription:
+        """The description of one head; "unclear" where the evidence is too weak."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +45,20 @@ class Proposed:
 
 @runtime_checkable
 class PairProposer(Protocol):
-    """A describer that can think of pairs for its own description."""
+    """A describer that can propose pairs by which its own description is tested."""
 
-    def propose_pairs(self, description: HeadDescription, *, n: int, excluded: Sequence[str]) -> Proposed: ...
+    def propose_pairs(self, description: HeadDescription, *, n: int, excluded: Sequence[str]) -> Proposed:
+        """At most `n` pairs that the description predicts, with no source in `excluded`."""
 
 
 @runtime_checkable
 class RevisingDescriber(PairProposer, Protocol):
-    """A describer that can look further, hear how its description did on trial pairs, and think again."""
+    """A describer that can use tools, and revise its description once it was tested on new pairs."""
 
     max_revisions: int
 
-    def propose(self, evidence: Evidence, *, tools: Sequence[Tool] = ()) -> Said: ...
-    def revise(self, evidence: Evidence, attempts: Sequence[Attempt], *, tools: Sequence[Tool] = ()) -> Said: ...
+    def propose(self, evidence: Evidence, *, tools: Sequence[Tool] = ()) -> Said:
+        """A first description."""
+
+    def revise(self, evidence: Evidence, attempts: Sequence[Attempt], *, tools: Sequence[Tool] = ()) -> Said:
+        """The last of `attempts` kept, changed or withdrawn, in view of how its test went."""

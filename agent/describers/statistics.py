@@ -1,7 +1,7 @@
 """Counted claims against a null: k of n rows, and how surprising that is.
 
 Null for claims about pairs of source and target: the same targets, permuted across the rows of the same head. The
-expected rate is the mean over all n(n-1) crossings, so hub tokens that appear in every row explain themselves.
+expected rate is the mean over all n(n-1) crossings, so a token that appears in every row surprises nobody.
 Null for claims about one side (fields, token classes): the rate in a measured background, see `calibration`.
 """
 

@@ -1,1 +1,5 @@
-"""Language models behind one door: providers, limits, retries, replies kept on disk, tool calls, validated answers."""
+"""Asking a language model: providers, limits, retries, replies kept on disk, tool calls, validated answers.
+
+`protocol` is what callers see, `models` opens a model by name, `endpoints` hold one adapter for each kind of client.
+May import `agent.errors`, `prompts` and `maps_engine`.
+"""

@@ -2,6 +2,12 @@
 
 Every reply ends in one of four ways: the answer, a tool to run, a problem to show the model (a bounded number of
 times), or a ModelFault.
+
+LangChain's `create_agent` with `ToolStrategy` was tried in its place, on the cases of test_conversation.py. It has no
+form for endpoints without tool calling. Prose instead of a call, JSON in the text included, ends it without an answer
+and without an error; so does a content filter. An invalid answer is asked for again up to the limit of steps (9,999),
+not a number of times. `ToolCallLimitMiddleware` bounds the tools that run, but goes on offering them and asking, or
+ends without an answer; with `ModelCallLimitMiddleware` beside it the run ends with an error that holds no reply.
 """
 
 from __future__ import annotations
@@ -14,11 +20,25 @@ from typing import Any, Final, Generic
 from pydantic import ValidationError
 
 from agent.errors import ModelFault
-from agent.llm import wording
-from agent.llm.endpoints.langchain_endpoint import answer_text
-from agent.llm.exchange import ChatRequest, Completion, Form, ToolCall, ToolSpec, Turn
-from agent.llm.json_text import BadAnswer, json_objects, parse_answer, problems, strict_schema
+from agent.llm.chat import ChatRequest, Completion, Form, ToolCall, ToolSpec, Turn
 from agent.llm.protocol import Answer, Message, Tool
+from agent.llm.structured_output import (
+    ANSWER_TOOL,
+    LAST_STEP,
+    BadAnswer,
+    answer_form,
+    answer_text,
+    flattened,
+    json_objects,
+    native_tools,
+    parse_answer,
+    problems,
+    repair,
+    step_schema,
+    strict_schema,
+    tool_result,
+    tools_in_json,
+)
 from maps_engine.errors import UserMistake
 
 PROTOCOL_VERSION: Final = 1  # raise it when the same question would be put differently
@@ -41,8 +61,8 @@ class Conversation(Generic[Answer]):
 
     def run(self, prompt: str, system: str) -> tuple[Answer, str]:
         """The answer and the text it was read from. Raises ModelFault."""
-        if any(tool.name == wording.ANSWER_TOOL for tool in self.tools):
-            raise ValueError(f"no tool may be called {wording.ANSWER_TOOL}")
+        if any(tool.name == ANSWER_TOOL for tool in self.tools):
+            raise ValueError(f"no tool may be called {ANSWER_TOOL}")
         if system:
             self.turns.append(Turn("system", system))
         self.turns.append(Turn("user", "\n\n".join(filter(None, (prompt, self._instructions())))))
@@ -74,10 +94,10 @@ class Conversation(Generic[Answer]):
     def _instructions(self) -> str:
         schema = strict_schema(self.answer)
         if self.form == "tools":
-            return wording.native_tools(self.calls_left if self.tools else 0)
+            return native_tools(self.calls_left if self.tools else 0)
         if self._in_steps:
-            return wording.tools_in_json(self._specs(), schema, self.calls_left)
-        return "" if self.form == "json_schema" else wording.answer_form(schema)
+            return tools_in_json(self._specs(), schema, self.calls_left)
+        return "" if self.form == "json_schema" else answer_form(schema)
 
     def _specs(self) -> tuple[ToolSpec, ...]:
         return tuple(ToolSpec(t.name, t.description, strict_schema(t.arguments)) for t in self.tools)
@@ -86,19 +106,19 @@ class Conversation(Generic[Answer]):
         schema = strict_schema(self.answer)
         offered = self._specs() if self.calls_left > 0 else ()
         if self.form == "tools":
-            final = ToolSpec(wording.ANSWER_TOOL, "Give the answer.", schema)
+            final = ToolSpec(ANSWER_TOOL, "Give the answer.", schema)
             return ChatRequest(tuple(self.turns), "tools", self.max_tokens, tools=(*offered, final))
         if self.form == "json_schema":
-            bound = wording.step_schema(offered, schema) if self._in_steps else schema
-            return ChatRequest(wording.flattened(self.turns), "json_schema", self.max_tokens, schema=bound)
-        return ChatRequest(wording.flattened(self.turns), self.form, self.max_tokens)
+            bound = step_schema(offered, schema) if self._in_steps else schema
+            return ChatRequest(flattened(self.turns), "json_schema", self.max_tokens, schema=bound)
+        return ChatRequest(flattened(self.turns), self.form, self.max_tokens)
 
     def _on_calls(self, completion: Completion) -> tuple[Answer, str] | None:
         """Run what was called, or take the answer that was given by a call."""
         self.turns.append(Turn("assistant", completion.text, completion.calls))
         problem: BadAnswer | None = None
         for call in completion.calls:
-            if call.name != wording.ANSWER_TOOL:
+            if call.name != ANSWER_TOOL:
                 self.turns.append(Turn("tool", self._result(call.name, call.arguments), (), call.id, call.name))
                 continue
             text = answer_text(call.arguments)
@@ -116,7 +136,7 @@ class Conversation(Generic[Answer]):
         text = completion.text
         if self._in_steps:
             step = _first_step(text)
-            if step is not None and step.get("action") != wording.ANSWER_TOOL:
+            if step is not None and step.get("action") != ANSWER_TOOL:
                 self.turns.append(Turn("assistant", text))
                 self._run_step(step)
                 return None
@@ -136,7 +156,7 @@ class Conversation(Generic[Answer]):
     def _run_step(self, step: Mapping[str, Any]) -> None:
         name, arguments = str(step.get("action", "")), step.get("arguments")
         result = self._result(name, arguments if isinstance(arguments, dict) else {})
-        self.turns.append(Turn("user", wording.tool_result(name, result, max(self.calls_left, 0)), tool=name))
+        self.turns.append(Turn("user", tool_result(name, result, max(self.calls_left, 0)), tool=name))
 
     def _result(self, name: str, arguments: Mapping[str, Any]) -> str:
         """What the tool says; never an exception for a call that makes no sense."""
@@ -144,7 +164,7 @@ class Conversation(Generic[Answer]):
         if self.calls_left < -self.repairs_left:
             raise ModelFault("no answer", "the model went on calling tools instead of answering", raw=name)
         if self.calls_left < 0:
-            return wording.LAST_STEP
+            return LAST_STEP
         tool = next((tool for tool in self.tools if tool.name == name), None)
         if tool is None:
             return f"there is no tool {name!r}; there are {', '.join(tool.name for tool in self.tools)}"
@@ -167,10 +187,10 @@ class Conversation(Generic[Answer]):
             self.turns.append(Turn("assistant", completion.text))
         if self.form == "tools":
             self.form, self.tools = self.fallback(), ()
-            form = wording.answer_form(strict_schema(self.answer))
-            self.turns.append(Turn("user", f"{wording.repair(error.problem)}\n\n{form}"))
+            told = answer_form(strict_schema(self.answer))
+            self.turns.append(Turn("user", f"{repair(error.problem)}\n\n{told}"))
         else:
-            self.turns.append(Turn("user", wording.repair(error.problem)))
+            self.turns.append(Turn("user", repair(error.problem)))
 
 
 def _check_refusal(completion: Completion) -> None:

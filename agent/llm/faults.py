@@ -1,7 +1,10 @@
 """What went wrong with a request, told apart by what helps: wait and try again, give the question up, stop the run.
 
 Read from attributes that the clients of all providers share (a status, a response with headers, the names of their
-exception classes), so that no client is imported here.
+exception classes), so that no client is imported here. LangChain's own classes of errors (`ModelError`) count where a
+provider's error has no status, and for questions that are too long. They do not suffice alone: they hold no
+Retry-After; `is_retryable` calls a quota that is used up worth another try, like every 429; a refused parameter and a
+refused form of request are of one class with every bad request; a body that is no completion has no class.
 """
 
 from __future__ import annotations
@@ -10,12 +13,23 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Final
 
 NO_MONEY = ("insufficient_quota", "billing_hard_limit_reached", "insufficient_balance", "credit balance is too low")
 TOO_LONG = ("context_length_exceeded", "exceed_context_size", "context length", "context size", "prompt is too long")
-PASSING_STATUS = (408, 409, 425, 429, 529)
-SHORT = 300
+PASSING_STATUS = (408, 409, 425)
+STATUS_OF_CLASS: Final = {  # as `langchain_core.exceptions` documents them
+    "ContextOverflowError": 413,
+    "ModelAuthenticationError": 401,
+    "ModelPermissionDeniedError": 403,
+    "ModelNotFoundError": 404,
+    "ModelRateLimitError": 429,
+    "ModelAPIError": 500,
+    "ModelInvalidRequestError": 400,
+}
+UNREACHED: Final = {"ConnectError", "ConnectionRefusedError", "gaierror"}
+CUT: Final = {"APIConnectionError", "ModelConnectionError", "ConnectionError", "TransportError", "IncompleteRead"}
+SHORT = 300  # characters of an error's text
 
 
 @dataclass(frozen=True)
@@ -33,18 +47,20 @@ class Fault:
 
 
 def fault_of(error: Exception, *, timeout: float) -> Fault | None:
-    """What `error`, raised by a provider's client, means; None for an error of our own."""
+    """What `error`, raised by a provider's client, means; None for an error of our own. `timeout` is in seconds."""
     status = _status(error)
     if status is not None:
         return _by_status(status, error)
-    names = {cls.__name__ for one in _chain(error) for cls in type(one).__mro__}
+    names = _names(error)
     if any("Timeout" in name for name in names):
         return Fault("timeout", f"no answer within {timeout:g} s", passes=True, may_have_cost=True)
-    if _any_in(names, "ConnectError", "ConnectionRefusedError", "gaierror"):
+    if names & UNREACHED:
         return Fault("connection", f"the endpoint cannot be reached: {_short(_root(error))}", passes=True)
-    if _any_in(names, "APIConnectionError", "ConnectionError", "TransportError", "IncompleteRead"):
+    if names & CUT:
         return Fault("connection", f"the connection was cut: {_short(_root(error))}", passes=True, may_have_cost=True)
-    if _any_in(names, "ContentFilterFinishReasonError"):
+    if "LengthFinishReasonError" in names:
+        return Fault("cut off", "the reply was cut off", may_have_cost=True)
+    if "ContentFilterFinishReasonError" in names:
         return Fault("content filter", "the endpoint's content filter stopped the reply", may_have_cost=True)
     # clients meet a body of another shape with whichever of these comes first
     if isinstance(error, (ValueError, TypeError, LookupError, AttributeError)):
@@ -65,7 +81,7 @@ def _by_status(status: int, error: Exception) -> Fault:
     if status in PASSING_STATUS or status >= 500:
         kind = "timeout" if status in (408, 504) else "server"
         return Fault(kind, said, passes=True, wait=_retry_after(error), may_have_cost=status in (408, 504))
-    if status == 413 or any(words in text for words in TOO_LONG):
+    if status == 413 or "ContextOverflowError" in _names(error) or any(words in text for words in TOO_LONG):
         return Fault("too long", said)
     if "content_filter" in text or "content management policy" in text:
         return Fault("content filter", said)
@@ -78,7 +94,8 @@ def _status(error: Exception) -> int | None:
             status = getattr(place, "status_code", None)
             if isinstance(status, int) and status >= 400:
                 return status
-    return None
+    names = _names(error)
+    return next((status for name, status in STATUS_OF_CLASS.items() if name in names), None)
 
 
 def _parameter(error: Exception, text: str) -> str:
@@ -134,12 +151,13 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         one = one.__cause__ or one.__context__
 
 
+def _names(error: BaseException) -> set[str]:
+    """Names of the classes of the error and of those that led to it."""
+    return {cls.__name__ for one in _chain(error) for cls in type(one).__mro__}
+
+
 def _root(error: BaseException) -> BaseException:
     return list(_chain(error))[-1]
-
-
-def _any_in(names: set[str], *wanted: str) -> bool:
-    return not names.isdisjoint(wanted)
 
 
 def _short(error: BaseException) -> str:

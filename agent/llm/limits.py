@@ -2,6 +2,10 @@
 
 A request waits for its turn, reserves what it may take at most, and settles what it took. The reservation of its
 prompt is a number of tokens per character that follows what the endpoint reports.
+
+LangChain's `InMemoryRateLimiter` counts requests per second and nothing else: no requests in flight, no tokens, no
+budgets, no pause for all threads. As a token bucket it also lets a burst pass after a rest and refills it meanwhile:
+with three requests allowed per window it let five through. `max_concurrency` bounds the calls of one `batch` only.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ MINUTE = 60.0
 
 @dataclass(eq=False)
 class Ticket:
-    """One request's reservation; `settle` says what it really took."""
+    """One request's reservation in tokens; `settle` says what it really took."""
 
     read: int
     written: int
@@ -35,7 +39,7 @@ class Ticket:
     used: Usage = NO_USAGE
 
     def settle(self, usage: Usage | None, *, characters: int = 0) -> Usage:
-        """Take what the endpoint reported, or an estimate, marked as such, by the characters that came."""
+        """Count what the endpoint reported, or else an estimate, marked as such, from the number of characters."""
         written = min(int(characters * self.per_character) + 1, self.written) if characters else 0
         self.used = Usage(self.read, written, estimated=1) if usage is None else usage
         return self.used
@@ -48,7 +52,7 @@ class Ticket:
 
 @dataclass
 class RunLimits:
-    """Shared by all models and threads of one run."""
+    """Shared by all models and threads of one run. `None` is no limit; `window` is the minute, in seconds."""
 
     in_flight: int = 8
     requests_per_minute: int | None = None
@@ -91,7 +95,7 @@ class RunLimits:
                 self._changed.notify_all()
 
     def pause(self, seconds: float) -> None:
-        """Nobody sends anything for so long: what a Retry-After asks for."""
+        """No thread sends a request for so many seconds: what a Retry-After asks for."""
         with self._changed:
             self._paused_until = max(self._paused_until, time.monotonic() + seconds)
 

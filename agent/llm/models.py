@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent.errors import ModelFault
+from agent.llm.chat import ChatEndpoint, ChatRequest, Completion, Form, FormRefused
 from agent.llm.conversation import PROTOCOL_VERSION, Conversation
 from agent.llm.endpoints.capabilities import PROBES
 from agent.llm.endpoints.providers import open_endpoint
-from agent.llm.exchange import ChatEndpoint, ChatRequest, Completion, Form, FormRefused
 from agent.llm.limits import RunLimits
 from agent.llm.options import ModelOptions, checked
 from agent.llm.protocol import Answer, LanguageModel, Reply, Tool
@@ -30,7 +30,7 @@ def open_language_model(
 ) -> LanguageModel:
     """The model of that name; nothing is sent yet. `limits` are shared where several models serve one run.
 
-    Raises UnknownDescriber, ExtraMissing, UserMistake.
+    `sleep` waits between retries. Raises UnknownDescriber, ExtraMissing, UserMistake.
     """
     options = checked(options or ModelOptions())
     sender = Sender(name, open_endpoint(name, options), limits or RunLimits.of(options), options, sleep)
@@ -51,7 +51,7 @@ class AskedModel:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """All that can change its answers besides the question; never a key."""
+        """All that can change its answers besides the question; no API key."""
         templates = load_prompts().templates
         versions = {name: one.version for name, one in sorted(templates.items()) if name.startswith("llm_")}
         return dict(self._endpoint.identity) | {

@@ -1,8 +1,8 @@
 """What the agent asks of a language model, whoever serves it.
 
 One question is one conversation: the model may call tools first (natively, or by an action in its JSON where the
-endpoint knows no tools), then gives an answer that is validated against a pydantic model. How the endpoint is made to
-answer in that form is the business of the implementation, not of the caller.
+endpoint has no tool calling), then gives an answer that is validated against a pydantic model. The caller need not
+know how the endpoint is made to answer in that form.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class LanguageModel(Protocol):
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """All that can change its answers besides the question; never a key."""
+        """All that can change its answers besides the question; no API key."""
 
     def ask(
         self,
@@ -69,7 +69,9 @@ class LanguageModel(Protocol):
         max_tool_calls: int = 4,
         about: str = "",
     ) -> Reply[Answer]:
-        """The model's validated answer; `about` names the question in the log, such as "head 3.4".
+        """The model's validated answer after at most `max_tool_calls` uses of `tools`.
+
+        `about` names the question in the log, such as "head 3.4".
 
         Raises ModelFault (one question failed), ModelDown or BudgetSpent (the run must stop).
         """

@@ -1,7 +1,12 @@
 """Replies kept on disk: the same request to the same model is answered from here, in any process of this user.
 
 Only whole conversations that ended in a valid answer are kept, request by request; refusals and failures never. What
-is broken is put aside and built anew; a folder that cannot be written is said once and done without.
+is broken is put aside and built anew; where the folder cannot be written, one warning says so and nothing is kept.
+
+LangChain offers a hook (`BaseCache`) and a cache in memory; its `SQLiteCache` lies in langchain-community, which is
+no dependency. The hook keeps each reply as it comes, before anybody knows whether it is valid: refusals, prose and
+replies that were cut off would be answered from the cache for good. Its key holds the timeout and the number of
+retries besides the request, and the reply is kept before API keys are taken out of it. `local:` does not pass it.
 """
 
 from __future__ import annotations
@@ -19,7 +24,7 @@ from typing import Any, Final, TypeVar
 
 from filelock import FileLock, Timeout
 
-from agent.llm.exchange import ChatRequest, Completion, ToolCall
+from agent.llm.chat import ChatRequest, Completion, ToolCall
 from maps_engine.folders import cache_folder
 
 log = logging.getLogger("headscribe.llm")
@@ -35,7 +40,7 @@ CREATE TABLE IF NOT EXISTS forms (key TEXT PRIMARY KEY, body TEXT NOT NULL, at R
 
 
 def key_of(identity: Mapping[str, Any], version: int, request: ChatRequest | None = None) -> str:
-    """All that can change the reply and nothing else, as one hash."""
+    """All that can change the reply and nothing else, as a hash (64 hexadecimal digits)."""
     parts = {"identity": dict(identity), "protocol": version, "request": request.to_json() if request else None}
     text = json.dumps(parts, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
@@ -51,11 +56,11 @@ class ReplyCache:
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """The database's file; it may not be there yet."""
         return (self.folder or cache_folder() / "replies") / FILE
 
     def get(self, key: str) -> Completion | None:
-        """The reply kept under `key`."""
+        """The reply kept under `key`; None where there is none, or none that can be read."""
         body = self._read("SELECT body FROM reply WHERE key = ?", key)
         return None if body is None else _completion(body)
 
@@ -74,7 +79,7 @@ class ReplyCache:
         return {k: v for k, v in found.items() if isinstance(v, bool)} if isinstance(found, dict) else {}
 
     def put_forms(self, key: str, forms: Mapping[str, bool]) -> None:
-        """Remember what was found."""
+        """Remember which forms of request an endpoint was found to take."""
         self._write("forms", [(key, json.dumps(dict(forms)), time.time())])
 
     def _read(self, query: str, *values: Any) -> str | None:

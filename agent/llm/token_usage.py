@@ -1,4 +1,9 @@
-"""Tokens that language models took, counted request by request wherever they are asked."""
+"""Tokens that language models took, counted request by request wherever they are asked.
+
+LangChain's `UsageMetadataCallbackHandler` leaves out replies without a reported usage or model name, and requests that
+failed after they may have cost something; those are estimated here and marked. Its `get_usage_metadata_callback` adds
+an entry to a global list at each use that every later call of a model walks through: 100 uses, 100 entries more.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +60,7 @@ def count(usage: Usage) -> None:
 
 
 def metered(work: Callable[[], Result]) -> tuple[Result, Usage]:
-    """The result of `work` with the tokens of every request in it, this thread's and those of copied contexts."""
+    """The result of `work` and the tokens of every request in it, made in this thread or in a copy of its context."""
     meter = _Meter()
     token = _meter.set(meter)
     try:

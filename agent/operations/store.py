@@ -6,7 +6,13 @@ killed process left half done is seen at the next opening: a catalogue without i
 an added collection that was being moved to another embedder is either still the old one or complete.
 
 On a server several processes may write at once: ids are the operations' names, and nothing is read, changed and
-written back, so that writers of different operations cannot undo each other.
+written back, so that writers of different operations cannot undo each other. See docs/method.md, "Retrieval".
+
+`langchain_chroma.Chroma` was tried for writing and for queries. The tests of the store pass, but nothing becomes
+shorter: it wraps the two calls `upsert` and `query`, and has no part in the lock on the folder, the check of the
+embedder, the done mark, the move to another embedder or the update of vectors alone. It embeds one text for each
+document, where ours embeds pairs, and gives distances without the stored vectors, so that similarities differ from the
+7th digit on (0.38084275 for 0.38084268) and what is recorded would change. Importing it takes a second or two more.
 """
 
 from __future__ import annotations
@@ -41,13 +47,13 @@ MOVING: Final = "headscribe-added-moving"  # the added operations under a new em
 SHOWN_EXAMPLES: Final = 4
 LOCK_SECONDS: Final = 60.0
 WRITTEN_AT_ONCE: Final = 200
-SPARE: Final = 20  # asked for beyond the number wanted: which of several at one distance come is Chroma's whim
+SPARE: Final = 20  # asked for beyond the number wanted, since Chroma leaves open which of several at one distance come
 _WANTED: Any = ["embeddings", "documents", "metadatas"]
 _Near: TypeAlias = tuple[float, str, str | None, Any]  # cosine, name, description, metadata
 
 
 class KnownOperationStore:
-    """Opened by `open_store`; see there."""
+    """Known operations in two collections of `client`; opened by `open_store`. Its methods raise StoreUnusable."""
 
     def __init__(
         self,
@@ -113,7 +119,7 @@ class KnownOperationStore:
             self._write(self._added, operations)
 
     def remove(self, name: str) -> None:
-        """Drop an added operation; those of the catalogue stay."""
+        """Drop an added operation; those of the catalogue stay. Raises UnknownOperation."""
         with one_store_error(self._place):
             found = self._added.get(ids=[name])["ids"]
             if found:

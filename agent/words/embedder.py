@@ -5,7 +5,7 @@ fall one way in a run and the other way in the same run continued. Texts of one 
 of one shape, filled up where there are too few, so that each goes through the same sums.
 
 Written out here with torch and tokenizers: importing transformers' BertModel alone takes longer (3.7 s) than all
-vectors of one head. Equal to transformers' own to 2e-6 (tests/agent/test_real_heads.py). Fixed texts (labelled
+vectors of one head. Equal to transformers' own to 2e-6 (tests/agent/pipeline/test_real_heads.py). Fixed texts (labelled
 word lists, known operations) are embedded once and kept on disk under the hash of texts and embedder.
 """
 
@@ -36,7 +36,7 @@ BITS = 2  # counted up when vectors change in their last bits, so that kept ones
 
 
 class Embedder(Protocol):
-    """Texts to unit vectors. `name` identifies the vectors: other name, other space."""
+    """Texts to unit vectors of `width` numbers. Only vectors of embedders with one `name` can be compared."""
 
     @property
     def name(self) -> str: ...
@@ -47,7 +47,10 @@ class Embedder(Protocol):
 
 
 class MiniLM:
-    """all-MiniLM-L6-v2 from a folder with model.safetensors, tokenizer.json and config.json."""
+    """all-MiniLM-L6-v2 from a folder with model.safetensors, tokenizer.json and config.json.
+
+    Raises BrokenCheckpoint where one of them cannot be read.
+    """
 
     def __init__(self, folder: Path, *, device: str = "cpu") -> None:
         from safetensors.torch import load_file
@@ -129,7 +132,7 @@ def load_embedder(*, device: str = "cpu") -> MiniLM:
 
 
 def embed_fixed(embedder: Embedder, texts: Sequence[str], cache_folder: Path | None) -> Vectors:
-    """Vectors of texts that do not change between runs, kept on disk; None switches the cache off."""
+    """(n, width) vectors of texts that do not change between runs, kept in `cache_folder`; None keeps nothing."""
     if cache_folder is None:
         return embedder.embed(texts)
     path = cache_folder / "embeddings" / f"{_content_hash(embedder.name, texts)}.npz"
@@ -163,5 +166,5 @@ def _write(path: Path, vectors: Vectors) -> None:
 
 
 def _speakable(text: str) -> str:
-    """NUL and lone surrogates make the tokenizer fail or vanish: shown as spaces; an empty text stays one."""
+    """`text` with spaces in place of NUL and lone surrogates, which the tokenizer cannot take."""
     return "".join(" " if c == "\0" or "\ud800" <= c <= "\udfff" else c for c in text)

@@ -31,11 +31,6 @@ class KnownPairs:
         frozen = {source: frozenset(targets) for source, targets in table.items()}
         return cls(relation, frozen, frozenset().union(*frozen.values()) if frozen else frozenset())
 
-    @property
-    def label(self) -> str:
-        """The relation's name in words."""
-        return label_of(self.relation.name)
-
     def knows(self, source: str) -> bool:
         """Whether the source has targets here."""
         return core(source) in self.targets_of

@@ -5,7 +5,8 @@ Four parts, each of unit length or less, weighted and joined, then normalised:
 - offset: the common direction of target minus source, found by mean shift so that rows that do not fit count little;
 - form: square roots of each form operation's excess share of rows over crossed rows (targets of other rows).
 Centring takes away the mean vector of the labelled word lists, which all words share.
-Plain text of the pairs was measured against it: tests/benchmarks/retrieval.py.
+Vectors of the pairs as plain text were measured against it: tests/benchmarks/retrieval.py. See docs/method.md,
+"Retrieval".
 """
 
 from __future__ import annotations

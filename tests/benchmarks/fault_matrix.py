@@ -22,9 +22,9 @@ from rich.console import Console
 from rich.table import Table
 
 from agent.errors import BudgetSpent, ModelDown, ModelFault
+from agent.llm.chat import Form
 from agent.llm.endpoints.capabilities import PROBES
 from agent.llm.endpoints.providers import open_endpoint
-from agent.llm.exchange import Form
 from agent.llm.options import ModelOptions
 from tests.support.agent.fault_server import Act, endpoint
 from tests.support.agent.llm_parts import GOOD, Named, model_at

@@ -1,7 +1,9 @@
-"""Which forms of request an endpoint really takes, found by trying small ones.
+"""Which forms of request an endpoint really takes, found by small requests.
 
-A promise is not enough: some endpoints take a schema and ignore it, some small models are offered tools and answer in
-prose. Each probe has an answer that only the real thing gives: words that no prompt mentions, but the schema does.
+What is documented is not enough: some endpoints take a schema and ignore it, some small models are offered tools and
+answer in prose. Each probe has an answer that only a form that works can give: a word that no prompt holds, only the
+schema. LangChain's `profile` of a model comes from a list of well-known names; for any name of one's own server it is
+None.
 """
 
 from __future__ import annotations
@@ -9,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from agent.llm.exchange import ChatRequest, Completion, Form, FormRefused, ToolSpec, Turn
-from agent.llm.json_text import json_objects
+from agent.llm.chat import ChatRequest, Completion, Form, FormRefused, ToolSpec, Turn
+from agent.llm.structured_output import json_objects
 
 PROBE_TOKENS: Final = 60
 CODE: Final = "k7-plum"

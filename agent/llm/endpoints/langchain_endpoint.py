@@ -1,20 +1,23 @@
-"""Endpoints behind LangChain's chat models: `openai:` with our own hand on the request, any other provider by name."""
+"""Endpoints behind LangChain's chat models: `openai:` with a request body of our own, any other provider by name.
+
+LangChain makes the messages, speaks to the provider and reads tool calls and usage; retries, limits and the cache are
+switched off there (`sender`, `limits` and `reply_cache` say why).
+"""
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from agent.llm.exchange import ChatRequest, Completion, Form, FormRefused, ToolCall, ToolSpec, Turn
+from agent.llm.chat import ChatRequest, Completion, Form, FormRefused, ToolCall, ToolSpec, Turn
 from agent.llm.token_usage import Usage
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
-    from langchain_core.messages import AIMessage, BaseMessage
+    from langchain_core.messages import AIMessage
 
 CUT_OFF: Final = ("length", "max_tokens", "max_output_tokens", "model_length")
 FILTERED: Final = ("content_filter", "safety", "prohibited_content", "blocklist", "recitation", "guardrail_intervened")
@@ -33,23 +36,23 @@ class LangChainEndpoint:
         self._secrets = _secrets_of_environment()
 
     def complete(self, request: ChatRequest) -> Completion:
-        """One request through the provider's own client."""
-        return _completion(self._invoke(request, messages_of(request.turns)))
+        """One request through the provider's own client. Raises FormRefused, or whatever that client raises."""
+        return _completion(self._invoke(request, [message_of(turn) for turn in request.turns]))
 
     def without_secrets(self, text: str) -> str:
-        """`text` with every key of the environment replaced."""
+        """`text` with every API key of the environment replaced."""
         for secret in self._secrets:
             text = text.replace(secret, HIDDEN)
         return text
 
     def without_parameter(self, name: str) -> bool:
-        """Ask without a temperature that is refused; False when it is out already, and for all else."""
+        """Leave out a temperature that is refused; False when it is out already, and for every other parameter."""
         if name != "temperature" or getattr(self.chat, "temperature", None) is None:
             return False
         self.chat = self.chat.model_copy(update={"temperature": None})
         return True
 
-    def _invoke(self, request: ChatRequest, messages: list[BaseMessage]) -> AIMessage:
+    def _invoke(self, request: ChatRequest, messages: list[dict[str, Any]]) -> AIMessage:
         if request.form == "text":
             return self.chat.invoke(messages)
         try:
@@ -67,7 +70,8 @@ class LangChainEndpoint:
 class OpenAIEndpoint(LangChainEndpoint):
     """OpenAI's API and all servers that speak it (vLLM, Ollama, LM Studio, llama.cpp).
 
-    The request's form travels as `extra_body`: that leaves parsing and validation to us, who want to see what came.
+    The form of the request travels as `extra_body`: given as `response_format`, the client raises an error for a reply
+    that was cut off or filtered, and the text that came is lost.
     """
 
     def __init__(self, chat: BaseChatModel, *, identity: Mapping[str, Any], official: bool, temperature: float) -> None:
@@ -82,7 +86,7 @@ class OpenAIEndpoint(LangChainEndpoint):
         self._left_out |= {name}
         return True
 
-    def _invoke(self, request: ChatRequest, messages: list[BaseMessage]) -> AIMessage:
+    def _invoke(self, request: ChatRequest, messages: list[dict[str, Any]]) -> AIMessage:
         options: dict[str, Any] = {"extra_body": self._body(request)}
         if request.form == "tools":
             options["tools"] = [function_of(tool, strict=self._official) for tool in request.tools]
@@ -104,22 +108,14 @@ class OpenAIEndpoint(LangChainEndpoint):
         return body
 
 
-def messages_of(turns: Sequence[Turn]) -> list[BaseMessage]:
-    """The conversation in LangChain's types."""
-    from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
-
-    found: list[BaseMessage] = []
-    for turn in turns:
-        if turn.role == "system":
-            found.append(SystemMessage(turn.text))
-        elif turn.role == "user":
-            found.append(HumanMessage(turn.text))
-        elif turn.role == "tool":
-            found.append(ToolMessage(turn.text, tool_call_id=turn.call_id, name=turn.tool))
-        else:
-            calls = [{"name": c.name, "args": dict(c.arguments), "id": c.id, "type": "tool_call"} for c in turn.calls]
-            found.append(AIMessage(turn.text, tool_calls=calls))
-    return found
+def message_of(turn: Turn) -> dict[str, Any]:
+    """One message as LangChain reads it."""
+    message: dict[str, Any] = {"role": turn.role, "content": turn.text}
+    if turn.role == "tool":
+        message |= {"tool_call_id": turn.call_id, "name": turn.tool}
+    if turn.calls:
+        message["tool_calls"] = [{"name": c.name, "args": dict(c.arguments), "id": c.id} for c in turn.calls]
+    return message
 
 
 def function_of(tool: ToolSpec, *, strict: bool = False) -> dict[str, Any]:
@@ -155,16 +151,10 @@ def _completion(message: AIMessage) -> Completion:
     refusal = str(message.additional_kwargs.get("refusal") or "")
     if finish == "refusal" and not refusal:
         refusal = text or "no reason given"
-    calls = [ToolCall(call["name"], call["args"], call["id"] or "") for call in message.tool_calls]
-    calls += [
-        ToolCall(call["name"] or "", {"not JSON": call["args"] or ""}, call["id"] or "")
-        for call in message.invalid_tool_calls
-    ]
-    return Completion(text, _with_ids(calls), finish, refusal, _usage(message))
-
-
-def _with_ids(calls: Sequence[ToolCall]) -> tuple[ToolCall, ...]:
-    return tuple(call if call.id else ToolCall(call.name, call.arguments, f"call_{i}") for i, call in enumerate(calls))
+    called = [(one["name"], one["args"], one["id"]) for one in message.tool_calls]
+    called += [(one["name"] or "", {"not JSON": one["args"] or ""}, one["id"]) for one in message.invalid_tool_calls]
+    calls = tuple(ToolCall(name, arguments, id_ or f"call_{i}") for i, (name, arguments, id_) in enumerate(called))
+    return Completion(text, calls, finish, refusal, _usage(message))
 
 
 def _usage(message: AIMessage) -> Usage | None:
@@ -172,8 +162,3 @@ def _usage(message: AIMessage) -> Usage | None:
     if not said or not (said["input_tokens"] or said["output_tokens"]):
         return None  # servers that do not count say zero
     return Usage(said["input_tokens"], said["output_tokens"])
-
-
-def answer_text(arguments: Mapping[str, Any]) -> str:
-    """Arguments of the answering tool as the text that is validated."""
-    return json.dumps(dict(arguments), ensure_ascii=False)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from agent.errors import ExtraMissing, ModelFault
-from agent.llm.exchange import ChatRequest, Completion, Form, FormRefused, Turn
+from agent.llm.chat import ChatRequest, Completion, Form, FormRefused, Turn
 from agent.llm.options import ModelOptions
 from agent.llm.token_usage import Usage
 from maps_engine.checkpoints.fingerprint import fingerprint
@@ -31,7 +31,10 @@ NO_TEMPLATE: Final = "{role}: {text}\n"  # for models without a chat template
 
 
 class LocalEndpoint:
-    """A transformers folder, hub id, GGUF file or built-in alias. The weights are read at the first request."""
+    """A transformers folder, hub id, GGUF file or built-in alias. The weights are read at the first request.
+
+    Raises ExtraMissing without llguidance, UserMistake where `name` or the device cannot be found.
+    """
 
     forms: tuple[Form, ...] | None = ("json_schema",)
 
@@ -58,7 +61,7 @@ class LocalEndpoint:
         }
 
     def complete(self, request: ChatRequest) -> Completion:
-        """One reply. Raises ModelFault, FormRefused, Failure, UnsupportedModel."""
+        """One reply, after those asked for before. Raises ModelFault, FormRefused, Failure, UnsupportedModel."""
         if request.form not in ("json_schema", "text"):
             raise FormRefused(f"a local model takes a schema, not {request.form}")
         with self._lock:
@@ -67,17 +70,17 @@ class LocalEndpoint:
             return self._loaded.reply(request, self._temperature)
 
     def without_secrets(self, text: str) -> str:
-        """There are none."""
+        """`text` as it is: a model in this process needs no API key."""
         return text
 
     def without_parameter(self, name: str) -> bool:
-        """None is refused."""
+        """False: a model in this process refuses no parameter."""
         del name
         return False
 
 
 class _Loaded:
-    """Weights, tokenizer and grammar tables in memory."""
+    """Weights, tokenizer and the tokenizer's tables for grammars, in memory."""
 
     def __init__(self, located: Located, device: torch.device, dtype: torch.dtype) -> None:
         self.model, self.tokenizer = _load(located, device, dtype)
@@ -87,6 +90,7 @@ class _Loaded:
 
     @torch.inference_mode()
     def reply(self, request: ChatRequest, temperature: float) -> Completion:
+        """The text of one reply. Raises ModelFault where the question leaves no room for an answer."""
         ids = self._prompt_ids(request.turns)
         room = self.window - len(ids)
         if room < 1:
@@ -137,7 +141,7 @@ class _Loaded:
 
 
 class _SchemaMask:
-    """A logits processor: whatever the grammar does not allow next is impossible."""
+    """A logits processor for one sequence: the scores (1, vocabulary) of tokens that the grammar forbids are -inf."""
 
     def __init__(self, matcher: Any) -> None:
         self._matcher, self._seen = matcher, 0

@@ -1,4 +1,4 @@
-"""From a name to an endpoint: which client, which address, which key (from the environment alone)."""
+"""From a name to an endpoint: which client, which address, which API key (read from the environment only)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import re
 from typing import Any
 
 from agent.errors import ExtraMissing, UnknownDescriber
-from agent.llm.exchange import ChatEndpoint
+from agent.llm.chat import ChatEndpoint
 from agent.llm.options import ModelOptions
 
-NO_KEY = "none"  # servers of one's own ask for none, but the client insists
+NO_KEY = "none"  # a server of one's own often asks for no key, but the client wants one
 
 
 def open_endpoint(name: str, options: ModelOptions) -> ChatEndpoint:

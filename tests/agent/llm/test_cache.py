@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from agent.errors import ModelFault
-from agent.llm.exchange import ChatRequest, Completion, ToolCall, ToolSpec, Turn
+from agent.llm.chat import ChatRequest, Completion, ToolCall, ToolSpec, Turn
 from agent.llm.reply_cache import ReplyCache, key_of
 from tests.support.agent.fault_server import Act, endpoint
 from tests.support.agent.llm_parts import GOOD, KEY, Named, good, model_at, rows_tool
@@ -183,7 +183,7 @@ def test_a_read_only_cache_still_answers(tmp_path):
         "import os, sys\n"
         "from pathlib import Path\n"
         "from agent.llm.reply_cache import ReplyCache\n"
-        "from agent.llm.exchange import Completion\n"
+        "from agent.llm.chat import Completion\n"
         "os.setuid(65534)\n"
         "cache = ReplyCache(Path(sys.argv[1]))\n"
         "cache.put([('new', Completion('x'))])\n"
@@ -200,7 +200,7 @@ def test_threads_and_processes_at_once(tmp_path):
         "import sys\n"
         "from pathlib import Path\n"
         "from agent.llm.reply_cache import ReplyCache\n"
-        "from agent.llm.exchange import Completion\n"
+        "from agent.llm.chat import Completion\n"
         "cache = ReplyCache(Path(sys.argv[1]))\n"
         "for i in range(25): cache.put([(f'{sys.argv[2]}-{i}', Completion(str(i)))])\n"
     )

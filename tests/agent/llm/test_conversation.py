@@ -6,8 +6,8 @@ import pytest
 from pydantic import BaseModel
 
 from agent.errors import ModelFault
+from agent.llm.chat import Completion, ToolCall
 from agent.llm.conversation import Conversation
-from agent.llm.exchange import Completion, ToolCall
 from agent.llm.protocol import Tool
 from maps_engine.errors import OutOfRange
 from tests.support.agent.llm_parts import GOOD, Named, Tokens, rows_tool

@@ -7,6 +7,15 @@ import time
 from email.utils import formatdate
 
 import pytest
+from langchain_core.exceptions import (
+    ContextOverflowError,
+    ModelAPIError,
+    ModelAuthenticationError,
+    ModelConnectionError,
+    ModelNotFoundError,
+    ModelRateLimitError,
+    ModelTimeoutError,
+)
 
 from agent.errors import ModelDown, ModelFault
 from agent.llm.faults import fault_of
@@ -180,10 +189,35 @@ def test_a_content_filter_is_final():
     assert (fault.kind, len(requests)) == ("content filter", 1)
 
 
-def test_a_question_too_long_is_final_and_blames_no_form():
-    body = {"error": {"message": "request (5031 tokens) exceeds", "type": "exceed_context_size_error", "code": 400}}
-    fault, requests, _ = asked([Act(status=400, body=body)])
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"message": "request (5031 tokens) exceeds", "type": "exceed_context_size_error", "code": 400},
+        {"message": "Input tokens exceed the configured limit of 272000 tokens.", "type": "invalid_request_error"},
+        {"message": "litellm.ContextWindowExceededError: 5031 tokens", "type": None, "code": "400"},
+    ],
+)
+def test_a_question_too_long_is_final_and_blames_no_form(error):
+    fault, requests, _ = asked([Act(status=400, body={"error": error})])
     assert (fault.kind, len(requests)) == ("too long", 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "passes", "ends_run"),
+    [
+        (ModelAuthenticationError, "key", False, True),
+        (ModelNotFoundError, "not found", False, True),
+        (ModelRateLimitError, "rate limit", True, False),
+        (ModelAPIError, "server", True, False),
+        (ModelTimeoutError, "timeout", True, False),
+        (ModelConnectionError, "connection", True, False),
+        (ContextOverflowError, "too long", False, False),
+    ],
+)
+def test_errors_without_a_status_are_judged_by_the_class_that_langchain_gave_them(error, kind, passes, ends_run):
+    """Some providers' clients raise errors that hold no HTTP status where we look for it."""
+    fault = fault_of(type("ProvidersOwn", (error,), {})("said so"), timeout=1)
+    assert (fault.kind, fault.passes, fault.ends_run) == (kind, passes, ends_run)
 
 
 @pytest.mark.parametrize(

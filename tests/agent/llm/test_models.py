@@ -5,10 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from langchain_openai import ChatOpenAI
+from openai import OpenAIError
 
 from agent.errors import BudgetSpent, ExtraMissing, ModelDown, ModelFault, UnknownDescriber
+from agent.llm.chat import ChatRequest, FormRefused, ToolCall, Turn
 from agent.llm.endpoints.langchain_endpoint import LangChainEndpoint, address_without_secrets
-from agent.llm.exchange import ChatRequest, FormRefused, ToolCall, Turn
+from agent.llm.faults import fault_of
 from agent.llm.limits import RunLimits
 from agent.llm.models import open_language_model
 from agent.llm.options import ModelOptions
@@ -193,6 +195,19 @@ def test_any_langchain_model_in_every_form(form):
         completion = langchain_at(server).complete(request)
     assert (json.loads(completion.text), completion.usage.tokens, completion.finish) == (GOOD, 15, "stop")
     assert forms_used(server.requests) == [form]
+
+
+@pytest.mark.parametrize(("finish", "kind"), [("length", "cut off"), ("content_filter", "content filter")])
+def test_clients_that_raise_for_a_reply_that_did_not_end_well(finish, kind):
+    """The openai client does where the schema travels as `response_format`, as with other providers that use it."""
+    request = ChatRequest((Turn("user", "JSON?"),), "json_schema", 50, schema={"type": "object", "properties": {}})
+    with (
+        endpoint([Act('{"operation": "cou', finish=finish)]) as server,
+        pytest.raises(OpenAIError) as caught,
+    ):
+        langchain_at(server).complete(request)
+    fault = fault_of(caught.value, timeout=1)
+    assert (fault.kind, fault.passes, fault.may_have_cost) == (kind, False, True)
 
 
 def test_any_langchain_model_asks_without_a_temperature_that_is_refused():

@@ -69,7 +69,6 @@ class Endpoint:
 
     url: str
     requests: list[dict[str, Any]]
-    authorization: list[str]
 
 
 @contextmanager
@@ -77,14 +76,13 @@ def endpoint(acts: Sequence[Act], *, upstream: str = "") -> Iterator[Endpoint]:
     """Serve `acts` one request each until the block ends."""
     queue = list(acts)
     turn = threading.Lock()
-    seen = Endpoint("", [], [])
+    seen = Endpoint("", [])
     stop = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
             seen.requests.append(json.loads(body))
-            seen.authorization.append(self.headers.get("authorization", ""))
             with turn:
                 act = queue.pop(0) if len(queue) > 1 else queue[0]
             if act.wait:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -48,8 +48,3 @@ def model_at(server: Endpoint, *, sleep: Callable[[float], None] = lambda _: Non
     model = open_language_model("openai:m", options=ModelOptions(base_url=server.url, **chosen), sleep=sleep)
     assert isinstance(model, AskedModel)
     return model
-
-
-def shown(messages: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
-    """(role, text) of what was sent."""
-    return [(message["role"], message.get("content") or "") for message in messages]

@@ -1,4 +1,8 @@
-"""One request to a language model and what came back: the small common language of all providers."""
+"""One chat request to a language model and what came back, in the same types for all providers.
+
+Plain frozen values, so that requests make keys of the reply cache, replies lie in it, and a model in this process
+needs no LangChain. `endpoints` turn them into the messages of LangChain and back.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,7 @@ from typing import Any, Literal, Protocol
 
 from agent.llm.token_usage import Usage
 
-Form = Literal["tools", "json_schema", "json_object", "text"]
-FORMS: tuple[Form, ...] = ("tools", "json_schema", "json_object", "text")  # the strictest first
+Form = Literal["tools", "json_schema", "json_object", "text"]  # the strictest first
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One message on its way to the model; `calls` of an assistant, `call_id` of a tool's answer."""
+    """One message on its way to the model. An assistant's may have `calls`; a tool's answer has `call_id`, `tool`."""
 
     role: Literal["system", "user", "assistant", "tool"]
     text: str
@@ -82,7 +85,7 @@ class ChatEndpoint(Protocol):
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """Provider, model, address and sampling: all that can change a reply besides the request; never a key."""
+        """Provider, model, address and sampling: all that can change a reply besides the request; no API key."""
 
     @property
     def forms(self) -> tuple[Form, ...] | None:
@@ -92,7 +95,7 @@ class ChatEndpoint(Protocol):
         """One request, no retries. Raises FormRefused, or whatever the client raises (see `faults`)."""
 
     def without_secrets(self, text: str) -> str:
-        """`text` with every key it may hold replaced."""
+        """`text` with every API key that it may hold replaced."""
 
     def without_parameter(self, name: str) -> bool:
-        """Send no `name` any more, which the endpoint refuses; False when that cannot help."""
+        """Leave the parameter `name`, which was refused, out of later requests; False when that cannot help."""

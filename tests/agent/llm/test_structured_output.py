@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from agent.llm.json_text import BadAnswer, json_objects, parse_answer, strict_schema
+from agent.llm.structured_output import BadAnswer, json_objects, parse_answer, strict_schema
 from tests.support.agent.llm_parts import GOOD, Named
 
 
