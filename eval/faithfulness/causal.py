@@ -20,7 +20,7 @@ from torch import Tensor
 
 from eval.faithfulness.running.few_shot import Question
 from eval.faithfulness.running.running_model import Ablation, RunningModel
-from eval.faithfulness.statistics import TAU
+from maps_engine.relations.thresholds import TAU
 
 Head = tuple[int, int]  # layer, head
 Mode = Literal["zero", "mean"]

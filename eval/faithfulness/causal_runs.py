@@ -31,9 +31,9 @@ from eval.faithfulness.running.few_shot import FewShot, Question, questions
 from eval.faithfulness.running.pair_choice import one_token_pairs
 from eval.faithfulness.running.running_model import Ablation
 from eval.faithfulness.static_scores import PAPER, StaticSetting, static_scores
-from eval.faithfulness.statistics import TAU, mean_rate, repeated_rate
-from eval.rating.report.agreement import Estimate, wilson
+from eval.statistics.intervals import Estimate, mean_rate, repeated_rate, wilson
 from maps_engine.relations.format import Relation
+from maps_engine.relations.thresholds import TAU
 
 MIN_QUESTIONS = 10
 

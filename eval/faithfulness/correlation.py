@@ -14,9 +14,10 @@ from eval.faithfulness.dynamic_runs import run_dynamic
 from eval.faithfulness.dynamic_scores import DynamicScores, Projection
 from eval.faithfulness.running.pair_choice import ChosenPairs, TooFew, one_token_pairs, several_token_pairs
 from eval.faithfulness.static_scores import PAPER, StaticSetting, static_scores
-from eval.faithfulness.statistics import TAU, Correlation, correlate
+from eval.statistics.correlation import Correlation, correlate
 from maps_engine.ov.pair_scores import PairScores
 from maps_engine.relations.format import Relation
+from maps_engine.relations.thresholds import MIN_PAIRS, TAU
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class PairLimits:
     """How many pairs of an operation are run, and from how many on it counts."""
 
     max_pairs: int | None = None
-    min_pairs: int = 30
+    min_pairs: int = MIN_PAIRS
     k: int | None = None  # overrides the relation's own
 
 

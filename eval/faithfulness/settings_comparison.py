@@ -19,7 +19,8 @@ from eval.faithfulness.dynamic_runs import Table, run_dynamic
 from eval.faithfulness.dynamic_scores import Projection
 from eval.faithfulness.running.pair_choice import ChosenPairs, one_token_pairs
 from eval.faithfulness.static_scores import PAPER, StaticTable, compared_settings, static_scores
-from eval.faithfulness.statistics import correlate
+from eval.statistics.correlation import correlate
+from eval.statistics.intervals import interval_of_mean
 from maps_engine.relations.format import Relation
 
 PROJECTIONS: tuple[Projection, ...] = ("plain", "folded")
@@ -127,15 +128,14 @@ def mean_r(values: dict[str, float | None]) -> float:
 
 
 def paired_lead(
-    ours: dict[str, float | None], theirs: dict[str, float | None], *, draws: int = 2000, seed: int = 0
+    ours: dict[str, float | None], theirs: dict[str, float | None], *, seed: int = 0
 ) -> tuple[float, float, float]:
     """Mean difference over operations with its 95 % interval, operations drawn anew."""
-    differences = np.array([(ours[name] or 0.0) - (theirs[name] or 0.0) for name in ours])
-    if not len(differences):
+    if not ours:
         return 0.0, 0.0, 0.0
-    picked = np.random.default_rng(seed).integers(len(differences), size=(draws, len(differences)))
-    low, high = np.percentile(differences[picked].mean(1), [2.5, 97.5])
-    return float(differences.mean()), float(low), float(high)
+    differences = np.array([(ours[name] or 0.0) - (theirs[name] or 0.0) for name in ours])
+    low, high = interval_of_mean(differences, seed=seed) or (0.0, 0.0)
+    return float(differences.mean()), low, high
 
 
 def _best_by_operation(r: dict[str, dict[str, float | None]]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from agent.results import HeadDescription
-from eval.rating.report.agreement import Estimate
+from eval.statistics.intervals import Estimate
 from maps_engine.results import HeadMapping, MappingRow
 
 HeadKey = tuple[int, int]  # layer, head

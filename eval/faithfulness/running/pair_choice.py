@@ -11,7 +11,7 @@ from eval.faithfulness.dynamic_scores import Source, SourcePairs
 from maps_engine.model import Vocabulary
 from maps_engine.relations.encoding import encode_relation
 from maps_engine.relations.format import Relation
-from maps_engine.scores.table import MIN_PAIRS
+from maps_engine.relations.thresholds import MIN_PAIRS
 
 MAX_SOURCE_TOKENS = 6  # of a source of several tokens
 

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agent.checks.claims import MAX_PAIRS, claimed_operation
-from agent.checks.new_pairs import MIN_PAIRS, encode_pairs, score_new_pairs, shown_sources
+from agent.checks.new_pairs import MIN_NEW_PAIRS, encode_pairs, score_new_pairs, shown_sources
 from agent.checks.pair_cache import PairCachingEngine
 from agent.results import HeadDescription
 from eval.judges.protocol import Judge
 from eval.scoring.results import Outcome, Subject
-from eval.scoring.statistics import exact_share
+from eval.statistics.intervals import exact_share
 from maps_engine.engine import MapsEngine
 from maps_engine.ov.pair_scores import PairSet
 from maps_engine.relations.catalogue import Relation
@@ -50,8 +50,10 @@ class Generator:
         else:
             proposed = judge.propose_pairs(description, n=MAX_PAIRS, excluded=sorted(excluded))
             pairs = encode_pairs(proposed, vocabulary, excluded)
-        if len(pairs.sources) < MIN_PAIRS:
-            return PlannedPairs(subject.mapping, None, f"{len(pairs.sources)} one-token pairs; {MIN_PAIRS} are needed")
+        if len(pairs.sources) < MIN_NEW_PAIRS:
+            return PlannedPairs(
+                subject.mapping, None, f"{len(pairs.sources)} one-token pairs; {MIN_NEW_PAIRS} are needed"
+            )
         return PlannedPairs(subject.mapping, pairs)
 
     def score(self, plans: Sequence[PlannedPairs]) -> list[Outcome]:

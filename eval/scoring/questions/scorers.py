@@ -17,6 +17,7 @@ from eval.scoring.measures import (
     Measure,
     area_under_curve,
     balanced_accuracy,
+    comparisons,
     complete_groups,
     concordance,
     concordances,
@@ -31,7 +32,7 @@ from eval.scoring.questions.items import (
     simulation_items,
 )
 from eval.scoring.results import Item, Judged, Outcome, Said
-from eval.scoring.statistics import exact_share, interval_of_area, interval_of_groups
+from eval.statistics.intervals import HEAD_DRAWS, Interval, exact_share, interval_of_area, interval_of_mean
 from maps_engine.results import MappingRow
 
 MIN_SIDE: Final = 3  # items needed on each side, or groups
@@ -144,17 +145,16 @@ def _too_few(scorer: RowScorer, items: Sequence[Item]) -> str:
     return "" if fewer >= MIN_SIDE else f"only {fewer} rows on one side; at least {MIN_SIDE} are needed"
 
 
-def _interval(
-    scorer: RowScorer, judged: Sequence[Judged], score: float | None, seed: int
-) -> tuple[float, float] | None:
+def _interval(scorer: RowScorer, judged: Sequence[Judged], score: float | None, seed: int) -> Interval | None:
     if score is None:
         return None
     if scorer.measure is intruders_found:
         n = len(complete_groups(judged))
         return exact_share(score * n, n)
     if scorer.measure is concordance:
-        return interval_of_groups(concordances(judged), seed=seed)
-    return interval_of_area(judged, seed=seed)
+        return interval_of_mean(concordances(judged), draws=HEAD_DRAWS, seed=seed)
+    above = comparisons(judged)
+    return None if above is None else interval_of_area(above, seed=seed)
 
 
 def _of_kinds(judged: Sequence[Judged], part: Part) -> list[Judged]:

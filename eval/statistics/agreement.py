@@ -11,8 +11,8 @@ They answer different questions: on data that is nearly all "yes", raters who an
 a high percentage while alpha is near zero. So they are always given together, with the prevalence. When all ratings
 are equal, alpha and kappa are 0/0: that is said as "undefined: all ratings equal" and never as a number.
 
-Intervals: coefficients and rating-level rates by a bootstrap that draws heads with replacement (answers on one head
-belong together); rates of heads by Wilson's score interval.
+Intervals (`eval.statistics.intervals`): coefficients and rates of ratings by a bootstrap that draws heads (answers on
+one head belong together); rates of heads by Wilson's score interval.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.statistics.intervals import Estimate, clustered_rate, percentile_interval, resamples, wilson
+
 UNDEFINED = "undefined: all ratings equal"
 TOO_FEW = "undefined: no head has two ratings"
-Z_95 = 1.959963984540054
 Table = NDArray[np.float64]  # (raters, items); category numbers, nan where there is no answer
 
 
@@ -40,25 +41,6 @@ class Answered:
     item: str
     rater: str
     value: str
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its 95 % interval; `value` None with the reason why there is none."""
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    n: int = 0
-    why: str = ""
-
-    def text(self, digits: int = 2) -> str:
-        """For people: `0.71 [0.60, 0.80]`, or why there is no number."""
-        if self.value is None:
-            return self.why
-        if self.low is None or self.high is None:
-            return f"{self.value:.{digits}f}"
-        return f"{self.value:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
 
 
 @dataclass(frozen=True)
@@ -194,23 +176,11 @@ def _with_interval(
     value = measure(table, n_categories)
     if value is None:
         return Estimate(None, n=n, why=UNDEFINED)
-    rng = np.random.default_rng(seed)
-    drawn = (measure(table[:, rng.integers(0, n, n)], n_categories) for _ in range(draws))
-    values = [v for v in drawn if v is not None]
+    drawn = (measure(table[:, places], n_categories) for places in resamples(n, draws=draws, seed=seed))
+    values = np.array([one for one in drawn if one is not None])
     if n < 2 or len(values) < draws / 2:
         return Estimate(value, n=n)
-    low, high = np.percentile(values, [2.5, 97.5])
-    return Estimate(value, float(low), float(high), n)
-
-
-def wilson(successes: int, n: int) -> Estimate:
-    """A rate with Wilson's 95 % score interval."""
-    if n == 0:
-        return Estimate(None, why="no heads")
-    p, z2 = successes / n, Z_95**2
-    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z_95 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return Estimate(p, max(0.0, centre - half), min(1.0, centre + half), n)
+    return Estimate(value, *percentile_interval(values), n)
 
 
 @dataclass(frozen=True)
@@ -240,38 +210,3 @@ def rates(answers: Iterable[Answered], *, wanted: Sequence[str], draws: int = 10
         ties=len(verdicts) - len(decided),
         ratings=clustered_rate(list(by_item.values()), draws=draws, seed=seed),
     )
-
-
-def clustered_rate(groups: Sequence[Sequence[bool]], *, draws: int = 1000, seed: int = 0) -> Estimate:
-    """The share of True over all values, with a bootstrap that draws whole groups (heads)."""
-    if not groups:
-        return Estimate(None, why="no heads")
-    yes = np.array([sum(group) for group in groups], dtype=float)
-    n = np.array([len(group) for group in groups], dtype=float)
-    drawn = _group_draws(len(groups), draws, seed)
-    shares = yes[drawn].sum(axis=1) / n[drawn].sum(axis=1)
-    value = float(yes.sum() / n.sum())
-    if len(groups) < 2:
-        return Estimate(value, n=int(n.sum()))
-    low, high = np.percentile(shares, [2.5, 97.5])
-    return Estimate(value, float(low), float(high), int(n.sum()))
-
-
-def gap(
-    real: Sequence[Sequence[bool]], swapped: Sequence[Sequence[bool]], *, draws: int = 1000, seed: int = 0
-) -> Estimate:
-    """Rate on real minus rate on swapped descriptions, heads of each drawn apart."""
-    if not real or not swapped:
-        return Estimate(None, why="no answers yet" if not real else "no answers on control items yet")
-    sides = []
-    for offset, groups in enumerate((real, swapped)):
-        yes = np.array([sum(g) for g in groups], dtype=float)
-        n = np.array([len(g) for g in groups], dtype=float)
-        drawn = _group_draws(len(groups), draws, seed + offset)
-        sides.append((yes.sum() / n.sum(), yes[drawn].sum(axis=1) / n[drawn].sum(axis=1)))
-    low, high = np.percentile(sides[0][1] - sides[1][1], [2.5, 97.5])
-    return Estimate(float(sides[0][0] - sides[1][0]), float(low), float(high), len(real) + len(swapped))
-
-
-def _group_draws(n: int, draws: int, seed: int) -> NDArray[np.int64]:
-    return np.random.default_rng(seed).integers(0, n, (draws, n))
