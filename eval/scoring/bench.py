@@ -11,9 +11,8 @@ from agent.describers.factory import chosen_name
 from agent.llm.options import ModelOptions
 from agent.pipeline.job import parse_indices
 from agent.pipeline.session import HeadSession
-from agent.words.embedder import load_embedder
-from agent.words.fields import SemanticFields
-from eval.judges.protocol import Judge, open_judge
+from eval.judges.opening import open_judge
+from eval.judges.protocol import Judge
 from eval.scoring.collection import Collection, chosen, described_now, of_file, of_run
 from eval.scoring.job import ScoreJob, Tell
 from eval.scoring.keeping import DatabaseKeeper, JsonlKeeper, Keeper
@@ -24,7 +23,6 @@ from eval.scoring.request import ScoreRequest
 from eval.scoring.results import HeadKey
 from maps_engine.engine import MapsEngine
 from maps_engine.errors import HeadscribeError, UserMistake
-from maps_engine.folders import cache_folder
 from maps_engine.relations.catalogue import Relation, load_relations
 from maps_engine.results import EngineSettings
 
@@ -73,8 +71,7 @@ class Bench:
     def judge(self) -> Judge:
         request = self.request
         options = ModelOptions(in_flight=request.workers, token_budget=request.token_budget)
-        fields = SemanticFields(load_embedder(), cache_folder=cache_folder())
-        return open_judge(request.judge, fields=fields, relations=self.relations, options=options)
+        return open_judge(request.judge, options=options, relations=lambda: self.relations)
 
     @cached_property
     def engine(self) -> MapsEngine:

@@ -9,6 +9,8 @@ of freedom and sqrt(n / (n - 1)), without which the interval of ten heads covers
 2015, "What teachers should know about the bootstrap", expanded percentile interval).
 
 Shares of independent cases need no draws: Wilson's score interval, and Clopper and Pearson's exact one.
+
+scipy is imported where it is used: the web app shows rates, and should not wait for it.
 """
 
 from __future__ import annotations
@@ -20,7 +22,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 Interval = tuple[float, float]
 TAIL: Final = 0.025  # left out on either side of an interval of 95 %
@@ -70,6 +71,8 @@ def interval_of_mean(values: ArrayLike, *, draws: int = DRAWS, seed: int = 0) ->
 
 def mean_over_heads(values: Sequence[float], *, draws: int = DRAWS, seed: int = 0) -> Estimate:
     """Mean with its widened interval; without one for fewer than MIN_HEADS values."""
+    from scipy import stats
+
     n = len(values)
     if not n:
         return Estimate(None, why="no heads")
@@ -149,6 +152,8 @@ def wilson(successes: int, n: int) -> Estimate:
 
 def exact_share(k: float, n: int) -> Interval:
     """Clopper and Pearson's 95 % interval of k in n (1934); k may be fractional (shared credit)."""
+    from scipy import stats
+
     low = stats.beta.ppf(TAIL, k, n - k + 1) if k > 0 else 0.0
     high = stats.beta.ppf(1 - TAIL, k + 1, n - k) if k < n else 1.0
     return float(low), float(high)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
-from eval.judges.protocol import Judge, Rating
+from eval.judges.protocol import Judge, Rating, Said
 from eval.scoring.measures import (
     Measure,
     area_under_curve,
@@ -31,7 +31,7 @@ from eval.scoring.questions.items import (
     intruder_items,
     simulation_items,
 )
-from eval.scoring.results import Item, Judged, Outcome, Said
+from eval.scoring.results import Item, Judged, Outcome
 from eval.statistics.intervals import HEAD_DRAWS, Interval, exact_share, interval_of_area, interval_of_mean
 from maps_engine.results import MappingRow
 
