@@ -1,5 +1,4 @@
-"""Judges: programs that answer questions about the rows and the description of a head, behind one Protocol.
+"""Who judges a description: by words, by embeddings, or by asking a language model; one protocol for all.
 
-Scoring asks them how well rows fit a description, a rating study asks them what it asks people. May import `agent`,
-`maps_engine` and `prompts`, and nothing of the other rooms of `eval`.
+May import `maps_engine`, `agent`, `prompts`, `eval.errors` and `eval.results_folder`.
 """

@@ -12,7 +12,7 @@ from agent.checks.claims import ClaimedFields, ClaimedForm, ClaimedOperation, cl
 from agent.words.fields import SemanticFields
 from agent.words.forms import FORM_BY_NAME
 from agent.words.spelling import core
-from eval.judges.protocol import Said
+from eval.judges.said import Said
 from maps_engine.relations.catalogue import Relation
 from maps_engine.results import MappingRow
 from prompts import load_prompts

@@ -12,7 +12,8 @@ from agent.results import HeadDescription
 from agent.runs.identity import content_hash
 from agent.words.known_pairs import label_of
 from agent.words.spelling import core
-from eval.judges.protocol import Assessment, Said
+from eval.judges.protocol import Assessment
+from eval.judges.said import Said
 from maps_engine.relations.catalogue import Relation
 from maps_engine.results import MappingRow
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from agent.results import HeadDescription
 from eval.judges.embedding import EmbeddingJudge
 from eval.judges.plain_forms import assess_forms
-from eval.judges.protocol import Assessment, Said
+from eval.judges.protocol import Assessment
+from eval.judges.said import Said
 from maps_engine.relations.catalogue import Relation
 from maps_engine.results import MappingRow
 from prompts import load_prompts

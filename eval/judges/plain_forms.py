@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from eval.judges.protocol import Assessment, Said
+from eval.judges.protocol import Assessment
+from eval.judges.said import Said
 from maps_engine.results import MappingRow
 
 MOST_ROWS: Final = 0.5  # share of rows from which on a relation is the rows' pattern

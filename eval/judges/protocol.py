@@ -20,29 +20,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from agent.results import HeadDescription
+from eval.judges.said import Said
 from maps_engine.results import MappingRow
 
 Rating = float | None  # 0 … 1, larger fits better; None for no usable answer
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """The words of a description, without its evidence: all that a judge may go by."""
-
-    operation: str
-    input_strings: str = ""
-    observed_pattern: str = ""
-
-    @classmethod
-    def of(cls, description: HeadDescription) -> Said:
-        """The words of `description`."""
-        return cls(description.operation, description.input_strings, description.observed_pattern)
-
-    @property
-    def text(self) -> str:
-        """Everything in one line."""
-        parts = (self.operation.rstrip(".") + ".", self.observed_pattern, self.input_strings)
-        return " ".join(part.strip() for part in parts if part.strip())
 
 
 @dataclass(frozen=True, slots=True)

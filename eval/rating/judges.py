@@ -18,7 +18,8 @@ from agent.runs.database import writing
 from eval.errors import BadStudy
 from eval.judges.language_model import STUDY_TEMPLATE
 from eval.judges.opening import open_judge
-from eval.judges.protocol import Judge, Said
+from eval.judges.protocol import Judge
+from eval.judges.said import Said
 from eval.rating.ratings import Answer
 from eval.rating.store import add_event
 from eval.rating.studies import get_study

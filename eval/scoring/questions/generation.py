@@ -1,8 +1,9 @@
-"""Generation to parameters: pairs made from the description alone, scored on the weights.
+"""Generation: pairs made from the description alone, scored on the weights.
 
-phi of the pairs on this head is held against the same on all other heads of the model: the score is the share of other
-heads with a smaller phi (ties half), so chance is 0.5 whatever the operation. Which pairs: `agent.checks.new_pairs`.
-Sources that the describer was shown are left out.
+phi of the pairs on this head is compared with phi on all other heads of the model: the score is the share of other
+heads with a smaller phi (ties half), so guessing gives 0.5 whatever the operation. `agent.checks.new_pairs` says which
+pairs an operation predicts; sources that the describer was shown are left out. See docs/method.md, "Testing a
+description".
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Generator:
         return PlannedPairs(subject.mapping, pairs)
 
     def score(self, plans: Sequence[PlannedPairs]) -> list[Outcome]:
-        """One pass over the model for the pairs of all plans that were not scored before."""
+        """One outcome a plan, in order; one pass over the model scores all pairs that were not scored before."""
         by_source: dict[str, list[PairSet]] = defaultdict(list)
         for plan in plans:
             if plan.pairs is not None:

@@ -1,7 +1,7 @@
 """The scorers on rows: how their items are built, what the judge is asked, and the measure.
 
-Each is a line of `ROW_SCORERS`; `judge_items` puts the questions and takes the measure. Generation, which asks the
-weights, is in `eval.scoring.questions.generation`.
+Each is an entry of `ROW_SCORERS`; `judge_items` asks the questions and takes the measure. Generation, which asks the
+weights, is in `eval.scoring.questions.generation`. See docs/method.md, "Scores of descriptions".
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
-from eval.judges.protocol import Judge, Rating, Said
+from eval.judges.protocol import Judge, Rating
+from eval.judges.said import Said
 from eval.scoring.measures import (
     Measure,
     area_under_curve,
@@ -43,7 +44,10 @@ Ask = Callable[[Judge, Said, Sequence[MappingRow]], Sequence[Rating]]
 
 @dataclass(frozen=True)
 class Part:
-    """A further number from the same answers: a measure over the items of some kinds."""
+    """A further number from the same answers: a measure over the items of some kinds.
+
+    needs_decisions: only where a rating of 0.5 means something to the judge (`Judge.decides`).
+    """
 
     kinds: tuple[str, ...]
     measure: Measure
@@ -52,7 +56,11 @@ class Part:
 
 @dataclass(frozen=True)
 class RowScorer:
-    """One scorer: `grouped` where the items of a group are one question of their own."""
+    """One scorer.
+
+    measure: what the answers on one head give; chance: what guessing gives. grouped: the items of a group are one
+    question (a set with an intruder, the candidates of a source), so that groups are counted and drawn, not items.
+    """
 
     name: str
     question: str

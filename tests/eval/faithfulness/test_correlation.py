@@ -18,7 +18,7 @@ from scipy import stats
 
 from eval.errors import MixedResults
 from eval.faithfulness.correlation import COLUMNS, PairLimits, correlation, multi_token
-from eval.faithfulness.dynamic_runs import from_json, run_dynamic, to_json
+from eval.faithfulness.dynamic_table import dynamic_table, from_json, to_json
 from eval.faithfulness.running.pair_choice import one_token_pairs
 from eval.faithfulness.settings_comparison import compare_settings, mean_r, paired_lead
 from eval.faithfulness.static_scores import COMPARED, PAPER, compared_settings, named_setting, static_scores
@@ -38,7 +38,7 @@ def test_table_holds_every_operation_and_r_is_scipys(tmp_path):
     bench = tiny_bench(tmp_path)
     table = correlation(bench, relations(bench), FEW)
     chosen, _ = one_token_pairs(relations(bench), bench.checkpoint.vocabulary, min_pairs=2)
-    static, dynamic = static_scores(bench, chosen, PAPER), run_dynamic(bench, chosen)
+    static, dynamic = static_scores(bench, chosen, PAPER), dynamic_table(bench, chosen)
     assert [row.name for row in table.rows] == ["step-1", "step-2", "step-3"]
     for row in table.rows:
         x = static[row.name].score.flatten().double().numpy()
@@ -109,11 +109,11 @@ def test_other_pairs_in_the_same_folder_are_refused(tmp_path):
 _KILLED = """
 import sys, time
 from pathlib import Path
-from eval.faithfulness import dynamic_runs
+from eval.faithfulness import dynamic_table
 from eval.faithfulness.correlation import correlation
 from tests.support.eval.faithfulness_models import tiny_bench
 from tests.eval.faithfulness.test_correlation import FEW, relations
-dynamic_runs._sources_at_a_time = lambda bench, n: 1
+dynamic_table._sources_at_a_time = lambda bench, n: 1
 bench = tiny_bench(Path(sys.argv[1]))
 write = bench.folder.write
 def slow(name, *rest):
@@ -152,7 +152,7 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
 def test_stored_scores_come_back(tmp_path):
     bench = tiny_bench(tmp_path)
     chosen, _ = one_token_pairs(relations(bench), bench.checkpoint.vocabulary, min_pairs=2)
-    one = run_dynamic(bench, chosen)["step-1"]
+    one = dynamic_table(bench, chosen)["step-1"]
     again = from_json(json.loads(json.dumps(to_json(one))))
     assert again["folded"].with_context is None
     torch.testing.assert_close(again["plain"].with_context.score, one["plain"].with_context.score, atol=1e-6, rtol=0)

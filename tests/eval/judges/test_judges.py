@@ -15,7 +15,8 @@ from eval.judges.embedding import EmbeddingJudge
 from eval.judges.language_model import FAULTS_IN_A_ROW, ModelJudge, intruder_of, ratings_of
 from eval.judges.lexical import LexicalJudge
 from eval.judges.opening import open_judge
-from eval.judges.protocol import Assessment, Said
+from eval.judges.protocol import Assessment
+from eval.judges.said import Said
 from eval.scoring.measures import area_under_curve
 from eval.scoring.questions.foreign_rows import borrowed_rows
 from eval.scoring.questions.items import Material

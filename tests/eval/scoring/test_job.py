@@ -31,7 +31,7 @@ from eval.errors import BadImport, MixedResults
 from eval.judges.lexical import LexicalJudge
 from eval.scoring.collection import Collection, chosen, of_file, of_run
 from eval.scoring.job import ScoreJob
-from eval.scoring.keeping import DatabaseKeeper, JsonlKeeper
+from eval.scoring.keepers import DatabaseKeeper, JsonlKeeper
 from eval.scoring.questions.foreign_rows import rows_from_weights
 from eval.scoring.questions.generation import Generator
 from eval.scoring.questions.scorers import GENERATION, ROW_SCORERS, SCORERS

@@ -1,4 +1,4 @@
-"""Everything that scoring needs, opened when it is first used: heads, weights, judge, and where scores are kept."""
+"""From a request to the job that carries it out: heads, weights and judge, each opened when it is first used."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from eval.judges.opening import open_judge
 from eval.judges.protocol import Judge
 from eval.scoring.collection import Collection, chosen, described_now, of_file, of_run
 from eval.scoring.job import ScoreJob, Tell
-from eval.scoring.keeping import DatabaseKeeper, JsonlKeeper, Keeper
+from eval.scoring.keepers import DatabaseKeeper, JsonlKeeper, Keeper
 from eval.scoring.questions.foreign_rows import borrowed_rows, rows_from_weights
 from eval.scoring.questions.generation import Generator
 from eval.scoring.questions.scorers import GENERATION
@@ -34,14 +34,14 @@ OTHER_MODEL: Final = "Give its place with --model, or score without it: --no-wei
 
 
 @dataclass
-class Bench:
-    """Everything a request needs, opened when it is first used."""
+class JobBuilder:
+    """Opens what a request needs, and nothing that it does not need."""
 
     request: ScoreRequest
 
     @cached_property
     def database(self) -> Engine | None:
-        """None where the heads do not come from it."""
+        """The database of runs; None where the heads come from elsewhere. Raises DatabaseUnusable."""
         from agent.runs.database import open_database
 
         request = self.request
@@ -50,6 +50,7 @@ class Bench:
 
     @cached_property
     def collection(self) -> Collection:
+        """The heads at hand. Raises UnknownRun, BadImport, UserMistake, OutOfRange, UnknownDescriber."""
         request = self.request
         if request.from_file is not None:
             return of_file(request.from_file)
@@ -69,6 +70,7 @@ class Bench:
 
     @cached_property
     def judge(self) -> Judge:
+        """The judge asked for. Raises UnknownDescriber, ExtraMissing."""
         request = self.request
         options = ModelOptions(in_flight=request.workers, token_budget=request.token_budget)
         return open_judge(request.judge, options=options, relations=lambda: self.relations)
@@ -95,7 +97,7 @@ class Bench:
         return engine
 
     def keys(self) -> list[HeadKey]:
-        """Heads to score. Raises UserMistake, OutOfRange."""
+        """(layer, head) of the heads to score, in order. Raises OutOfRange, UserMistake where none is described."""
         request, collection = self.request, self.collection
         if request.layer is not None and request.head is not None:
             found = [one.key for one in collection.described if one.key == (request.layer, request.head)]
@@ -114,6 +116,7 @@ class Bench:
         return found
 
     def job(self, tell: Tell) -> ScoreJob:
+        """The job, ready to run; `tell` hears of its progress. Raises what the parts raise."""
         request = self.request
         keys = self.keys()
         generator = Generator(self.engine, self.relations) if GENERATION in request.names else None
@@ -131,7 +134,10 @@ class Bench:
         )
 
     def keepers(self, job: ScoreJob) -> list[Keeper]:
-        """The database for heads of a run, and every .jsonl of --output. Raises MixedResults, BadImport."""
+        """Where the job's scores are kept: the run's database, and every .jsonl of --output.
+
+        Raises MixedResults where such a file holds scores of other settings, BadImport where it holds something else.
+        """
         identity = job.identity()
         found: list[Keeper] = [
             JsonlKeeper(path, identity) for path in self.request.output if path.suffix.lower() == ".jsonl"

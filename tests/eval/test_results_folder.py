@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from eval.errors import MixedResults
-from eval.faithfulness.results_folder import ResultsFolder, write_whole
+from eval.results_folder import ResultsFolder, write_whole
 from maps_engine.errors import Failure
 
 
