@@ -18,7 +18,7 @@ from maps_engine.results import MappingRow
 from prompts import load_prompts
 
 PARTLY: Final = 0.5  # credit for a pair of the wider operation: an exact copy under "copying with case variants"
-RELATED: Final = "word to related words"
+RELATED_WORDS: Final = "word to related words"
 
 Fit = Callable[[str, MappingRow], float]  # target text, its row -> 0 … 1
 
@@ -40,7 +40,7 @@ class ClaimedFits:
 
     def fit(self, said: Said) -> Fit | None:
         """How far a target fits the claim; None for free text."""
-        if " ".join(said.operation.casefold().split()) == RELATED:
+        if " ".join(said.operation.casefold().split()) == RELATED_WORDS:
             return self._related
         claim = self.claim(said)
         if claim is None:

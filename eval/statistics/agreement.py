@@ -45,7 +45,7 @@ class Answered:
 
 @dataclass(frozen=True)
 class Agreement:
-    """All coefficients of one question, never one alone."""
+    """All coefficients of one question; `prevalence` is the share of ratings with each answer."""
 
     n_items: int
     n_raters: int
@@ -57,7 +57,7 @@ class Agreement:
     kappa: Mapping[tuple[str, str], Estimate]
 
     def text(self) -> str:
-        """One line with everything that must be said together."""
+        """One line for people: the coefficients with intervals, counts and prevalence."""
         shares = ", ".join(f"{name} {share:.0%}" for name, share in self.prevalence.items())
         return (
             f"percent {self.percent.text()}, alpha {self.alpha.text()}, AC1 {self.ac1.text()}; "
@@ -66,7 +66,7 @@ class Agreement:
 
 
 def agreement(answers: Sequence[Answered], *, draws: int = 1000, seed: int = 0) -> Agreement:
-    """Every coefficient with its interval; deterministic for a seed."""
+    """Every coefficient with its interval, the same for the same seed; a coefficient that is undefined says why."""
     table, raters, categories = as_table(answers)
     shared = table[:, np.sum(~np.isnan(table), axis=0) >= 2]
     total = len(answers)
@@ -89,7 +89,7 @@ def agreement(answers: Sequence[Answered], *, draws: int = 1000, seed: int = 0) 
 
 
 def as_table(answers: Iterable[Answered]) -> tuple[Table, list[str], list[str]]:
-    """(raters x items) table of category numbers, the raters, the categories; orders are sorted."""
+    """The (raters, items) table of category numbers, the raters and the categories, all sorted."""
     listed = list(answers)
     raters = sorted({a.rater for a in listed})
     items = sorted({a.item for a in listed})
@@ -130,7 +130,7 @@ def alpha_of(table: Table, n_categories: int) -> float | None:
 
 
 def ac1_of(table: Table, n_categories: int) -> float | None:
-    """Gwet's AC1; None with fewer than two categories in use."""
+    """Gwet's AC1; None with fewer than two categories in use, or where no item has two ratings."""
     observed = percent_of(table, n_categories)
     if observed is None or n_categories < 2:
         return None
@@ -169,7 +169,10 @@ def pairwise_kappa(
 def _with_interval(
     measure: Callable[[Table, int], float | None], table: Table, n_categories: int, *, draws: int, seed: int
 ) -> Estimate:
-    """The measure with a percentile interval over draws of items; draws where it is undefined are left out."""
+    """The measure with a percentile interval over draws of items, those left out where the measure is undefined.
+
+    No interval for one item, or where the measure is undefined in more than half of the draws.
+    """
     n = table.shape[1]
     if n == 0:
         return Estimate(None, why=TOO_FEW)
@@ -199,7 +202,7 @@ def majority(values: Sequence[bool]) -> bool | None:
 
 
 def rates(answers: Iterable[Answered], *, wanted: Sequence[str], draws: int = 1000, seed: int = 0) -> Rates:
-    """How many heads, by majority, and how many ratings say one of `wanted`; ties are counted apart."""
+    """The share of heads, by majority, and of ratings that say one of `wanted`; ties are counted separately."""
     by_item: dict[str, list[bool]] = defaultdict(list)
     for answer in answers:
         by_item[answer.item].append(answer.value in wanted)
