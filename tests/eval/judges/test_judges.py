@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 from pydantic import ValidationError
@@ -287,3 +289,13 @@ def test_the_lexical_judge_of_a_study_opens_neither_vectors_nor_relations():
 
     judge = open_judge("lexical", fields=never, relations=never)
     assert judge.assess(Said("", "", "Copies."), [a_row("walk", ["walk"], 0)]) == Assessment("yes", "yes")
+
+
+def test_rates_and_the_judges_of_studies_load_neither_torch_nor_scipy():
+    """The web app imports both rooms when it starts."""
+    code = (
+        "import sys, eval.rating.judges, eval.judges.lexical, eval.statistics.agreement;"
+        "print(sorted({'torch', 'scipy'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
