@@ -34,11 +34,11 @@ from maps_engine.ov.source_maps import SourceEngine
 from maps_engine.relations.catalogue import load_relations
 from maps_engine.relations.encoding import encode_relation
 from maps_engine.relations.significance import shuffled
+from maps_engine.relations.thresholds import DEFAULT_K, TAU
 from maps_engine.results import EngineSettings, SourceChoice, SourceEvidence
 
 CANDIDATES = ("first-mlp", "embedding", "first-block")  # in order of preference: the paper's, the plainest, the fullest
 PAIRS_PER_PROBE = 24
-READS = 0.15  # tau of METHOD
 COMPARABLE = 0.5
 READABLE = 0.2
 NULL_ROUNDS = 3
@@ -94,7 +94,7 @@ def probes_for(vocabulary: Vocabulary, wanted: Sequence[str] = PROBES) -> Probes
         spread = [i * n // PAIRS_PER_PROBE for i in range(PAIRS_PER_PROBE)]
         sources = tuple(encoded.source_ids[i] for i in spread)
         names.append(relation.name)
-        sets.append(PairSet(sources, tuple(encoded.target_ids[i] for i in spread), k=10))
+        sets.append(PairSet(sources, tuple(encoded.target_ids[i] for i in spread), k=DEFAULT_K))
     return Probes(tuple(names), tuple(sets))
 
 
@@ -136,7 +136,7 @@ class SourceChooser:
         ]
         best = max(e.score for e in evidence)
         chosen = _preferred(evidence, COMPARABLE * best)
-        if chosen is None or best < READS:
+        if chosen is None or best < TAU:
             return self.for_model()
         return SourceChoice(chosen.source, "head", _ordered(evidence, chosen))
 
@@ -176,7 +176,7 @@ class SourceChooser:
         for name in self.candidates:
             found = self._best_scores(name, layers, heads)
             self._measured |= {(name, layer): one for layer, one in zip(layers, found, strict=True)}
-            reads = torch.stack([one.score for one in found]) >= READS
+            reads = torch.stack([one.score for one in found]) >= TAU
             evidence.append(SourceEvidence(name, round(float(reads.float().mean()), 4)))
         best_share = max(e.score for e in evidence)
         chosen = _preferred(evidence, READABLE * best_share)

@@ -20,10 +20,10 @@ from maps_engine.model import Vocabulary
 from maps_engine.ov.pair_scores import PairSet
 from maps_engine.relations.catalogue import Relation
 from maps_engine.relations.encoding import encode_relation
+from maps_engine.relations.thresholds import DEFAULT_K
 from maps_engine.results import MappingRow
 from prompts import load_prompts
 
-DEFAULT_K: Final = 10
 COPY_K: Final = 1
 MAX_PAIRS: Final = 60
 TRIED_TOKENS: Final = 60_000

@@ -16,7 +16,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 
@@ -36,15 +36,6 @@ FORM_WEIGHT: Final = 2.0
 CHANCE_LIKE: Final = 0.40  # found at most this often: 95 % of heads with weights of chance (SmolLM2-135M)
 
 
-class Judge(Protocol):
-    """Picks the row that does not belong."""
-
-    @property
-    def name(self) -> str: ...
-    def pick(self, trials: Sequence[Sequence[MappingRow]]) -> Sequence[int]:
-        """For each trial the index of the row that is taken for the intruder."""
-
-
 @dataclass(frozen=True, slots=True)
 class Trial:
     """Rows in random order and where the intruder stands."""
@@ -53,7 +44,9 @@ class Trial:
     intruder: int
 
 
-def intruder_test(mapping: HeadMapping, engine: MapsEngine, judge: Judge, *, n: int = TRIALS) -> IntruderTest | None:
+def intruder_test(
+    mapping: HeadMapping, engine: MapsEngine, judge: EmbeddingJudge, *, n: int = TRIALS
+) -> IntruderTest | None:
     """How often `judge` finds the intruder among shown rows; None where there is no other head or too few rows."""
     strangers = rows_of_others(mapping, engine)
     trials = make_trials(mapping, strangers, n=n)

@@ -25,12 +25,11 @@ from agent.words.spelling import core
 from maps_engine.model import Vocabulary
 from maps_engine.ov.pair_scores import PairSet
 from maps_engine.relations.catalogue import Relation
+from maps_engine.relations.thresholds import DEFAULT_K, TAU
 from maps_engine.results import HeadMapping, MappingRow
 
-MIN_PAIRS: Final = 10
-PROPOSED_K: Final = 10
-NO_PAIRS: Final = PairSet((), (), PROPOSED_K)
-IMPLEMENTS: Final = 0.15  # tau of METHOD: from here on a head is said to implement a relation
+MIN_NEW_PAIRS: Final = 10
+NO_PAIRS: Final = PairSet((), (), DEFAULT_K)
 HIGH: Final = 90.0  # percentile among the other heads that supports a claim
 FAIR: Final = 75.0
 MIN_ROWS: Final = 5
@@ -83,8 +82,8 @@ def plan_test(
             return PlannedTest(description, mapping, rows=rows, untestable=found.problem)
         judging = found.pairs
     pairs = without_sources(judging, excluded, vocabulary)
-    if len(pairs.sources) < MIN_PAIRS:
-        reason = f"only {len(pairs.sources)} new one-token pairs; at least {MIN_PAIRS} are needed"
+    if len(pairs.sources) < MIN_NEW_PAIRS:
+        reason = f"only {len(pairs.sources)} new one-token pairs; at least {MIN_NEW_PAIRS} are needed"
         return PlannedTest(description, mapping, rows=rows, untestable=reason)
     return PlannedTest(description, mapping, pairs, rows)
 
@@ -169,7 +168,7 @@ def verdict_of(pairs: PairTest, rows: RowTest | None) -> Verdict:
     Supported: phi is at least tau and its percentile among the other heads at least HIGH, unless held-out rows fit far
     less often than shown ones, which makes it weak. Weak: any hit and a percentile of at least FAIR.
     """
-    if pairs.score >= IMPLEMENTS and pairs.percentile >= HIGH:
+    if pairs.score >= TAU and pairs.percentile >= HIGH:
         return "weak" if rows is not None and _falls_apart(rows) else "supported"
     if pairs.score > 0 and pairs.percentile >= FAIR:
         return "weak"
@@ -196,4 +195,4 @@ def encode_pairs(
         s, t = single_token(vocabulary, f" {source.strip()}"), single_token(vocabulary, f" {target.strip()}")
         if s is not None and t is not None and core(source) not in excluded:
             made[s] = tuple(dict.fromkeys((*made.get(s, ()), t)))
-    return PairSet(tuple(made), tuple(made.values()), PROPOSED_K)
+    return PairSet(tuple(made), tuple(made.values()), DEFAULT_K)

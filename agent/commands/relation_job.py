@@ -15,10 +15,11 @@ from maps_engine.errors import UserMistake
 from maps_engine.finite import finite
 from maps_engine.relations.choice import choose_relations
 from maps_engine.relations.encoding import TargetRule
+from maps_engine.relations.thresholds import MIN_PAIRS, TAU
 from maps_engine.results import EngineSettings, SourceChoice
-from maps_engine.scores.head_structure import TAU, Findings, findings
+from maps_engine.scores.head_structure import Findings, findings
 from maps_engine.scores.summary import OperationSummary, summarise
-from maps_engine.scores.table import MIN_PAIRS, ModelScores, score_relations
+from maps_engine.scores.table import ModelScores, score_relations
 from maps_engine.scores.table_json import read_scores, scores_to_json
 
 FORMATS = ("png", "svg")

@@ -23,8 +23,9 @@ from maps_engine.errors import UserMistake
 from maps_engine.relations.catalogue import load_relations
 from maps_engine.relations.format import Relation
 from maps_engine.relations.own import own_relation
+from maps_engine.relations.thresholds import MIN_PAIRS
 from maps_engine.results import EngineSettings
-from maps_engine.scores.table import MIN_PAIRS, score_relations
+from maps_engine.scores.table import score_relations
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -116,7 +116,7 @@ def causal(
 ) -> None:
     """Remove an operation's heads and see what the model can no longer do."""
     with following(locals()) as run:
-        from eval.faithfulness.causal_runs import causal as experiment
+        from eval.faithfulness.causal import causal as experiment
         from eval.faithfulness.running.few_shot import prompts_for
 
         shots = prompts_for([one.name for one in run.relations] if relations else None)

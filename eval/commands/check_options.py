@@ -178,7 +178,7 @@ def _among(own: Sequence[Relation], wanted: Sequence[str] | None) -> Sequence[Re
 
 
 def _in_data_folder(bench: Bench) -> Bench:
-    from eval.faithfulness.results_folder import ResultsFolder
+    from eval.results_folder import ResultsFolder
     from maps_engine.folders import data_folder
 
     bench.folder = ResultsFolder(data_folder() / "faithfulness" / bench.checkpoint.fingerprint[:12])

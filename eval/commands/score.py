@@ -101,8 +101,8 @@ def score_descriptions(
     from agent.output.console import quiet_libraries
 
     quiet_libraries()
-    from eval.scoring.command import run_request
     from eval.scoring.request import ScoreRequest
+    from eval.scoring.run_request import run_request
 
     request = ScoreRequest(
         run=run, from_file=from_file, layer=layer, head=head, layers=layers, heads=heads, limit=limit,

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from eval.faithfulness.dynamic_scores import Projection, Projector
-from eval.faithfulness.results_folder import Identity, ResultsFolder
 from eval.faithfulness.running.running_model import RunningModel
 from eval.faithfulness.running.templates import PromptMaker
+from eval.results_folder import Identity, ResultsFolder
 from maps_engine.checkpoints.opening import open_checkpoint
 from maps_engine.model import Checkpoint
 
@@ -26,12 +26,12 @@ Progress = Callable[[str, int, int], None]
 
 
 def silent(what: str, done: int, total: int) -> None:
-    """Progress that goes nowhere."""
+    """Progress that is not shown."""
 
 
 @dataclass
 class Bench:
-    """All that an experiment needs; the running model is only opened when it is asked for."""
+    """All that an experiment needs; the running model is opened when it is first used."""
 
     checkpoint: Checkpoint
     folder: ResultsFolder
@@ -44,12 +44,13 @@ class Bench:
 
     @classmethod
     def open(cls, model: str, out: Path, *, device: str = "auto", revision: str | None = None, **options: Any) -> Bench:
-        """Raises what `open_checkpoint` raises."""
+        """The model of that name, results below `out`; options are the fields below. Raises as `open_checkpoint`."""
         checkpoint = open_checkpoint(model, revision=revision, device=device)
         return cls(checkpoint, ResultsFolder(out), revision=revision, **options)
 
     @cached_property
     def model(self) -> RunningModel:
+        """The same checkpoint as a model that runs. Raises as `open_running_model`."""
         from eval.faithfulness.running.transformers_model import open_running_model
 
         with self.timed("opening the running model"):
@@ -59,6 +60,7 @@ class Bench:
 
     @cached_property
     def maker(self) -> PromptMaker:
+        """Makes prompts with the checkpoint's own tokenizer."""
         return PromptMaker.for_checkpoint(self.checkpoint, revision=self.revision)
 
     @cached_property
@@ -67,10 +69,11 @@ class Bench:
         return {"plain": Projector(self.checkpoint, "plain"), "folded": Projector(self.checkpoint, "folded")}
 
     def identity(self, kind: str, **more: Any) -> Identity:
-        """What decides the numbers of one file: checkpoint, and where the model runs its dtype and attention."""
+        """What decides the numbers of one file that needs no running model."""
         return {"format": 1, "kind": kind, "fingerprint": self.checkpoint.fingerprint, **more}
 
     def running_identity(self, kind: str, **more: Any) -> Identity:
+        """The same where the model runs: its dtype and attention too."""
         return self.identity(kind, dtype=self.dtype, attention=self.attention, **more)
 
     @contextmanager
@@ -99,7 +102,7 @@ class Bench:
 
 
 def added_cost(cost: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
-    """The cost of a run that went on where an earlier one had stopped: seconds add up, memory is the larger."""
+    """The cost of a run that continued an earlier one (`before`): seconds are added, memory is the larger."""
     whole = dict(cost)
     for part in ("seconds", "processor_seconds"):
         stages = {**before[part], **cost[part]}

@@ -1,159 +1,183 @@
-"""What the model loses when an operation's heads are removed (METHOD, checks, 2).
-
-Heads of R are those with phi >= tau, strongest first, at most 30 to 250 by the size of the model. Their output at the
-last position is replaced by zero, or by its mean over the operation's own prompts, and accuracy is the share of
-prompts whose most likely next token is an acceptable target. Held against it: five draws of as many heads that are
-not R's, and control tasks: up to five other operations of which R's removed heads make up less than 15 % of the heads,
-with a base accuracy within 0.2, asked while R's heads are removed.
-"""
+"""The causal experiment over all operations that have a prompt; resumable, one file for each operation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
-from eval.faithfulness.running.few_shot import Question
-from eval.faithfulness.running.running_model import Ablation, RunningModel
-from eval.faithfulness.statistics import TAU
+from eval.faithfulness.ablation import (
+    MIN_ACCURACY,
+    MODES,
+    Removal,
+    Task,
+    ask,
+    controls_of,
+    heads_of,
+    mean_states,
+    measure,
+    measure_controls,
+    removal_limit,
+    steps,
+)
+from eval.faithfulness.bench import Bench
+from eval.faithfulness.correlation import PairLimits
+from eval.faithfulness.running.few_shot import FewShot, Question, questions
+from eval.faithfulness.running.pair_choice import one_token_pairs
+from eval.faithfulness.running.running_model import Ablation
+from eval.faithfulness.static_scores import PAPER, StaticSetting, static_scores
+from eval.statistics.intervals import Estimate, mean_rate, repeated_rate, wilson
+from maps_engine.relations.format import Relation
+from maps_engine.relations.thresholds import TAU
 
-Head = tuple[int, int]  # layer, head
-Mode = Literal["zero", "mean"]
-MODES: tuple[Mode, ...] = ("zero", "mean")
-LIMITS = ((300, 30), (500, 50), (1000, 100), (1500, 150))
-MOST = 250
-DRAWS = 5
-MIN_ACCURACY = 0.1
-MAX_CONTROLS, MAX_OVERLAP, MAX_GAP = 5, 0.15, 0.2
-
-
-@dataclass(frozen=True)
-class Task:
-    """An operation with its prompts (all of one length), its heads in order of strength and its base outcomes."""
-
-    name: str
-    questions: tuple[Question, ...]
-    heads: tuple[Head, ...]
-    correct: NDArray[np.bool_]  # (n,) in the clean run
-    means: Tensor  # (L, H, d_h): mean z at the last position over its prompts
-
-    @property
-    def accuracy(self) -> float:
-        return float(self.correct.mean())
+MIN_QUESTIONS = 10
 
 
 @dataclass(frozen=True)
-class Removal:
-    """Outcomes of one operation with `n` heads removed; rows are draws or control tasks."""
+class CausalTable:
+    """One row for each operation that was run, and why others were not.
 
-    n: int
-    mode: Mode
-    relation: NDArray[np.bool_]  # (n prompts,)
-    random: NDArray[np.bool_]  # (draws, n prompts)
+    limit: the most heads that are removed from this model. rows and skipped are plain JSON values.
+    """
 
+    setting: str
+    tau: float
+    limit: int
+    rows: tuple[dict[str, Any], ...]
+    skipped: tuple[dict[str, Any], ...]
 
-def removal_limit(n_heads: int) -> int:
-    """The most heads that are removed from a model of `n_heads` heads."""
-    return next((limit for below, limit in LIMITS if n_heads < below), MOST)
-
-
-def heads_of(scores: Tensor, *, tau: float = TAU) -> tuple[Head, ...]:
-    """Heads (layer, head) with phi >= tau, strongest first; equal scores by place."""
-    order = torch.argsort(scores.flatten(), descending=True, stable=True).tolist()
-    width = scores.shape[1]
-    return tuple((i // width, i % width) for i in order if float(scores.flatten()[i]) >= tau)
-
-
-def steps(n: int) -> list[int]:
-    """Where the curve is measured: 1, 2, 4, … and n."""
-    doubling = [2**i for i in range(n.bit_length()) if 2**i < n]
-    return [*doubling, n] if n else []
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "setting": self.setting,
+            "tau": self.tau,
+            "most_heads": self.limit,
+            "relations": list(self.rows),
+            "skipped": list(self.skipped),
+        }
 
 
-def ask(model: RunningModel, questions: Sequence[Question], ablations: Sequence[Ablation], *, batch: int) -> Outcomes:
-    """(A, n) of bool: right or wrong under each ablation, prompts of one length together."""
-    right = np.zeros((len(ablations), len(questions)), dtype=np.bool_)
-    by_length: dict[int, list[int]] = {}
-    for i, question in enumerate(questions):
-        by_length.setdefault(len(question.prompt.ids), []).append(i)
-    for rows in by_length.values():
-        for part in (rows[i : i + batch] for i in range(0, len(rows), batch)):
-            ids = torch.tensor([questions[i].prompt.ids for i in part])
-            said = model.predictions(ids, ablations).tolist()
-            for column, i in enumerate(part):
-                right[:, i] = [row[column] in questions[i].accepted for row in said]
-    return right
+def causal(
+    bench: Bench,
+    relations: Sequence[Relation],
+    shots: Sequence[FewShot],
+    *,
+    max_pairs: int | None = None,
+    setting: StaticSetting = PAPER,
+    tau: float = TAU,
+) -> CausalTable:
+    """Ablation table and curves of every operation of `shots` whose base accuracy is at least MIN_ACCURACY.
+
+    max_pairs: most questions asked for an operation. tau: phi from which on a head counts as the operation's; a lower
+    one than the paper's lengthens the curves. Raises MixedResults, and what opening the running model raises.
+    """
+    shape = bench.checkpoint.weights.shape
+    limit = removal_limit(shape.n_layers * shape.n_heads)
+    tasks, skipped = _tasks(bench, {one.name: one for one in relations}, shots, max_pairs, setting, tau)
+    rows = []
+    for done, task in enumerate(tasks.values()):
+        n = min(limit, len(task.heads))
+        if n:
+            rows.append(_row(bench, task, tasks, n, setting))
+        else:
+            skipped.append({"name": task.name, "why": f"no head reaches {tau}", **_base(task)})
+        bench.progress("operations ablated", done + 1, len(tasks))
+    return CausalTable(setting.name, tau, limit, tuple(rows), tuple(skipped))
 
 
-Outcomes = NDArray[np.bool_]
+def _tasks(
+    bench: Bench,
+    relations: dict[str, Relation],
+    shots: Sequence[FewShot],
+    max_pairs: int | None,
+    setting: StaticSetting,
+    tau: float,
+) -> tuple[dict[str, Task], list[dict[str, Any]]]:
+    vocabulary = bench.checkpoint.vocabulary
+    wanted = [relations[one.relation] for one in shots if one.relation in relations]
+    chosen, few = one_token_pairs(wanted, vocabulary, **asdict(PairLimits()))
+    static = static_scores(bench, chosen, setting, store="causal-static")
+    skipped: list[dict[str, Any]] = [{"name": one.name, "why": one.why} for one in few]
+    by_name = {one.relation: one for one in shots}
+    tasks: dict[str, Task] = {}
+    for done, one in enumerate(chosen):
+        asked = questions(by_name[one.name], one.relation, vocabulary, bench.maker, max_pairs=max_pairs)
+        if len(asked) < MIN_QUESTIONS:
+            skipped.append({"name": one.name, "why": f"too few pairs to ask ({len(asked)})"})
+            continue
+        model = bench.model
+        with bench.timed("clean runs"):
+            correct = ask(model, asked, [Ablation()], batch=bench.batch)[0]
+            means = mean_states(model, asked, batch=bench.batch)
+        task = Task(one.name, tuple(asked), heads_of(static[one.name].score, tau=tau), correct, means)
+        if task.accuracy < MIN_ACCURACY:
+            skipped.append(
+                {"name": one.name, "why": f"base accuracy {task.accuracy:.2f} < {MIN_ACCURACY}", **_base(task)}
+            )
+        else:
+            tasks[one.name] = task
+        bench.progress("clean accuracy", done + 1, len(chosen))
+    return tasks, skipped
 
 
-def mean_states(model: RunningModel, questions: Sequence[Question], *, batch: int) -> Tensor:
-    """(L, H, d_h): z at the last position, averaged over the prompts."""
-    total, count = None, 0
-    for start in range(0, len(questions), batch):
-        part = [q.prompt for q in questions[start : start + batch]]
-        for length in {len(prompt.ids) for prompt in part}:
-            same = [prompt for prompt in part if len(prompt.ids) == length]
-            states = model.head_states(torch.tensor([prompt.ids for prompt in same]), same[0].source).mixed.sum(1)
-            total, count = states if total is None else total + states, count + len(same)
-    if total is None:
-        raise ValueError("no prompts were given")
-    return total / count
+def _base(task: Task) -> dict[str, Any]:
+    return {
+        "prompts": len(task.questions),
+        "heads": len(task.heads),
+        "base": _interval(wilson(int(task.correct.sum()), len(task.correct))),
+    }
 
 
-def removal(heads: Sequence[Head], mode: Mode, means: Tensor) -> Ablation:
-    """The ablation that takes `heads` out."""
-    layers: dict[int, list[int]] = {}
-    for layer, head in heads:
-        layers.setdefault(layer, []).append(head)
-    return Ablation(layers, means if mode == "mean" else None)
+def _row(bench: Bench, task: Task, tasks: dict[str, Task], n: int, setting: StaticSetting) -> dict[str, Any]:
+    controls = controls_of(task, tasks, n)
+    identity = bench.running_identity(
+        "causal",
+        **setting.to_json(),
+        questions=_questions_hash(task.questions),
+        heads=[list(head) for head in task.heads[:n]],
+        controls={one.name: _questions_hash(one.questions) for one in controls},
+    )
+    stored: dict[str, Any] | None = bench.folder.read(f"causal/{task.name}", identity)
+    if stored is None:
+        with bench.timed("ablated runs"):
+            stored = _measured(bench, task, controls, n)
+        bench.folder.write(f"causal/{task.name}", identity, stored)
+    return stored
 
 
-def random_orders(others: Sequence[Head], *, draws: int = DRAWS, seed: int = 0) -> list[list[Head]]:
-    """`draws` orders of the heads that are not the operation's; the first n of each are one draw of n."""
-    rng = np.random.default_rng(seed)
-    return [[others[i] for i in rng.permutation(len(others))] for _ in range(draws)]
+def _measured(bench: Bench, task: Task, controls: Sequence[Task], n: int) -> dict[str, Any]:
+    row: dict[str, Any] = {"name": task.name, **_base(task), "removed": n, "controls": [one.name for one in controls]}
+    row["control_base"] = _interval(mean_rate([one.correct for one in controls]))
+    for mode in MODES:
+        at = steps(n) if mode == "zero" else [n]
+        found = measure(bench.model, task, at, mode, batch=bench.batch)
+        kept = measure_controls(bench.model, task, controls, n, mode, batch=bench.batch)
+        row[mode] = {**_point(found[-1]), "control": _interval(mean_rate(kept))}
+        if mode == "zero":
+            row["curve"] = [{"n": 0, "relation": row["base"], "random": row["base"]}, *(_point(one) for one in found)]
+    return row
 
 
-def controls_of(task: Task, tasks: Mapping[str, Task], n: int) -> list[Task]:
-    """Up to MAX_CONTROLS other tasks by METHOD's rules, nearest base accuracy first."""
-    removed = set(task.heads[:n])
-    fitting = []
-    for other in tasks.values():
-        gap = abs(other.accuracy - task.accuracy)
-        shared = len(removed & set(other.heads)) / max(1, len(removed))
-        if other.name != task.name and shared < MAX_OVERLAP and gap < MAX_GAP:
-            fitting.append((gap, other.name))
-    return [tasks[name] for _, name in sorted(fitting)[:MAX_CONTROLS]]
+def _point(one: Removal) -> dict[str, Any]:
+    return {
+        "n": one.n,
+        "relation": _interval(wilson(int(one.relation.sum()), len(one.relation))),
+        "random": _interval(repeated_rate(one.random)),
+    }
 
 
-def measure(
-    model: RunningModel, task: Task, n_removed: Sequence[int], mode: Mode, *, batch: int, seed: int = 0
-) -> list[Removal]:
-    """The operation's own accuracy with its heads removed, and with as many random others."""
-    own = set(task.heads)
-    shape = model.shape
-    others = [(i, j) for i in range(shape.n_layers) for j in range(shape.n_heads) if (i, j) not in own]
-    orders = random_orders(others, seed=seed)
-    ablations = []
-    for n in n_removed:
-        ablations += [removal(heads[:n], mode, task.means) for heads in (task.heads, *orders)]
-    right = ask(model, task.questions, ablations, batch=batch).reshape(len(n_removed), len(orders) + 1, -1)
-    return [Removal(n, mode, right[i, 0], right[i, 1:]) for i, n in enumerate(n_removed)]
+def _interval(estimate: Estimate) -> dict[str, float | None]:
+    return {"value": _rounded(estimate.value), "low": _rounded(estimate.low), "high": _rounded(estimate.high)}
 
 
-def measure_controls(
-    model: RunningModel, task: Task, controls: Sequence[Task], n: int, mode: Mode, *, batch: int
-) -> list[NDArray[np.bool_]]:
-    """Outcomes of each control task while the first `n` heads of `task` are removed."""
-    found = []
-    for control in controls:
-        ablation = removal(task.heads[:n], mode, control.means)
-        found.append(ask(model, control.questions, [ablation], batch=batch)[0])
-    return found
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(float(np.clip(value, 0, 1)), 4)
+
+
+def _questions_hash(asked: Sequence[Question]) -> str:
+    text = json.dumps([[one.prompt.ids, one.accepted] for one in asked])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

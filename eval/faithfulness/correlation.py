@@ -1,4 +1,7 @@
-"""Static against dynamic scores over all heads, operation by operation (METHOD, checks, 1)."""
+"""Scores from weights (static) against scores at inference (dynamic), over all heads, operation by operation.
+
+See docs/method.md, "The checks against the running model".
+"""
 
 from __future__ import annotations
 
@@ -10,27 +13,28 @@ import torch
 from torch import Tensor
 
 from eval.faithfulness.bench import Bench
-from eval.faithfulness.dynamic_runs import run_dynamic
 from eval.faithfulness.dynamic_scores import DynamicScores, Projection
+from eval.faithfulness.dynamic_table import dynamic_table
 from eval.faithfulness.running.pair_choice import ChosenPairs, TooFew, one_token_pairs, several_token_pairs
 from eval.faithfulness.static_scores import PAPER, StaticSetting, static_scores
-from eval.faithfulness.statistics import TAU, Correlation, correlate
+from eval.statistics.correlation import Correlation, correlate
 from maps_engine.ov.pair_scores import PairScores
 from maps_engine.relations.format import Relation
+from maps_engine.relations.thresholds import MIN_PAIRS, TAU
 
 
 @dataclass(frozen=True)
 class PairLimits:
-    """How many pairs of an operation are run, and from how many on it counts."""
+    """The most pairs of an operation that are run, and the fewest that it needs; None for no limit."""
 
     max_pairs: int | None = None
-    min_pairs: int = 30
+    min_pairs: int = MIN_PAIRS
     k: int | None = None  # overrides the relation's own
 
 
 @dataclass(frozen=True)
 class RelationCorrelation:
-    """One operation: correlation of static and dynamic scores over all heads; heads at tau on either side."""
+    """One operation: correlations of static and dynamic scores over all heads, and how many heads reach tau."""
 
     name: str
     category: str
@@ -82,9 +86,12 @@ COLUMNS = ("without_context", "with_context", "suppression_without_context", "su
 def correlation(
     bench: Bench, relations: Sequence[Relation], limits: PairLimits, *, setting: StaticSetting = PAPER
 ) -> CorrelationTable:
-    """One-token sources: the paper's main table."""
+    """The paper's main table: operations on sources of one token.
+
+    Raises MixedResults where the folder holds results of other settings, and what opening the running model raises.
+    """
     chosen, few = one_token_pairs(relations, bench.checkpoint.vocabulary, **asdict(limits))
-    dynamic = run_dynamic(bench, chosen)
+    dynamic = dynamic_table(bench, chosen)
     static = static_scores(bench, chosen, setting)
     rows = [compare(one, static[one.name], dynamic[one.name]["plain"]) for one in chosen]
     return CorrelationTable(setting.name, "plain", _heads(bench), tuple(rows), tuple(few))
@@ -98,9 +105,10 @@ def multi_token(
     setting: StaticSetting = PAPER,
     min_several: int = 10,
 ) -> CorrelationTable:
-    """Sources of several tokens, the last one read, against the static scores of one-token sources.
+    """Sources of several tokens, read at the last one, against the static scores of one-token sources.
 
-    An operation needs `limits.min_pairs` one-token pairs for its static scores and `min_several` of the others.
+    An operation needs `limits.min_pairs` one-token pairs for its static scores and `min_several` pairs with longer
+    sources. Raises as `correlation` does.
     """
     vocabulary = bench.checkpoint.vocabulary
     single, few = one_token_pairs(relations, vocabulary, **asdict(limits))
@@ -108,14 +116,14 @@ def multi_token(
     several, rare = several_token_pairs(
         [one.relation for one in single], vocabulary, **{**asdict(limits), "min_pairs": min_several}
     )
-    dynamic = run_dynamic(bench, several, kind="multi-token")
+    dynamic = dynamic_table(bench, several, kind="multi-token")
     static = static_scores(bench, single, setting)
     rows = [compare(one, static[one.name], dynamic[one.name]["plain"]) for one in several if one.name in with_static]
     return CorrelationTable(setting.name, "plain", _heads(bench), tuple(rows), (*few, *rare))
 
 
 def compare(one: ChosenPairs, static: PairScores, dynamic: DynamicScores) -> RelationCorrelation:
-    """The row of one operation, from scores under the plain projection."""
+    """The row of one operation, from (L, H) scores under the plain projection. Raises ValueError without context."""
     without, within = dynamic.without_context, dynamic.with_context
     if within is None:
         raise ValueError("no scores with context")

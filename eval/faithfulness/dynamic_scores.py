@@ -1,9 +1,10 @@
 """Dynamic relation scores phi* of all heads: does the head's output, projected with U, hold the target?
 
 phi*_R(h) = share of prompts (pairs times templates) with t among the k largest entries of z_h W_O[h] U, z_h taken at
-the last position; suppression is the same on the k smallest (METHOD, checks, 1). The paper's way, one pass and one
-projection of V entries per head and prompt, costs L H passes a prompt. Here one pass of a batch gives z of all heads,
-and ranks are counted by the engine's own scan (`maps_engine.ov.pair_scores`): exact, d_h columns, rows dropped early.
+the last position; suppression is the same on the k smallest (docs/method.md, "The checks against the running model").
+The paper's way, one pass and one projection of V entries per head and prompt, costs L H passes a prompt. Here one pass
+of a batch gives z of all heads, and ranks are counted by the engine's own scan (`maps_engine.ov.pair_scores`), which is
+exact, works on d_h columns and drops rows early.
 
 Two projections: "plain" is the paper's, U as it is; "folded" goes through the gains of the norms that stand between
 the head and the logits (post-attention norm where there is one, final norm), as the model itself does.
@@ -18,6 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from eval.faithfulness.running.pair_choice import Source, SourcePairs
 from eval.faithfulness.running.running_model import HeadStates, RunningModel
 from eval.faithfulness.running.templates import Prompt, PromptMaker
 from maps_engine.model import Checkpoint
@@ -28,16 +30,6 @@ from maps_engine.ov.source_maps import SourceEngine
 from maps_engine.results import EngineSettings
 
 Projection = Literal["plain", "folded"]
-Source = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class SourcePairs:
-    """Pairs under one k whose sources may take several tokens: sources[i] should map to any of targets[i]."""
-
-    sources: tuple[Source, ...]
-    targets: tuple[tuple[int, ...], ...]
-    k: int
 
 
 @dataclass(frozen=True)
@@ -66,7 +58,7 @@ class Projector:
     def __init__(
         self, checkpoint: Checkpoint, projection: Projection, *, unembedding: UnembeddingTable | None = None
     ) -> None:
-        # the source representation of these settings is never read: what heads read was recorded
+        # the source representation of these settings is not used: what heads read was recorded
         self._engine = SourceEngine(checkpoint, EngineSettings("embedding", fold_norms=projection == "folded"))
         if unembedding is not None and projection == "plain":
             self._engine.unembedding = unembedding
@@ -83,7 +75,8 @@ class Projector:
         if layer not in self._outputs:
             self._outputs[layer] = self._engine.folding.heads(weights, layer).output
         output = self._outputs[layer]
-        readers = output.new_empty(recorded.shape[1], 0, output.shape[1])  # W_V is behind us: z and v were recorded
+        # no W_V: z and v were recorded behind it
+        readers = output.new_empty(recorded.shape[1], 0, output.shape[1])
         heads = HeadMatrices(value=readers, value_bias=None, output=output)
         return RecordedCircuit(layer, heads, self._engine.sources, self._engine.unembedding, recorded.to(output))
 
@@ -97,7 +90,10 @@ def record(
     batch: int = 64,
     progress: Callable[[int], None] | None = None,
 ) -> HeadStates:
-    """States of all prompts, rows template by template: row t * len(sources) + i; float32 on the model's device."""
+    """States of all prompts, float32 on the model's device; row t * len(sources) + i is source i in template t.
+
+    progress is told how many prompts have run since it was last called. Raises ValueError without prompts.
+    """
     shape = model.shape
     prompts = [maker.make(template, source) for template in templates for source in sources]
     mixed: Tensor | None = None
@@ -131,7 +127,7 @@ def dynamic_scores(
     relations: Sequence[SourcePairs],
     projectors: Mapping[Projection, Projector],
 ) -> list[dict[Projection, DynamicScores]]:
-    """phi* of every relation from the recorded states of `sources`, all relations in one scan a layer."""
+    """phi* of every relation, in order, by projection; `states` are those that `record` made of `sources`."""
     n_prompts = states.mixed.shape[1]
     place = {source: i for i, source in enumerate(sources)}
     sets = [_rows_of(relation, place, n_prompts // len(sources)) for relation in relations]

@@ -1,8 +1,8 @@
-"""Which of the engine's choices reads best: mean r over operations, held against the paper's choice.
+"""Which of the engine's settings predicts the running model best: mean r over operations, beside the paper's setting.
 
-All settings are held against the same dynamic scores: under the paper's plain projection, and under the folded one
-(through the gains between head and logits), since a setting that folds gains into U aims at the latter.
-Differences to the paper's setting are paired by operation; intervals come from drawing operations anew.
+All settings are compared with the same dynamic scores: under the paper's plain projection, and under the folded one
+(through the gains between head and logits), since a setting that folds gains into U aims at the latter. Differences to
+the paper's setting are paired by operation; their intervals come from a bootstrap over operations.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import numpy as np
 
 from eval.faithfulness.bench import Bench
 from eval.faithfulness.correlation import PairLimits
-from eval.faithfulness.dynamic_runs import Table, run_dynamic
 from eval.faithfulness.dynamic_scores import Projection
+from eval.faithfulness.dynamic_table import DynamicTable, dynamic_table
 from eval.faithfulness.running.pair_choice import ChosenPairs, one_token_pairs
 from eval.faithfulness.static_scores import PAPER, StaticTable, compared_settings, static_scores
-from eval.faithfulness.statistics import correlate
+from eval.statistics.correlation import correlate
+from eval.statistics.intervals import interval_of_mean
 from maps_engine.relations.format import Relation
 
 PROJECTIONS: tuple[Projection, ...] = ("plain", "folded")
@@ -44,7 +45,7 @@ class SettingScore:
 
 @dataclass(frozen=True)
 class SettingsComparison:
-    """All settings, best mean r first (plain, without context)."""
+    """All settings, the best mean r first (plain projection, without context)."""
 
     rows: tuple[SettingScore, ...]
 
@@ -67,9 +68,9 @@ class SettingsComparison:
 
 
 def compare_settings(bench: Bench, relations: Sequence[Relation], limits: PairLimits) -> SettingsComparison:
-    """Every setting that the model can be read with, over all operations with enough pairs."""
+    """Every setting that the model can be read with, over all operations with enough pairs. Raises MixedResults."""
     chosen, _ = one_token_pairs(relations, bench.checkpoint.vocabulary, **asdict(limits))
-    dynamic = run_dynamic(bench, chosen)
+    dynamic = dynamic_table(bench, chosen)
     settings = compared_settings(bench)
     tables = {one.name: static_scores(bench, chosen, one) for one in settings}
     plain = {name: _r(chosen, table, dynamic, "plain", "without_context") for name, table in tables.items()}
@@ -85,7 +86,7 @@ def _score(
     chosen: Sequence[ChosenPairs],
     table: StaticTable,
     paper: StaticTable,
-    dynamic: Table,
+    dynamic: DynamicTable,
     plain: dict[str, float | None],
     best: dict[str, str],
 ) -> SettingScore:
@@ -109,7 +110,7 @@ def _score(
 def _r(
     chosen: Sequence[ChosenPairs],
     table: StaticTable,
-    dynamic: Table,
+    dynamic: DynamicTable,
     projection: Projection,
     context: str,
     side: str = "score",
@@ -122,20 +123,19 @@ def _r(
 
 
 def mean_r(values: dict[str, float | None]) -> float:
-    """Mean over operations; a setting under which no head scores reads that operation at 0."""
+    """Mean over operations; an operation on which no head scores, and so without r, counts as 0."""
     return float(np.mean([r or 0.0 for r in values.values()])) if values else 0.0
 
 
 def paired_lead(
-    ours: dict[str, float | None], theirs: dict[str, float | None], *, draws: int = 2000, seed: int = 0
+    ours: dict[str, float | None], theirs: dict[str, float | None], *, seed: int = 0
 ) -> tuple[float, float, float]:
-    """Mean difference over operations with its 95 % interval, operations drawn anew."""
-    differences = np.array([(ours[name] or 0.0) - (theirs[name] or 0.0) for name in ours])
-    if not len(differences):
+    """Mean difference over operations and the ends of its 95 % interval; all 0 without operations."""
+    if not ours:
         return 0.0, 0.0, 0.0
-    picked = np.random.default_rng(seed).integers(len(differences), size=(draws, len(differences)))
-    low, high = np.percentile(differences[picked].mean(1), [2.5, 97.5])
-    return float(differences.mean()), float(low), float(high)
+    differences = np.array([(ours[name] or 0.0) - (theirs[name] or 0.0) for name in ours])
+    low, high = interval_of_mean(differences, seed=seed) or (0.0, 0.0)
+    return float(differences.mean()), low, high
 
 
 def _best_by_operation(r: dict[str, dict[str, float | None]]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Scores read from weights under each of the engine's choices, stored like the rest."""
+"""Scores read from weights (static scores) under each of the engine's settings, kept in the folder of results."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from maps_engine.results import EngineSettings
 
 @dataclass(frozen=True)
 class StaticSetting:
-    """A choice of the engine under a name for tables."""
+    """Settings of the engine under a name for tables."""
 
     name: str
     settings: EngineSettings
 
     def to_json(self) -> dict[str, Any]:
-        """What of the settings decides a relation score."""
+        """The settings that decide a relation score, as plain JSON values."""
         one = self.settings
         return {
             "source": one.source,
@@ -77,7 +77,7 @@ def has_biases(bench: Bench) -> bool:
 
 
 def compared_settings(bench: Bench) -> tuple[StaticSetting, ...]:
-    """The choices that this model can be read with; biases only where it has some."""
+    """The settings that this model can be read with; those that fold biases only where it has biases."""
     settings = COMPARED + (WITH_BIASES if has_biases(bench) else ())
     try:
         MapsEngine(bench.checkpoint, PAPER.settings).at("first-mlp").sources.rows(1, torch.tensor([0]))
@@ -89,7 +89,10 @@ def compared_settings(bench: Bench) -> tuple[StaticSetting, ...]:
 def static_scores(
     bench: Bench, chosen: Sequence[ChosenPairs], setting: StaticSetting, *, store: str = "static"
 ) -> StaticTable:
-    """phi and suppression of `chosen` (one-token sources) by name, read from the folder where they are there."""
+    """phi and suppression, (L, H) each, of `chosen` (one-token sources) by name; read from the folder if stored there.
+
+    store: the subfolder. Raises UnsupportedModel where the model cannot be read with `setting`, Failure.
+    """
     pairs = {one.name: one.fingerprint for one in chosen}
     identity = bench.identity("static", **setting.to_json(), pairs=pairs)
     name = f"{store}/{setting.name.replace(', ', '+').replace(' ', '-')}"
@@ -118,7 +121,7 @@ def _scan(bench: Bench, chosen: Sequence[ChosenPairs], setting: StaticSetting) -
 
 
 def _auto(bench: Bench, chosen: Sequence[ChosenPairs], setting: StaticSetting, store: str) -> StaticTable:
-    """Every head's scores under the source that `auto` takes for it."""
+    """Each head's scores under the source representation that `auto` chooses for it."""
     engine = MapsEngine(bench.checkpoint, setting.settings)
     heads = range(engine.shape.n_heads)
     choice = [[one.source for one in engine.chooser.for_heads(i, heads)] for i in range(engine.shape.n_layers)]

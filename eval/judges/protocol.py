@@ -1,4 +1,4 @@
-"""What every judge offers, and which there are.
+"""What every judge offers.
 
 openai:MODEL …   a language model reads description and rows; the strongest form of every scorer.
 lexical          no language model. A description that names a known relation, an operation of form, or one labelled
@@ -9,35 +9,44 @@ embedding        MiniLM alone: cosine of the description's text with "source -> 
 
 By scorer, without a language model: detection and fuzzing take the rating of the row; the intruder is the row rated
 lowest; simulation rates each candidate as a row of one target; generation takes the pairs that the named operation
-predicts, or the pairs of the known relation whose text is nearest.
+predicts, or the pairs of the known relation whose text is nearest. In a rating study the lexical judge goes by form
+alone, and the embedding judge gives no answer: its ratings have an order and no middle.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from agent.results import HeadDescription
-from eval.scoring.results import Said
+from eval.judges.said import Said
 from maps_engine.results import MappingRow
 
-if TYPE_CHECKING:
-    from agent.llm.options import ModelOptions
-    from agent.words.fields import SemanticFields
-    from maps_engine.relations.catalogue import Relation
-
 Rating = float | None  # 0 … 1, larger fits better; None for no usable answer
-WITHOUT_MODEL = ("lexical", "embedding")
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """Answers to the two questions of a rating study; without answers, `why` there are none."""
+
+    pattern: str | None = None  # do the rows show a pattern: "yes" or "no"
+    plausible: str | None = None  # is the description plausible: "yes", "partly", "no" or "cannot"
+    why: str = ""
 
 
 class Judge(Protocol):
-    """Answers the scorers' questions about one description. Safe to use from several threads."""
+    """Answers questions about one description. Safe to use from several threads.
+
+    A language model raises BudgetSpent and DescriberDown from any question, ModelDown where no further one would fare
+    better; an answer that cannot be used is a rating of None, never a zero.
+    """
 
     @property
     def name(self) -> str: ...
     @property
     def settings(self) -> Mapping[str, Any]:
-        """All that can change its answers besides the question; never a key."""
+        """All that can change its ratings besides the question; never a key."""
 
     @property
     def asks_a_model(self) -> bool:
@@ -58,20 +67,10 @@ class Judge(Protocol):
     def propose_pairs(
         self, description: HeadDescription, *, n: int, excluded: Sequence[str]
     ) -> Sequence[tuple[str, str]]:
-        """New pairs for a description that names no known operation; none where it cannot."""
+        """Up to `n` new (source, target) pairs for a description that names no known operation; none where it cannot.
 
+        excluded: sources, casefolded, that no pair may have.
+        """
 
-def open_judge(name: str, *, fields: SemanticFields, relations: Sequence[Relation], options: ModelOptions) -> Judge:
-    """The judge of that name: `lexical`, `embedding`, `auto` or a language model. Raises UserMistake."""
-    from agent.describers.factory import chosen_name
-
-    chosen = chosen_name(name)
-    if chosen in WITHOUT_MODEL:
-        from eval.judges.wordless_judges import EmbeddingJudge, LexicalJudge
-
-        embedding = EmbeddingJudge(fields, relations)
-        return embedding if chosen == "embedding" else LexicalJudge(fields, relations, embedding)
-    from agent.llm.models import open_language_model
-    from eval.judges.model_judge import ModelJudge
-
-    return ModelJudge(open_language_model(chosen, options=options))
+    def assess(self, said: Said, rows: Sequence[MappingRow]) -> Assessment:
+        """What a rating study asks people, from the same rows and words."""

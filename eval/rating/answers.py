@@ -10,9 +10,9 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from agent.runs.database import reading
-from eval.rating.report.agreement import Answered
 from eval.rating.studies import get_study, verify
 from eval.rating.tables import Adjudication, Item, Person, Rating, RatingVersion, Study
+from eval.statistics.agreement import Answered
 
 
 @dataclass(frozen=True)

@@ -1,72 +1,49 @@
-"""Programs as raters, always marked: a lexical judge that needs no model, and any callable (an LLM) as a judge.
+"""Programs as raters, always marked.
 
 A judge sees exactly what people see. Its answers stand beside theirs in every report and are never mixed in.
 """
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Literal
+from math import nan
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
 from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
 
-from agent.errors import ModelFault
 from agent.runs.database import writing
 from eval.errors import BadStudy
+from eval.judges.language_model import STUDY_TEMPLATE
+from eval.judges.opening import open_judge
+from eval.judges.protocol import Judge
+from eval.judges.said import Said
 from eval.rating.ratings import Answer
 from eval.rating.store import add_event
 from eval.rating.studies import get_study
 from eval.rating.tables import REGULAR_KINDS, Item, Person, Rating, RatingVersion
+from maps_engine.results import MappingRow, ScoredToken
 from prompts import load_prompts
 
 if TYPE_CHECKING:
     from agent.llm.options import ModelOptions
-    from agent.llm.protocol import LanguageModel
 
-TEMPLATE = "rate_judge"
-Judge = Callable[[dict[str, Any]], Answer]  # an item's content -> its answer; may raise HeadscribeError
+LEXICAL = "lexical"
+NO_ID = -1  # items hold texts of tokens, without the vocabulary they are of
 
 
-def lexical_judge(content: dict[str, Any]) -> Answer:
-    """Judges by form alone: do rows share one simple relation, and does the description speak of their words?
+def make_judge(name: str, *, options: ModelOptions | None = None) -> tuple[str, Judge]:
+    """(kind, judge) of `lexical` or of a language model such as `openai:MODEL`; the kind names the prompt's version.
 
-    Pattern: one of a few string relations (same word, first or last letter, shared stem) holds in most rows, or
-    one target repeats. Plausible: the description names that relation or words of the rows. It cannot see meaning,
-    and says "cannot" where form says nothing.
+    Raises BadStudy for another name, UnknownDescriber, ExtraMissing.
     """
-    rows = [
-        (r["source"].strip().casefold(), r["targets"][0].strip().casefold()) for r in content["rows"] if r["targets"]
-    ]
-    said = " ".join(str(v) for v in content["description"].values()).casefold()
-    if not rows:
-        return Answer("no", "cannot")
-    best = max(_RELATIONS, key=lambda name: _share(name, rows))
-    if _share(best, rows) >= 0.5:
-        return Answer("yes", "yes" if any(word in said for word in _NAMES[best]) else "no")
-    words = {w for pair in rows for w in pair if len(w) > 3}
-    return Answer("no", "partly" if any(word in said for word in words) else "cannot")
-
-
-_RELATIONS: dict[str, Callable[[str, str], bool]] = {
-    "same": lambda s, t: s == t,
-    "first": lambda s, t: len(t) == 1 and s[:1] == t,
-    "last": lambda s, t: len(t) == 1 and s[-1:] == t,
-    "stem": lambda s, t: s != t and len(s) > 2 and len(t) > 2 and s[:3] == t[:3],
-}
-_NAMES = {
-    "same": ("copy", "copies", "itself", "same", "repeat"),
-    "first": ("first letter", "initial"),
-    "last": ("last letter", "final letter"),
-    "stem": ("form", "tense", "plural", "comparative", "superlative", "ending", "suffix", "variant"),
-}
-
-
-def _share(name: str, rows: list[tuple[str, str]]) -> float:
-    return sum(_RELATIONS[name](s, t) for s, t in rows) / len(rows)
+    if name == LEXICAL:
+        return name, open_judge(name)
+    if ":" not in name:
+        raise BadStudy("no such judge", got=name, expected="lexical, openai:MODEL or another language model")
+    return f"{name}, prompt {load_prompts().templates[STUDY_TEMPLATE].version}", open_judge(name, options=options)
 
 
 def run_judge(engine: Engine, study_id: int, judge: Judge, *, kind: str, name: str | None = None) -> int:
@@ -77,23 +54,46 @@ def run_judge(engine: Engine, study_id: int, judge: Judge, *, kind: str, name: s
     """
     shown = (name or f"judge {kind}")[:100]
     with writing(engine) as session:
-        study = get_study(session, study_id)
-        if study.state == "draft":
-            raise BadStudy("a judge rates launched studies", got=study.state)
-        query = select(Person).where(Person.study_id == study_id, Person.name == shown)
-        person = session.scalar(query)
-        if person is None:
-            person = Person(study_id=study_id, name=shown, role="judge", judge=kind[:200], created=time.time())
-            session.add(person)
-            session.flush()
-        if person.role != "judge":
-            raise BadStudy("this name belongs to a person", got=shown)
+        if (state := get_study(session, study_id).state) == "draft":
+            raise BadStudy("a judge rates launched studies", got=state)
+        person = _person(session, study_id, shown, kind)
         rated = select(Rating.item_id).where(Rating.rater_id == person.id)
         todo = select(Item).where(Item.study_id == study_id, Item.kind.in_(REGULAR_KINDS), Item.id.not_in(rated))
         items = list(session.scalars(todo))
     for item in items:
-        _keep(engine, item, person, judge(item.content))
+        _keep(engine, item, person, answer_of(judge, item.content))
     return len(items)
+
+
+def answer_of(judge: Judge, content: Mapping[str, Any]) -> Answer:
+    """The judge's answer on the content of an item; without one, a skip with its reason."""
+    found = judge.assess(_said(content), _rows(content))
+    return Answer(found.pattern, found.plausible, skip_reason=found.why or None)
+
+
+def _said(content: Mapping[str, Any]) -> Said:
+    text: Mapping[str, str] = content["description"]
+    return Said("", text.get("input_strings", ""), text.get("observed_pattern", ""))
+
+
+def _rows(content: Mapping[str, Any]) -> list[MappingRow]:
+    """Rows of texts; ids and scores are not shown to raters."""
+    return [
+        MappingRow(row["source"], NO_ID, nan, tuple(ScoredToken(text, NO_ID, nan) for text in row["targets"]))
+        for row in content["rows"]
+    ]
+
+
+def _person(session: Session, study_id: int, name: str, kind: str) -> Person:
+    """The judge's place among the raters, made where it is new. Raises BadStudy for the name of a person."""
+    person = session.scalar(select(Person).where(Person.study_id == study_id, Person.name == name))
+    if person is None:
+        person = Person(study_id=study_id, name=name, role="judge", judge=kind[:200], created=time.time())
+        session.add(person)
+        session.flush()
+    if person.role != "judge":
+        raise BadStudy("this name belongs to a person", got=name)
+    return person
 
 
 def _keep(engine: Engine, item: Item, person: Person, answer: Answer) -> None:
@@ -105,53 +105,5 @@ def _keep(engine: Engine, item: Item, person: Person, answer: Answer) -> None:
         session.add(rating)
         session.flush()
         session.add(RatingVersion(rating_id=rating.id, version=1, answer=asdict(answer), at=now))
-        facts = {"study_id": item.study_id, "item_id": item.id, "judge": person.judge}
-        add_event(session, "judged", who=person.name, **facts)  # type: ignore[arg-type]
-
-
-class JudgeAnswer(BaseModel):
-    """What a language model says of one item."""
-
-    pattern: Literal["yes", "no"]
-    plausible: Literal["yes", "partly", "no", "cannot"]
-
-
-def judge_prompt(content: dict[str, Any]) -> str:
-    """The question about one item; tokens and description are quoted data between marks that they cannot know."""
-    from agent.describers.prompting import as_data, as_sentence
-
-    rows = "\n".join(f"{as_data(r['source'])} -> {', '.join(map(as_data, r['targets']))}" for r in content["rows"])
-    said = as_sentence(" ".join(content["description"].values()))
-    mark = hashlib.sha256(f"{rows}{said}".encode()).hexdigest()[:8]
-    return load_prompts().templates[TEMPLATE].fill(rows=rows, description=said, mark=mark)
-
-
-def model_judge(model: LanguageModel) -> Judge:
-    """A judge that asks a language model; no usable answer becomes a skip with its reason.
-
-    It raises ModelDown and BudgetSpent: no further item would fare better.
-    """
-
-    def judge(content: dict[str, Any]) -> Answer:
-        try:
-            said = model.ask(judge_prompt(content), JudgeAnswer).answer
-        except ModelFault as fault:
-            return Answer(skip_reason=f"no usable reply ({fault.kind})")
-        return Answer(said.pattern, said.plausible)
-
-    return judge
-
-
-def make_judge(name: str, *, options: ModelOptions | None = None) -> tuple[str, Judge]:
-    """(kind, judge) of `lexical` or of a language model such as `openai:MODEL`; the kind names the prompt's version.
-
-    Raises BadStudy for another name, UnknownDescriber, ExtraMissing.
-    """
-    if name == "lexical":
-        return name, lexical_judge
-    if ":" not in name:
-        raise BadStudy("no such judge", got=name, expected="lexical, openai:MODEL or another language model")
-    from agent.llm.models import open_language_model
-
-    version = load_prompts().templates[TEMPLATE].version
-    return f"{name}, prompt {version}", model_judge(open_language_model(name, options=options))
+        about = {"study_id": item.study_id, "item_id": item.id}
+        add_event(session, "judged", who=person.name, **about, judge=person.judge)

@@ -15,9 +15,9 @@ from agent.runs.database import writing
 from agent.runs.records import storable
 from eval.errors import BadAnswer, BadStudy
 from eval.rating.answers import FinalRating, adjudications, final_ratings
-from eval.rating.report.agreement import majority
 from eval.rating.store import add_event
 from eval.rating.tables import Adjudication, Item
+from eval.statistics.agreement import majority
 
 VERDICTS = ("yes", "partly", "no")
 

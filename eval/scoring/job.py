@@ -1,7 +1,7 @@
 """Scores of many heads: questions built, put to the judge for the own and the swapped description, kept as they come.
 
-Heads are worked on one after another, or several at a time where the judge is a language model. Generation comes last:
-the pairs of a batch of heads are scored in one pass over the model.
+Heads are scored one after another, or several at a time where the judge is a language model. Generation comes last:
+the pairs of a batch of heads are scored in one pass over the model (docs/method.md, "Scores of descriptions").
 """
 
 from __future__ import annotations
@@ -14,27 +14,32 @@ from typing import Any, Final
 
 from agent.runs.identity import content_hash
 from eval.judges.protocol import Judge
+from eval.judges.said import Said
 from eval.scoring.collection import Collection
-from eval.scoring.keeping import Keeper
+from eval.scoring.keepers import Keeper
 from eval.scoring.questions.foreign_rows import RowsOf, borrowed_rows
 from eval.scoring.questions.generation import Generator, PlannedPairs
 from eval.scoring.questions.items import Material
 from eval.scoring.questions.scorers import GENERATION, ROW_SCORERS, judge_items
 from eval.scoring.questions.swaps import Swap, family_of, foreign_heads, swaps
-from eval.scoring.results import HeadKey, HeadScore, Item, Outcome, Said, Subject
+from eval.scoring.results import HeadKey, HeadScore, Item, Outcome, Subject
 
 FORMAT: Final = 1  # of the questions: another number never shares results with this one
 GENERATION_BATCH: Final = 32  # heads whose pairs are scored in one pass
-Tell = Callable[[str, int, int], None]  # what, done, of how many
+Tell = Callable[[str, int, int], None]  # stage, how much of it is done, of how much
 
 
-def _silent(_what: str, _done: int, _total: int) -> None:
-    """Tells nobody."""
+def _silent(_stage: str, _done: int, _total: int) -> None:
+    """Progress that is not shown."""
 
 
 @dataclass(frozen=True)
 class ScoreJob:
-    """Which heads, by which scorers and judge, on which questions."""
+    """Which heads, by which scorers and judge, on which questions.
+
+    keys: (layer, head) of the heads to score. items: questions about one head for each scorer. rows_of: where hard
+    negatives come from, the weights or the rows at hand. generator: needed for the scorer `generation` alone.
+    """
 
     collection: Collection
     keys: Sequence[HeadKey]
@@ -48,7 +53,7 @@ class ScoreJob:
     tell: Tell = field(default=_silent)
 
     def identity(self) -> dict[str, Any]:
-        """All that decides a head's scores, whichever heads and scorers are asked for."""
+        """All that decides a head's scores, whichever heads and scorers are asked for; plain JSON values."""
         return {
             "format": FORMAT,
             "judge": self.judge.name,
@@ -70,7 +75,11 @@ class ScoreJob:
         return swaps(families, seed=self.seed)
 
     def run(self, keepers: Sequence[Keeper] = ()) -> list[HeadScore]:
-        """All scores of the job, kept ones first. Raises BudgetSpent, DescriberDown, DatabaseUnusable, Failure."""
+        """Scores of all heads and scorers, in order; what a keeper knows is not asked again.
+
+        New scores go to every keeper as they come, so that a stopped run continues. Raises BudgetSpent, DescriberDown,
+        DatabaseUnusable, Failure.
+        """
         known = {((one.layer, one.head), one.scorer): one for keeper in keepers for one in keeper.known()}
         wanted = [(key, scorer) for key in self.keys for scorer in self.scorers]
         found = {pair: known[pair] for pair in wanted if pair in known}
@@ -102,7 +111,7 @@ class ScoreJob:
             return
         with ThreadPoolExecutor(self.workers, thread_name_prefix="score") as pool:
             futures = []
-            for place, (key, scorers) in enumerate(by_head.items(), 1):  # rows are read here: the weights are one's own
+            for place, (key, scorers) in enumerate(by_head.items(), 1):  # one thread alone reads the weights
                 self.tell("preparing questions", place, len(by_head))
                 futures.append(pool.submit(self._judge_head, key, {name: self._items(key, name) for name in scorers}))
             try:

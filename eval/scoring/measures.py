@@ -1,4 +1,4 @@
-"""From judged items to one number a head, each with chance at a known place.
+"""From judged items to one number a head; the score of guessing is known for each measure.
 
 area_under_curve      P(an own row is rated above a foreign one), ties half; chance 0.5
 balanced_accuracy     mean of the share of own rows said to fit and of foreign rows said not to; chance 0.5

@@ -1,4 +1,4 @@
-"""What `score-descriptions` was asked for, refused at once where it cannot be."""
+"""What `score-descriptions` was asked for, checked before any work."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class ScoreRequest:
         return tuple(name for name in SCORERS if name in asked)
 
     def check(self) -> None:
-        """Refuse, before any work, what cannot be. Raises UserMistake."""
+        """Raises UserMistake for options that contradict each other and for files that cannot be written."""
         _ = self.names
         ways = [self.run is not None, self.from_file is not None, self.layer is not None]
         if sum(ways) > 1:

@@ -1,4 +1,4 @@
-"""What passes between the parts of scoring: a description as a judge sees it, judged items, scores of heads."""
+"""What passes between the parts of scoring: described heads, questions, judged items, scores of heads."""
 
 from __future__ import annotations
 
@@ -7,30 +7,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from agent.results import HeadDescription
-from eval.rating.report.agreement import Estimate
+from eval.statistics.intervals import Estimate
 from maps_engine.results import HeadMapping, MappingRow
 
 HeadKey = tuple[int, int]  # layer, head
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """The words of a description, without its evidence: all that a judge may go by."""
-
-    operation: str
-    input_strings: str = ""
-    observed_pattern: str = ""
-
-    @classmethod
-    def of(cls, description: HeadDescription) -> Said:
-        """The words of `description`."""
-        return cls(description.operation, description.input_strings, description.observed_pattern)
-
-    @property
-    def text(self) -> str:
-        """Everything in one line."""
-        parts = (self.operation.rstrip(".") + ".", self.observed_pattern, self.input_strings)
-        return " ".join(part.strip() for part in parts if part.strip())
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +33,8 @@ class Subject:
 class Item:
     """One question to a judge: a row, and whether (or how strongly) it is the head's.
 
-    Items of one `group` are shown together. In simulation a row holds one candidate target, and `truth` is the place
-    it deserves: larger is stronger, 0 for a distractor.
+    Items of one `group` are shown together. `truth` is 1 for a row of the head and 0 for any other; in simulation a
+    row holds one candidate target, and `truth` is its rank among the source's own, larger for stronger, 0 for others.
     """
 
     group: int
@@ -97,7 +77,7 @@ class HeadScore:
     own: Outcome
     swapped: Outcome | None
     swapped_from: HeadKey | None = None
-    same_operation: bool = False  # the swap could not change the operation: no control
+    same_operation: bool = False  # no other operation was left to swap in, so the swap is no control
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -105,7 +85,7 @@ class HeadScore:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> HeadScore:
-        """The inverse of `to_json`; KeyError or TypeError for anything else."""
+        """The inverse of `to_json`. Raises KeyError or TypeError for anything else."""
         swapped, other = value["swapped"], value["swapped_from"]
         parts = {
             "own": Outcome(**value["own"]),
@@ -129,7 +109,7 @@ class ScorerSummary:
     swapped: Estimate
     gap: Estimate  # mean of own minus swapped, over heads whose swap changed the operation
     verdict: str  # "yes" | "no" | "too few heads"
-    why: str = ""  # what the verdict rests on, in plain words
+    why: str = ""  # what the verdict rests on
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""

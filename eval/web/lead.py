@@ -13,7 +13,7 @@ from agent.runs.tables import list_runs
 from eval.errors import BadStudy
 from eval.rating.exchange import FORMATS, export
 from eval.rating.items import described_heads
-from eval.rating.judges import lexical_judge, run_judge
+from eval.rating.judges import make_judge, run_judge
 from eval.rating.people import invite
 from eval.rating.report.report import disagreements, study_report
 from eval.rating.report.text import as_html, as_markdown, figures
@@ -163,7 +163,8 @@ def invite_rater(
 @router.post("/studies/{study_id}/judge")
 def judge(request: Request, lead: Lead, study_id: int) -> Response:
     """Let the lexical judge rate, marked as a program."""
-    run_judge(settings_of(request).engine, study_id, lexical_judge, kind="lexical")
+    kind, lexical = make_judge("lexical")
+    run_judge(settings_of(request).engine, study_id, lexical, kind=kind)
     return RedirectResponse(f"/lead/studies/{study_id}", 303)
 
 

@@ -27,6 +27,7 @@ from maps_engine.relations.format import (
     pairs_from_rows,
     relation_from_object,
 )
+from maps_engine.relations.thresholds import DEFAULT_K
 
 __all__ = ["SUFFIXES", "Relation", "built_in_names", "load_relations", "read_pairs", "read_pairs_file"]
 
@@ -55,7 +56,7 @@ def load_relations(names: Iterable[str] | None = None) -> tuple[Relation, ...]:
     return tuple(_built_in(name) for name in asked)
 
 
-def read_pairs_file(path: Path, *, k: int = 10) -> Relation:
+def read_pairs_file(path: Path, *, k: int = DEFAULT_K) -> Relation:
     """One operation from a JSON, JSON lines, CSV or TSV file; `k` holds where the file itself says none.
 
     Rows are (source, target), (source, [targets]) or, in CSV and TSV, (source, target, further targets…).
@@ -85,7 +86,7 @@ def read_pairs_file(path: Path, *, k: int = 10) -> Relation:
     return replace(relation, pairs=merge_sources(relation.pairs))
 
 
-def read_pairs(path: Path, *, k: int = 10) -> tuple[Relation, ...]:
+def read_pairs(path: Path, *, k: int = DEFAULT_K) -> tuple[Relation, ...]:
     """The operations of one file, or of every file of a known suffix in a folder, by file name."""
     if not path.is_dir():
         return (read_pairs_file(path, k=k),)

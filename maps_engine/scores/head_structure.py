@@ -12,9 +12,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from maps_engine.relations.thresholds import TAU
 from maps_engine.scores.table import ModelScores
 
-TAU = 0.15
 PERMUTATIONS = 2000
 
 

@@ -21,8 +21,7 @@ from maps_engine.ov.pair_scores import PairSet
 from maps_engine.relations.encoding import EncodedRelation, TargetRule, encode_relation
 from maps_engine.relations.format import Relation
 from maps_engine.relations.significance import Significance, best_of, both_sides, shuffled
-
-MIN_PAIRS = 30
+from maps_engine.relations.thresholds import MIN_PAIRS
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from torch import Tensor
 from maps_engine.errors import UserMistake
 from maps_engine.finite import finite
 from maps_engine.relations.significance import Significance
-from maps_engine.scores.table import MIN_PAIRS, ModelScores, RelationScores
+from maps_engine.relations.thresholds import MIN_PAIRS
+from maps_engine.scores.table import ModelScores, RelationScores
 
 FORMAT = "headscribe relation scores 1"
 

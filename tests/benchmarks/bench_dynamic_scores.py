@@ -20,8 +20,8 @@ import torch
 import typer
 
 from eval.faithfulness.bench import Bench
-from eval.faithfulness.dynamic_scores import Projector, SourcePairs, dynamic_scores, record
-from eval.faithfulness.running.pair_choice import one_token_pairs
+from eval.faithfulness.dynamic_scores import Projector, dynamic_scores, record
+from eval.faithfulness.running.pair_choice import SourcePairs, one_token_pairs
 from eval.faithfulness.running.templates import TEMPLATES
 from maps_engine.relations.catalogue import load_relations
 

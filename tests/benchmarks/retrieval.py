@@ -28,7 +28,7 @@ from agent.operations.operation import KnownOperation
 from agent.words.embedder import MiniLM, load_embedder
 from agent.words.fields import SemanticFields
 from agent.words.mapping_vectors import MappingEmbedder
-from eval.rating.report.agreement import wilson
+from eval.statistics.intervals import wilson
 from maps_engine.checkpoints.opening import open_checkpoint
 from maps_engine.engine import MapsEngine
 from maps_engine.folders import cache_folder

@@ -1,4 +1,4 @@
-"""The paper's own numbers, to stand beside ours (METHOD, "Figures to hold against")."""
+"""The paper's own numbers, shown beside ours (docs/method.md, "The checks against the running model")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our own few-shot prompts, and the pairs that they may be asked with."""
+"""Few-shot prompts written for this project, and the pairs that they may be asked with."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def prompts_for(names: Sequence[str] | None) -> list[FewShot]:
 def questions(
     shot: FewShot, relation: Relation, vocabulary: Vocabulary, maker: PromptMaker, *, max_pairs: int | None
 ) -> list[Question]:
-    """A question for every pair of single tokens that no example of the prompt gives away."""
+    """A question for every pair of single tokens whose source is in no example of the prompt, at most `max_pairs`."""
     shown = {word.lower() for pair in shot.shots for word in pair}
     kept = [(s, targets) for s, targets in relation.pairs if s.lower() not in shown]
     encoded = encode_relation(replace(relation, pairs=tuple(kept)), vocabulary)

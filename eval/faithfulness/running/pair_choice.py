@@ -7,18 +7,27 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from eval.faithfulness.dynamic_scores import Source, SourcePairs
 from maps_engine.model import Vocabulary
 from maps_engine.relations.encoding import encode_relation
 from maps_engine.relations.format import Relation
-from maps_engine.scores.table import MIN_PAIRS
+from maps_engine.relations.thresholds import MIN_PAIRS
 
 MAX_SOURCE_TOKENS = 6  # of a source of several tokens
+Source = tuple[int, ...]  # token ids
+
+
+@dataclass(frozen=True)
+class SourcePairs:
+    """Pairs under one k whose sources may take several tokens: sources[i] should map to any of targets[i]."""
+
+    sources: tuple[Source, ...]
+    targets: tuple[tuple[int, ...], ...]
+    k: int
 
 
 @dataclass(frozen=True)
 class ChosenPairs:
-    """An operation and the pairs that are run; `usable` is how many the vocabulary leaves."""
+    """An operation and the pairs that are run; `usable` is how many its vocabulary can express."""
 
     relation: Relation
     pairs: SourcePairs
@@ -37,7 +46,7 @@ class ChosenPairs:
 
 @dataclass(frozen=True)
 class TooFew:
-    """An operation that the vocabulary leaves too few pairs of."""
+    """An operation with too few pairs that are single tokens in this vocabulary."""
 
     name: str
     usable: int
@@ -56,7 +65,10 @@ def one_token_pairs(
     min_pairs: int = MIN_PAIRS,
     k: int | None = None,
 ) -> tuple[list[ChosenPairs], list[TooFew]]:
-    """Pairs of single tokens, evenly spread over the relation where it has more than `max_pairs`."""
+    """Pairs of single tokens, and the relations with fewer than `min_pairs`; k overrides each relation's own.
+
+    Of a relation with more than `max_pairs`, pairs evenly spread over it.
+    """
     encoded = ((one, encode_relation(one, vocabulary)) for one in relations)
     rows = (
         (relation, tuple((source,) for source in found.source_ids), found.target_ids) for relation, found in encoded
@@ -72,7 +84,7 @@ def several_token_pairs(
     min_pairs: int = MIN_PAIRS,
     k: int | None = None,
 ) -> tuple[list[ChosenPairs], list[TooFew]]:
-    """Pairs whose source takes 2 to MAX_SOURCE_TOKENS tokens and whose target is one (METHOD, checks, 1)."""
+    """Pairs whose source takes 2 to MAX_SOURCE_TOKENS tokens and whose target is one token."""
     return _chosen((_several(one, vocabulary) for one in relations), max_pairs, min_pairs, k)
 
 
@@ -116,9 +128,10 @@ def spread(n: int, at_most: int | None) -> list[int]:
 
 
 def in_groups(chosen: Sequence[ChosenPairs], *, max_sources: int) -> list[list[ChosenPairs]]:
-    """Operations that run together, so that a source they share runs once; each group has about `max_sources`.
+    """Operations that run together, so that a source they share runs once; a group has at most `max_sources`.
 
-    The next operation is the one with the largest share of sources that the group already has.
+    The next operation of a group is the one with the largest share of sources that the group already has. An
+    operation with more sources than that is a group of its own.
     """
     left = {one.name: (one, set(one.pairs.sources)) for one in chosen}
     groups: list[list[ChosenPairs]] = []

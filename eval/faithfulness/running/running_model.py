@@ -1,4 +1,4 @@
-"""What the experiments need of a model that runs: about forty lines of Protocol.
+"""What the experiments need of a model that runs, as a Protocol.
 
 A head's part of the attention's output is z_h W_O[h]: z_h is its slice of what enters the output projection, the
 attention-weighted sum of values. "Without context" the last position's attention is 1 on the source s and every other

@@ -32,7 +32,7 @@ TEMPLATES = (  # the paper's four
 
 @dataclass(frozen=True)
 class Prompt:
-    """Token ids of one prompt; the source's last token lies at `source`."""
+    """Token ids of one prompt; `source` is the position of the source's last token."""
 
     ids: tuple[int, ...]
     source: int
@@ -40,7 +40,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class PromptMaker:
-    """Makes prompts for one checkpoint. `tokenizer` is fresh: it still adds what the model wants in front."""
+    """Makes prompts for one checkpoint. `tokenizer` still adds the special tokens that the model expects in front."""
 
     vocabulary: Vocabulary
     tokenizer: Tokenizer
@@ -73,7 +73,10 @@ class PromptMaker:
         return (*opening, *ids)
 
     def make(self, template: str, source: Sequence[int]) -> Prompt:
-        """`template` with `source` (token ids, its leading space included) in place of its mark."""
+        """`template` with `source` (token ids, the leading space included) in place of MARK.
+
+        Raises UserMistake for a template without a mark, or with several.
+        """
         before, mark, after = template.partition(MARK)
         if not mark or MARK in after:
             raise UserMistake("a prompt needs one place for the source", got=repr(template), expected=f"one {MARK}")

@@ -1,9 +1,9 @@
-"""The one file that knows transformers' running models: `RunningModel` by modules and hooks.
+"""`RunningModel` by transformers' modules and hooks; no other module knows transformers' running models.
 
-Where value and output projections lie is told by the engine's own record of the family: modules have the names of
-the checkpoint's tensors. Prompts of one template share their beginning, and a change at the last position reaches no
-other position: so the shared beginning runs once, and an ablation costs the pass of one token over the cached rest.
-`forced_heads` forces attention for real, layer by layer; it is the proof that v_s of the clean run gives the same.
+The engine's record of the family says where value and output projections are: modules have the names of the
+checkpoint's tensors. Prompts of one template share their beginning, and a change at the last position affects no other
+position. So the shared beginning runs once, and an ablation costs the pass of one token over the cached rest.
+`forced_heads` really forces attention, layer by layer; a test compares it with v_s of the clean run.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _load(located: Located, dtype: torch.dtype, attention: str) -> nn.Module:
     place, options = located.path, {}
     if located.kind == "gguf":
         place, options = located.path.parent, {"gguf_file": located.path.name}
-    with redirect_stderr(io.StringIO()):  # the GGUF reader's bars know no switch
+    with redirect_stderr(io.StringIO()):  # the GGUF reader's progress bars cannot be turned off
         return AutoModelForCausalLM.from_pretrained(
             place,
             dtype=dtype,
@@ -202,7 +202,7 @@ class TransformersModel:
 
 @contextmanager
 def hooked(hooks: Sequence[tuple[nn.Module, Hook, str]]) -> Iterator[None]:
-    """Hooks of kind "pre", "pre-kwargs" or "post" for the time of the block; gone whatever happens in it."""
+    """Hooks of kind "pre", "pre-kwargs" or "post" for the time of the block; removed also after an error."""
     handles = []
     try:
         for module, hook, kind in hooks:

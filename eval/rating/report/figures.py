@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from eval.rating.report.agreement import Estimate
+from eval.statistics.intervals import Estimate
 
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 12, 40
 HEIGHT, BAR, GAP = 240, 26, 14

@@ -17,9 +17,10 @@ from agent.errors import UnknownRun
 from agent.runs.database import reading
 from agent.runs.store import counts
 from eval.rating.answers import FinalRating, adjudications, answered, final_ratings
-from eval.rating.report.agreement import Agreement, Answered, Estimate, Rates, agreement, gap, rates, wilson
 from eval.rating.studies import get_study
 from eval.rating.tables import Adjudication
+from eval.statistics.agreement import Agreement, Answered, Rates, agreement, rates
+from eval.statistics.intervals import Estimate, gap, wilson
 
 PLAUSIBLE = ("yes",)
 PARTLY = ("yes", "partly")

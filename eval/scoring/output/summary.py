@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eval.rating.report.agreement import Estimate
 from eval.scoring.questions.scorers import CHANCE, SCORERS
 from eval.scoring.results import HeadScore, ScorerSummary
-from eval.scoring.statistics import MIN_HEADS, mean_over_heads
+from eval.statistics.intervals import MIN_HEADS, Estimate, mean_over_heads
 
 
 def summarise(scores: Sequence[HeadScore], *, judge: str, seed: int = 0) -> list[ScorerSummary]:

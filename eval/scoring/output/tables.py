@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from agent.output.console import inert
-from eval.rating.report.agreement import Estimate
 from eval.scoring.questions.scorers import GENERATION, ROW_SCORERS
 from eval.scoring.results import HeadScore, Outcome, ScorerSummary
+from eval.statistics.intervals import Estimate
 
 QUESTIONS = {name: one.question for name, one in ROW_SCORERS.items()} | {
     GENERATION: "Pairs made from the description, on the weights. Share of other heads below this one."

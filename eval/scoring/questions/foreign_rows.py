@@ -1,7 +1,7 @@
-"""Hard negatives: the same sources, another head's targets.
+"""Hard negatives: the head's own sources with another head's targets.
 
-With the weights at hand, the other head's row of that very source, read as that head's mapping was read. Without
-them, the targets that the other head gives to a source of its own.
+With the weights, the row that the other head has for that same source, read through the source representation of that
+head's mapping. Without them, the targets that the other head gives to another source.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from maps_engine.results import MappingRow
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The row that `other` has for the source of `row`; `place` chooses a row of its own where there are no weights."""
+    """Asks for the row that `other` has for the source of `row`; without weights, `place` picks one of its own rows."""
 
     row: MappingRow
     other: Subject
@@ -37,7 +37,7 @@ def borrowed_rows(wanted: Iterable[Wanted]) -> list[MappingRow]:
 
 
 def rows_from_weights(engine: MapsEngine) -> RowsOf:
-    """A reader of real rows; every head is read once for all the sources asked of it."""
+    """Rows as the weights have them; each head is read once for all the sources asked of it."""
 
     def read(wanted: Iterable[Wanted]) -> list[MappingRow]:
         asked = list(wanted)

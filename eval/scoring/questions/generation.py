@@ -1,8 +1,9 @@
-"""Generation to parameters: pairs made from the description alone, scored on the weights.
+"""Generation: pairs made from the description alone, scored on the weights.
 
-phi of the pairs on this head is held against the same on all other heads of the model: the score is the share of other
-heads with a smaller phi (ties half), so chance is 0.5 whatever the operation. Which pairs: `agent.checks.new_pairs`.
-Sources that the describer was shown are left out.
+phi of the pairs on this head is compared with phi on all other heads of the model: the score is the share of other
+heads with a smaller phi (ties half), so guessing gives 0.5 whatever the operation. `agent.checks.new_pairs` says which
+pairs an operation predicts; sources that the describer was shown are left out. See docs/method.md, "Testing a
+description".
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agent.checks.claims import MAX_PAIRS, claimed_operation
-from agent.checks.new_pairs import MIN_PAIRS, encode_pairs, score_new_pairs, shown_sources
+from agent.checks.new_pairs import MIN_NEW_PAIRS, encode_pairs, score_new_pairs, shown_sources
 from agent.checks.pair_scorer import PairScorer
 from agent.results import HeadDescription
 from eval.judges.protocol import Judge
 from eval.scoring.results import Outcome, Subject
-from eval.scoring.statistics import exact_share
+from eval.statistics.intervals import exact_share
 from maps_engine.ov.pair_scores import PairSet
 from maps_engine.relations.catalogue import Relation
 from maps_engine.results import HeadMapping
@@ -49,12 +50,14 @@ class Generator:
         else:
             proposed = judge.propose_pairs(description, n=MAX_PAIRS, excluded=sorted(excluded))
             pairs = encode_pairs(proposed, vocabulary, excluded)
-        if len(pairs.sources) < MIN_PAIRS:
-            return PlannedPairs(subject.mapping, None, f"{len(pairs.sources)} one-token pairs; {MIN_PAIRS} are needed")
+        if len(pairs.sources) < MIN_NEW_PAIRS:
+            return PlannedPairs(
+                subject.mapping, None, f"{len(pairs.sources)} one-token pairs; {MIN_NEW_PAIRS} are needed"
+            )
         return PlannedPairs(subject.mapping, pairs)
 
     def score(self, plans: Sequence[PlannedPairs]) -> list[Outcome]:
-        """One pass over the model for the pairs of all plans that were not scored before."""
+        """One outcome a plan, in order; one pass over the model scores all pairs that were not scored before."""
         by_source: dict[str, list[PairSet]] = defaultdict(list)
         for plan in plans:
             if plan.pairs is not None:

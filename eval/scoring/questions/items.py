@@ -1,8 +1,8 @@
-"""The questions of each scorer, built once a head and put to the judge for the own and for the swapped description.
+"""The questions of each scorer, built once for a head; its own and the swapped description get the same ones.
 
-Held-out rows only (salience ranks after those the describer saw), without those whose source the describer saw in
-another spelling. No source stands in two items of a scorer, so that no answer can be found by comparing them.
-A foreign or permuted row that shares a target with the head's own row of that source would be right, and is left out.
+Only held-out rows are used (salience ranks after those the describer saw), without those whose source the describer saw
+in another spelling. No source is in two items of a scorer, so that no answer can be found by comparing items. A foreign
+or permuted row that shares a target with the head's own row of that source would be right, and is left out.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The scorers on rows: how their items are built, what the judge is asked, and the measure.
 
-Each is a line of `ROW_SCORERS`; `judge_items` puts the questions and takes the measure. Generation, which asks the
-weights, is in `eval.scoring.questions.generation`.
+Each is an entry of `ROW_SCORERS`; `judge_items` asks the questions and takes the measure. Generation, which asks the
+weights, is in `eval.scoring.questions.generation`. See docs/method.md, "Scores of descriptions".
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from types import MappingProxyType
 from typing import Final
 
 from eval.judges.protocol import Judge, Rating
+from eval.judges.said import Said
 from eval.scoring.measures import (
     Measure,
     area_under_curve,
     balanced_accuracy,
+    comparisons,
     complete_groups,
     concordance,
     concordances,
@@ -30,8 +32,8 @@ from eval.scoring.questions.items import (
     intruder_items,
     simulation_items,
 )
-from eval.scoring.results import Item, Judged, Outcome, Said
-from eval.scoring.statistics import exact_share, interval_of_area, interval_of_groups
+from eval.scoring.results import Item, Judged, Outcome
+from eval.statistics.intervals import HEAD_DRAWS, Interval, exact_share, interval_of_area, interval_of_mean
 from maps_engine.results import MappingRow
 
 MIN_SIDE: Final = 3  # items needed on each side, or groups
@@ -42,7 +44,10 @@ Ask = Callable[[Judge, Said, Sequence[MappingRow]], Sequence[Rating]]
 
 @dataclass(frozen=True)
 class Part:
-    """A further number from the same answers: a measure over the items of some kinds."""
+    """A further number from the same answers: a measure over the items of some kinds.
+
+    needs_decisions: only where a rating of 0.5 means something to the judge (`Judge.decides`).
+    """
 
     kinds: tuple[str, ...]
     measure: Measure
@@ -51,7 +56,11 @@ class Part:
 
 @dataclass(frozen=True)
 class RowScorer:
-    """One scorer: `grouped` where the items of a group are one question of their own."""
+    """One scorer.
+
+    measure: what the answers on one head give; chance: what guessing gives. grouped: the items of a group are one
+    question (a set with an intruder, the candidates of a source), so that groups are counted and drawn, not items.
+    """
 
     name: str
     question: str
@@ -144,17 +153,16 @@ def _too_few(scorer: RowScorer, items: Sequence[Item]) -> str:
     return "" if fewer >= MIN_SIDE else f"only {fewer} rows on one side; at least {MIN_SIDE} are needed"
 
 
-def _interval(
-    scorer: RowScorer, judged: Sequence[Judged], score: float | None, seed: int
-) -> tuple[float, float] | None:
+def _interval(scorer: RowScorer, judged: Sequence[Judged], score: float | None, seed: int) -> Interval | None:
     if score is None:
         return None
     if scorer.measure is intruders_found:
         n = len(complete_groups(judged))
         return exact_share(score * n, n)
     if scorer.measure is concordance:
-        return interval_of_groups(concordances(judged), seed=seed)
-    return interval_of_area(judged, seed=seed)
+        return interval_of_mean(concordances(judged), draws=HEAD_DRAWS, seed=seed)
+    above = comparisons(judged)
+    return None if above is None else interval_of_area(above, seed=seed)
 
 
 def _of_kinds(judged: Sequence[Judged], part: Part) -> list[Judged]:

@@ -1,9 +1,9 @@
 """Which description is swapped in for which, and whose rows serve as foreign rows.
 
-Two heads that do the same thing cannot serve as each other's control: a description of copying is right for every
-copying head. So operations are compared by family (copying with case variants is copying), a swap changes the family
-wherever that is possible, and foreign rows come from heads of neither the own nor the swapped family, so that the
-swapped description is wrong about own and foreign rows alike and stands at chance.
+A head that does the same thing cannot be a control: a description of copying is right for every copying head. So
+operations are compared by family (copying with case variants is copying), and a swap changes the family wherever that
+is possible. Foreign rows come from heads of neither the own nor the swapped family: the swapped description is then
+wrong about own and foreign rows alike, and scores as guessing does.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from eval.scoring.results import HeadKey, Subject
 
 @dataclass(frozen=True, slots=True)
 class Swap:
-    """The head whose description is swapped in; `same_operation` when no other family was left."""
+    """The head whose description is swapped in; `same_operation` where no other family was left."""
 
     giver: HeadKey
     same_operation: bool
@@ -33,10 +33,11 @@ def family_of(operation: str) -> str:
 
 
 def swaps(families: Mapping[HeadKey, str], *, seed: int) -> dict[HeadKey, Swap]:
-    """A derangement of the heads that gives as many as possible a description of another family.
+    """For each head another one, so that as many as possible get a description of another family; {} for one head.
 
-    Heads stand in blocks by family, in random order; each takes from the one a largest block further on: that is
-    another family for everyone unless one family holds more than half of the heads.
+    Heads are put in a row by family, families in random order, and each takes the description of the head that is as
+    many places further on as the largest family has members. That is another family for all of them, unless one
+    family holds more than half of the heads.
     """
     if len(families) < 2:
         return {}

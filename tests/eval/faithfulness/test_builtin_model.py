@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from eval.faithfulness.ablation import ask
 from eval.faithfulness.bench import Bench
-from eval.faithfulness.causal import ask
 from eval.faithfulness.correlation import PairLimits, correlation
 from eval.faithfulness.running.few_shot import few_shots, questions
 from eval.faithfulness.running.running_model import Ablation

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval.errors import MixedResults
-from eval.faithfulness import causal_runs
-from eval.faithfulness.causal import (
+from eval.faithfulness import causal as causal_experiment
+from eval.faithfulness.ablation import (
     Task,
     ask,
     controls_of,
@@ -25,11 +25,11 @@ from eval.faithfulness.causal import (
     removal_limit,
     steps,
 )
-from eval.faithfulness.causal_runs import causal
-from eval.faithfulness.results_folder import ResultsFolder
+from eval.faithfulness.causal import causal
 from eval.faithfulness.running.few_shot import FewShot, Question, few_shots, prompts_for, questions
 from eval.faithfulness.running.running_model import Ablation
-from eval.rating.report.agreement import wilson
+from eval.results_folder import ResultsFolder
+from eval.statistics.intervals import wilson
 from maps_engine.errors import UserMistake
 from maps_engine.relations.catalogue import load_relations
 from maps_engine.relations.encoding import encode_relation
@@ -162,7 +162,7 @@ def test_a_curve_point_is_what_removing_those_heads_gives(bench):
 @pytest.fixture
 def setup(bench, monkeypatch):
     """Operations with prompts that the tiny model can answer; chance scores make heads reach tau."""
-    monkeypatch.setattr(causal_runs, "PairLimits", lambda: causal_pairs())
+    monkeypatch.setattr(causal_experiment, "PairLimits", lambda: causal_pairs())
     relation, shot = learnt(bench)
     other, other_shot = learnt(bench, "other")
     hopeless = tiny_relation(bench.checkpoint, "hopeless", step=4)

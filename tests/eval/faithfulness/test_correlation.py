@@ -18,14 +18,11 @@ from scipy import stats
 
 from eval.errors import MixedResults
 from eval.faithfulness.correlation import COLUMNS, PairLimits, correlation, multi_token
-from eval.faithfulness.dynamic_runs import from_json, run_dynamic, to_json
-from eval.faithfulness.results_folder import ResultsFolder, write_whole
+from eval.faithfulness.dynamic_table import dynamic_table, from_json, to_json
 from eval.faithfulness.running.pair_choice import one_token_pairs
 from eval.faithfulness.settings_comparison import compare_settings, mean_r, paired_lead
 from eval.faithfulness.static_scores import COMPARED, PAPER, compared_settings, named_setting, static_scores
-from eval.faithfulness.statistics import correlate, mean_rate, repeated_rate
 from maps_engine.engine import MapsEngine
-from maps_engine.errors import Failure
 from maps_engine.ov.pair_scores import PairSet
 from maps_engine.results import EngineSettings
 from tests.support.eval.faithfulness_models import relation_of, tiny_bench, tiny_relation, words
@@ -41,7 +38,7 @@ def test_table_holds_every_operation_and_r_is_scipys(tmp_path):
     bench = tiny_bench(tmp_path)
     table = correlation(bench, relations(bench), FEW)
     chosen, _ = one_token_pairs(relations(bench), bench.checkpoint.vocabulary, min_pairs=2)
-    static, dynamic = static_scores(bench, chosen, PAPER), run_dynamic(bench, chosen)
+    static, dynamic = static_scores(bench, chosen, PAPER), dynamic_table(bench, chosen)
     assert [row.name for row in table.rows] == ["step-1", "step-2", "step-3"]
     for row in table.rows:
         x = static[row.name].score.flatten().double().numpy()
@@ -112,11 +109,11 @@ def test_other_pairs_in_the_same_folder_are_refused(tmp_path):
 _KILLED = """
 import sys, time
 from pathlib import Path
-from eval.faithfulness import dynamic_runs
+from eval.faithfulness import dynamic_table
 from eval.faithfulness.correlation import correlation
 from tests.support.eval.faithfulness_models import tiny_bench
 from tests.eval.faithfulness.test_correlation import FEW, relations
-dynamic_runs._sources_at_a_time = lambda bench, n: 1
+dynamic_table._sources_at_a_time = lambda bench, n: 1
 bench = tiny_bench(Path(sys.argv[1]))
 write = bench.folder.write
 def slow(name, *rest):
@@ -155,7 +152,7 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
 def test_stored_scores_come_back(tmp_path):
     bench = tiny_bench(tmp_path)
     chosen, _ = one_token_pairs(relations(bench), bench.checkpoint.vocabulary, min_pairs=2)
-    one = run_dynamic(bench, chosen)["step-1"]
+    one = dynamic_table(bench, chosen)["step-1"]
     again = from_json(json.loads(json.dumps(to_json(one))))
     assert again["folded"].with_context is None
     torch.testing.assert_close(again["plain"].with_context.score, one["plain"].with_context.score, atol=1e-6, rtol=0)
@@ -231,86 +228,3 @@ def test_leads_are_paired_by_operation():
     assert (lead, low, high) == pytest.approx((0.2, 0.2, 0.2))
     assert mean_r(ours) == pytest.approx(1.4 / 3)
     assert paired_lead({}, {}) == (0.0, 0.0, 0.0)
-
-
-# statistics
-
-
-def test_correlation_against_scipy():
-    generator = torch.Generator().manual_seed(0)
-    x = torch.rand(6, 9, generator=generator)
-    y = x + 0.3 * torch.rand(6, 9, generator=generator)
-    ours = correlate(x, y)
-    pearson = stats.pearsonr(x.flatten().double().numpy(), y.flatten().double().numpy())
-    spearman = stats.spearmanr(x.flatten().numpy(), y.flatten().numpy())
-    assert (ours.r, ours.p) == pytest.approx((pearson.statistic, pearson.pvalue))
-    assert (ours.rho, ours.rho_p) == pytest.approx((spearman.statistic, spearman.pvalue))
-    assert ours.n == 54
-
-
-@pytest.mark.parametrize("x", [torch.zeros(4, 4), torch.tensor([[1.0, 2.0]])])
-def test_no_correlation_where_nothing_varies(x):
-    found = correlate(x, torch.rand_like(x))
-    assert (found.r, found.p, found.rho) == (None, None, None)
-
-
-def test_intervals_over_prompts_agree_with_scipys_bootstrap():
-    outcomes = np.random.default_rng(3).random(60) < 0.7
-    ours = mean_rate([outcomes])
-    theirs = stats.bootstrap((outcomes.astype(float),), np.mean, method="percentile", n_resamples=4000, rng=1)
-    assert ours.value == pytest.approx(outcomes.mean())
-    assert ours.low == pytest.approx(theirs.confidence_interval.low, abs=0.03)
-    assert ours.high == pytest.approx(theirs.confidence_interval.high, abs=0.03)
-
-
-def test_repeats_share_their_prompts():
-    """Five equal draws say no more than one: the interval must not shrink."""
-    once = np.random.default_rng(4).random((1, 50)) < 0.5
-    five = np.repeat(once, 5, axis=0)
-    alone, together = repeated_rate(once), repeated_rate(five)
-    assert (together.low, together.high) == (alone.low, alone.high)
-    assert mean_rate([]).value is None
-    assert repeated_rate(np.zeros((0, 5), dtype=bool)).value is None
-    several = mean_rate([np.ones(10, dtype=bool), np.zeros(30, dtype=bool)])
-    assert several.value == 0.5
-
-
-# files
-
-
-def test_files_are_written_whole(tmp_path):
-    folder = ResultsFolder(tmp_path)
-    path = folder.write("a/b", {"kind": "x"}, [1])
-    assert path == tmp_path / "a" / "b.json"
-    assert folder.read("a/b", {"kind": "x"}) == [1]
-    assert [p.name for p in path.parent.iterdir()] == ["b.json"]
-    assert folder.read("a/none", {}) is None
-    (tmp_path / "plain").write_text("")
-    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode, "as readable as any file of the user"
-
-
-@pytest.mark.parametrize("content", ["", "{", "[1, 2]", '{"identity": 1}', "[" * 100_000])
-def test_broken_files_are_made_anew(tmp_path, content):
-    (tmp_path / "a.json").write_text(content)
-    assert ResultsFolder(tmp_path).read("a", {}) is None
-
-
-def test_names_cannot_leave_the_folder(tmp_path):
-    assert ResultsFolder(tmp_path).write("../../x y", {}, 1).is_relative_to(tmp_path)
-
-
-def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(Failure, match="Give another folder with --out"):
-        write_whole(tmp_path / "file" / "below" / "a.json", b"")
-    (tmp_path / "a.json").mkdir()
-    with pytest.raises(Failure, match="cannot be written"):
-        write_whole(tmp_path / "a.json", b"")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "file"], "nothing half-written stays"
-
-
-def test_identities_that_are_no_object_are_refused_clearly(tmp_path):
-    folder = ResultsFolder(tmp_path)
-    (tmp_path / "a.json").write_text('{"identity": 3, "result": 1}')
-    with pytest.raises(MixedResults, match="got kind None; expected kind 'x'"):
-        folder.read("a", {"kind": "x"})

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import processors
 
-from eval.faithfulness.dynamic_scores import Projector, SourcePairs, batches, dynamic_scores, record
+from eval.faithfulness.dynamic_scores import Projector, batches, dynamic_scores, record
 from eval.faithfulness.running.pair_choice import (
     ChosenPairs,
+    SourcePairs,
     in_groups,
     one_token_pairs,
     several_token_pairs,

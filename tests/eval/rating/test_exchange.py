@@ -12,9 +12,11 @@ from sqlalchemy import Engine
 
 from agent.runs.database import reading
 from eval.errors import BadAnswer, BadImport, BadStudy
+from eval.judges.opening import open_judge
+from eval.judges.protocol import Assessment
 from eval.rating.answers import FinalRating, answered, final_ratings
 from eval.rating.exchange import export, import_study
-from eval.rating.judges import lexical_judge, run_judge
+from eval.rating.judges import answer_of, run_judge
 from eval.rating.people import invite
 from eval.rating.ratings import Answer, save
 from eval.rating.report.report import disagreements, study_report
@@ -24,7 +26,7 @@ from eval.rating.store import open_studies
 from eval.rating.studies import get_study, verify
 from eval.rating.verdicts import adjudicate, approved_descriptions
 from tests.support.believable import Believable
-from tests.support.eval.studies import YES, items_of, launched, launched_from_run, rater, work
+from tests.support.eval.studies import items_of, launched, launched_from_run, rater, work
 
 
 @pytest.fixture
@@ -138,7 +140,7 @@ def test_row_11_hand_made_items_are_in_no_rate(rated: tuple[Engine, int]) -> Non
 
 def test_the_report_reads_well_and_is_inert(rated: tuple[Engine, int], tmp_path: Path) -> None:
     engine, study = rated
-    run_judge(engine, study, lexical_judge, kind="lexical")
+    run_judge(engine, study, open_judge("lexical"), kind="lexical")
     report = study_report(engine, study, draws=50)
     text = as_markdown(report)
     for part in ("## By layer", "alpha", "AC1", "kappa", "Real minus swapped", "## Judges", "lexical", "n = "):
@@ -162,12 +164,19 @@ def test_a_study_without_answers_has_a_report_too(tmp_path: Path) -> None:
     engine.dispose()
 
 
+class SaysNo:
+    """A judge that sees a pattern in everything and finds no description plausible."""
+
+    def assess(self, said, rows):
+        return Assessment("yes", "no")
+
+
 def test_judges_are_marked_and_never_mixed(rated: tuple[Engine, int]) -> None:
     engine, study = rated
     before = study_report(engine, study, draws=20)
-    n = run_judge(engine, study, lambda _: Answer("yes", "no"), kind="llm: stub")
+    n = run_judge(engine, study, SaysNo(), kind="llm: stub")
     assert n == 13
-    assert run_judge(engine, study, lambda _: YES, kind="llm: stub") == 0
+    assert run_judge(engine, study, SaysNo(), kind="llm: stub") == 0
     after = study_report(engine, study, draws=20)
     assert after.overall == before.overall
     assert after.agreement == before.agreement
@@ -177,7 +186,7 @@ def test_judges_are_marked_and_never_mixed(rated: tuple[Engine, int]) -> None:
     assert not [a for a in people if a.rater.startswith("judge")]
     person = invite(engine, study_id=study)[0]
     with pytest.raises(BadStudy, match="belongs to a person"):
-        run_judge(engine, study, lexical_judge, kind="x", name=person)
+        run_judge(engine, study, open_judge("lexical"), kind="x", name=person)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +203,7 @@ def test_judges_are_marked_and_never_mixed(rated: tuple[Engine, int]) -> None:
 )
 def test_the_lexical_judge(pairs: str, description: str, expected: tuple[str, str]) -> None:
     rows = [{"source": " " + p.split(":")[0], "targets": [" " + p.split(":")[1]]} for p in pairs.split()]
-    answer = lexical_judge({"rows": rows, "description": {"observed_pattern": description}})
+    answer = answer_of(open_judge("lexical"), {"rows": rows, "description": {"observed_pattern": description}})
     assert (answer.pattern, answer.plausible) == expected
 
 

@@ -24,14 +24,14 @@ from agent.runs.identity import ModelCard, RunIdentity
 from agent.runs.records import Base, DescriptionScoreRecord
 from agent.runs.store import finish_run, open_run, store_result
 from agent.runs.tables import delete_run, export_rows
+from agent.words import embedder
 from agent.words.fields import SemanticFields
 from eval.commands.score import _app
 from eval.errors import BadImport, MixedResults
-from eval.judges.wordless_judges import EmbeddingJudge, LexicalJudge
-from eval.scoring import bench
+from eval.judges.lexical import LexicalJudge
 from eval.scoring.collection import Collection, chosen, of_file, of_run
 from eval.scoring.job import ScoreJob
-from eval.scoring.keeping import DatabaseKeeper, JsonlKeeper
+from eval.scoring.keepers import DatabaseKeeper, JsonlKeeper
 from eval.scoring.questions.foreign_rows import rows_from_weights
 from eval.scoring.questions.generation import Generator
 from eval.scoring.questions.scorers import GENERATION, ROW_SCORERS, SCORERS
@@ -55,7 +55,7 @@ class CountingJudge(LexicalJudge):
     asks_a_model = True
 
     def __init__(self, fields, *, budget=10**9):
-        super().__init__(fields, RELATIONS, EmbeddingJudge(fields, RELATIONS))
+        super().__init__(lambda: fields, load_relations)
         self.asked, self.budget = 0, budget
 
     def rate_rows(self, said, rows):
@@ -115,7 +115,7 @@ def database(mapped, tmp_path):
 
 @pytest.fixture
 def letters(monkeypatch):
-    monkeypatch.setattr(bench, "load_embedder", LetterEmbedder)
+    monkeypatch.setattr(embedder, "load_embedder", LetterEmbedder)
 
 
 def job_of(judge, **changes):
@@ -132,7 +132,7 @@ def test_every_head_is_scored_with_its_control_and_again_the_same(fields):
     ]
     assert all(one.swapped is not None and one.swapped_from != (one.layer, one.head) for one in first)
     slow = job_of(CountingJudge(fields), workers=1).run()
-    judge = LexicalJudge(fields, RELATIONS, EmbeddingJudge(fields, RELATIONS))
+    judge = LexicalJudge(lambda: fields, load_relations)
     assert first == slow == job_of(judge).run()
 
 

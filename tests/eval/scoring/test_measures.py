@@ -1,31 +1,26 @@
-"""Measures and intervals of scoring: perfect, useless and in between; coverage on simulated heads."""
+"""Measures of scoring: perfect, useless and in between; what the table of scorers says."""
 
 from __future__ import annotations
 
 import random
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 from sklearn.metrics import roc_auc_score
-from statsmodels.stats.proportion import proportion_confint
 
 from agent.output.console import console
-from eval.rating.report.agreement import Estimate
 from eval.scoring.measures import (
     area_under_curve,
     balanced_accuracy,
     complete_groups,
     concordance,
-    concordances,
     intruders_found,
 )
 from eval.scoring.output.summary import summarise
 from eval.scoring.output.tables import show_scores
 from eval.scoring.results import HeadScore, Judged, Outcome, ScorerSummary
-from eval.scoring.statistics import MIN_HEADS, exact_share, interval_of_area, interval_of_groups, mean_over_heads
+from eval.statistics.intervals import Estimate
 
 RATINGS = st.floats(0, 1, width=16)
 
@@ -82,58 +77,6 @@ def test_concordance_is_kendalls_share_of_pairs(ratings):
     pairs = [(a, b) for a in source(0, ratings) for b in source(0, ratings) if a.truth > b.truth]
     right = sum(1.0 if a.rating > b.rating else 0.5 if a.rating == b.rating else 0.0 for a, b in pairs)
     assert concordance(source(0, ratings)) == pytest.approx(right / len(pairs))
-
-
-@given(st.integers(1, 40), st.data())
-def test_exact_share_is_clopper_pearson(n, data):
-    k = data.draw(st.integers(0, n))
-    assert exact_share(k, n) == pytest.approx(proportion_confint(k, n, method="beta"), abs=1e-9)
-    low, high = exact_share(k * 0.999, n)
-    assert 0 <= low <= k / n <= high + 1e-3
-
-
-@pytest.mark.parametrize(
-    "draw",
-    [
-        pytest.param(lambda rng, n: rng.normal(0.1, 0.2, n), id="normal"),
-        pytest.param(lambda rng, n: rng.beta(2, 5, n), id="skewed"),
-        pytest.param(lambda rng, n: rng.integers(-2, 4, n) / 4, id="coarse"),
-    ],
-)
-def test_intervals_over_heads_cover_the_mean(draw):
-    """250 collections of 12 heads: the 95 % interval misses the true mean in at most one in ten."""
-    rng = np.random.default_rng(1)
-    mean = float(draw(np.random.default_rng(2), 400_000).mean())
-    hits = 0
-    for seed in range(250):
-        found = mean_over_heads(list(draw(rng, 12)), draws=400, seed=seed)
-        hits += found.low <= mean <= found.high
-    assert hits / 250 >= stats.binom.ppf(0.001, 250, 0.93) / 250
-
-
-def test_intervals_are_seeded_and_absent_for_few_heads():
-    values = [0.2, 0.4, 0.9, 0.5, 0.1, 0.7]
-    assert mean_over_heads(values, seed=3) == mean_over_heads(values, seed=3)
-    assert mean_over_heads(values, seed=3) != mean_over_heads(values, seed=4)
-    few = mean_over_heads([0.5] * (MIN_HEADS - 1))
-    assert (few.value, few.low, few.why) == (0.5, None, "fewer than 5 heads")
-    assert mean_over_heads([]).value is None
-
-
-def test_interval_of_one_head_holds_its_score_and_shrinks_with_items():
-    chance = random.Random(0)
-    widths = []
-    for n in (10, 200):
-        judged = sides([chance.gauss(0.6, 0.2) for _ in range(n)], [chance.gauss(0.4, 0.2) for _ in range(n)])
-        low, high = interval_of_area(judged)
-        assert low <= area_under_curve(judged) <= high
-        widths.append(high - low)
-    assert widths[1] < widths[0] / 2
-    grouped = [one for g in range(6) for one in source(g, [chance.random() for _ in range(8)])]
-    low, high = interval_of_groups(concordances(grouped))
-    assert low <= concordance(grouped) <= high
-    assert interval_of_area([]) is None
-    assert interval_of_groups([]) is None
 
 
 def scores(own, swapped, *, same=False, scorer="detection"):

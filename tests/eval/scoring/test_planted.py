@@ -6,9 +6,7 @@ import pytest
 
 from agent.checks.pair_scorer import PairScorer
 from agent.results import HeadDescription
-from agent.words.embedder import load_embedder
-from agent.words.fields import SemanticFields
-from eval.judges.protocol import open_judge
+from eval.judges.opening import open_judge
 from eval.scoring.collection import Collection
 from eval.scoring.job import ScoreJob
 from eval.scoring.output.summary import summarise
@@ -18,7 +16,6 @@ from eval.scoring.questions.scorers import GENERATION
 from eval.scoring.results import Subject
 from maps_engine.checkpoints.opening import open_checkpoint
 from maps_engine.engine import MapsEngine
-from maps_engine.folders import cache_folder
 from maps_engine.relations.catalogue import load_relations
 from maps_engine.results import EngineSettings
 from tests.support.planting import plant
@@ -50,12 +47,11 @@ def summaries():
         description = HeadDescription("ok", "planted", observed_pattern=relation.description, operation=said)
         subjects.append(Subject(engine.map_head(layer, head), description))
     catalogue = load_relations()
-    fields = SemanticFields(load_embedder(), cache_folder=cache_folder())
     job = ScoreJob(
         collection=Collection(tuple(subjects), "planted"),
         keys=places,
         scorers=("detection", "fuzzing", "intruder", GENERATION),
-        judge=open_judge("lexical", fields=fields, relations=catalogue, options=None),
+        judge=open_judge("lexical"),
         rows_of=rows_from_weights(engine),
         generator=Generator(PairScorer(engine), catalogue),
     )

@@ -14,7 +14,7 @@ from agent.runs.identity import ModelCard, RunIdentity
 from agent.runs.store import RelationScore, open_run, store_relation_scores
 from agent.runs.tables import show_run
 from eval.rating.people import new_api_token
-from eval.scoring.keeping import DatabaseKeeper
+from eval.scoring.keepers import DatabaseKeeper
 from eval.scoring.results import HeadScore, Outcome
 from eval.web.app import create_app
 from eval.web.jobs import keep_in_records

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from eval.faithfulness.bench import Bench
-from eval.faithfulness.dynamic_scores import SourcePairs
+from eval.faithfulness.running.pair_choice import SourcePairs
 from eval.faithfulness.running.running_model import RunningModel
 from eval.faithfulness.running.templates import PromptMaker
 from maps_engine.model import Checkpoint

@@ -1,7 +1,7 @@
 """Where scores are kept as they come, so that a stopped run continues: a JSONL file, the database, or both.
 
-The file holds one line of settings, one line for each head and scorer, and at the end the summary. It is written anew
-beside its place and moved there after every head: a reader sees a whole file. Other settings are refused.
+The file holds one line of settings, one line for each head and scorer, and at the end the summary. After every head it
+is written whole beside its place and moved there, so that a reader never sees half of it. Other settings are refused.
 The database keeps scores beside the description that they are of; other settings are other rows.
 """
 
@@ -20,7 +20,7 @@ from agent.runs.database import reading, writing
 from agent.runs.identity import content_hash
 from agent.runs.records import DescriptionRecord, DescriptionScoreRecord, HeadRecord
 from eval.errors import BadImport, MixedResults
-from eval.faithfulness.results_folder import write_whole
+from eval.results_folder import write_whole
 from eval.scoring.results import HeadKey, HeadScore, ScorerSummary
 
 if TYPE_CHECKING:
@@ -31,15 +31,18 @@ ScoreKey = tuple[HeadKey, str]
 
 
 class Keeper(Protocol):
-    """Scores under one identity."""
+    """A place for scores made under one identity."""
 
-    def known(self) -> Sequence[HeadScore]: ...
-    def keep(self, scores: Sequence[HeadScore]) -> None: ...
+    def known(self) -> Sequence[HeadScore]:
+        """The scores that are there, of this identity alone."""
+
+    def keep(self, scores: Sequence[HeadScore]) -> None:
+        """Add scores; the same head and scorer replace. Raises Failure, DatabaseUnusable."""
 
 
 @dataclass
 class JsonlKeeper:
-    """A file of lines. Raises MixedResults when it holds scores of other settings, BadImport for any other file."""
+    """A file of JSON lines. Raises MixedResults for a file with scores of other settings, BadImport for any other."""
 
     path: Path
     identity: Identity
@@ -60,7 +63,7 @@ class JsonlKeeper:
         self._write()
 
     def finish(self, summaries: Sequence[ScorerSummary]) -> None:
-        """The whole file, with the summary of what was asked for last."""
+        """Write the file once more, the summary at its end. Raises Failure."""
         self._write([{"summary": [one.to_json() for one in summaries]}])
 
     def _add(self, scores: Iterable[HeadScore]) -> None:
@@ -124,7 +127,7 @@ class DatabaseKeeper:
             return [HeadScore.from_json(details) for details in session.scalars(query)]
 
     def keep(self, scores: Sequence[HeadScore]) -> None:
-        """In one transaction; the same head, scorer and settings replace. A head that is gone is left out."""
+        """In one transaction; the same head, scorer and settings replace. A head deleted meanwhile is left out."""
         with writing(self.engine) as session:
             rows = session.execute(
                 select(HeadRecord.layer, HeadRecord.head, DescriptionRecord.id)

@@ -1,4 +1,4 @@
-"""What `score-descriptions` does with its request: score, show, write."""
+"""A request of `score-descriptions` carried out: heads scored, tables shown, files written."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from agent.output.console import console, echo_json
 from agent.output.run_files import formula_safe
 from eval.commands.check_options import progress_bars
-from eval.faithfulness.results_folder import write_whole
-from eval.scoring.bench import Bench
+from eval.results_folder import write_whole
 from eval.scoring.job import ScoreJob
-from eval.scoring.keeping import JsonlKeeper
+from eval.scoring.job_builder import JobBuilder
+from eval.scoring.keepers import JsonlKeeper
 from eval.scoring.output.summary import summarise
 from eval.scoring.output.tables import CSV_COLUMNS, csv_rows, show_heads, show_scores, words
 from eval.scoring.request import ScoreRequest
@@ -20,12 +20,12 @@ from eval.scoring.results import HeadScore, ScorerSummary
 
 
 def run_request(request: ScoreRequest) -> None:
-    """The whole command. Raises HeadscribeError."""
+    """Score, write, show. Raises HeadscribeError, before any work where the request itself is refused."""
     request.check()
     with progress_bars() as tell:
-        bench = Bench(request)
-        job = bench.job(tell)
-        keepers = bench.keepers(job)
+        builder = JobBuilder(request)
+        job = builder.job(tell)
+        keepers = builder.keepers(job)
         scores = job.run(keepers)
     summaries = summarise(scores, judge=job.judge.name, seed=request.seed)
     title = f"{len(job.keys)} described heads of {job.collection.model} ({job.collection.origin})"

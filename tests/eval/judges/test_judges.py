@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import json
 import re
-import threading
+import subprocess
+import sys
 
 import pytest
 from pydantic import ValidationError
 
 from agent.errors import BudgetSpent, DescriberDown, ModelFault
 from agent.llm.options import ModelOptions
-from agent.llm.protocol import Reply
 from agent.words.fields import SemanticFields
-from eval.judges.model_judge import FAULTS_IN_A_ROW, ModelJudge, intruder_of, ratings_of
-from eval.judges.protocol import open_judge
-from eval.judges.wordless_judges import EmbeddingJudge, LexicalJudge
+from eval.judges.embedding import EmbeddingJudge
+from eval.judges.language_model import FAULTS_IN_A_ROW, ModelJudge, intruder_of, ratings_of
+from eval.judges.lexical import LexicalJudge
+from eval.judges.opening import open_judge
+from eval.judges.protocol import Assessment
+from eval.judges.said import Said
 from eval.scoring.measures import area_under_curve
 from eval.scoring.questions.foreign_rows import borrowed_rows
 from eval.scoring.questions.items import Material
 from eval.scoring.questions.scorers import ROW_SCORERS, judge_items
-from eval.scoring.results import Item, Said
+from eval.scoring.results import Item
 from maps_engine.relations.catalogue import load_relations
 from tests.support.agent.mappings import HOSTILE, LetterEmbedder
+from tests.support.eval.queued_model import QueuedModel
 from tests.support.eval.scored_heads import OPERATIONS, a_row, subjects
-
-RELATIONS = load_relations()
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,7 @@ def fields():
 
 @pytest.fixture(scope="module")
 def lexical(fields):
-    return LexicalJudge(fields, RELATIONS, EmbeddingJudge(fields, RELATIONS))
+    return LexicalJudge(lambda: fields, load_relations)
 
 
 def outcomes(judge, scorer, *, swapped=False, n_heads=3):
@@ -77,7 +79,7 @@ def test_a_right_description_scores_high_and_a_swapped_one_near_chance(lexical, 
     assert min(one.score for one in own) > mean([swapped[k] for k in unlike])
 
 
-def test_claims_decide_and_embeddings_only_break_ties(lexical):
+def test_claims_decide_and_embeddings_only_break_ties(lexical, fields):
     rows = [a_row("walk", ["w", "x"], 0), a_row("talk", ["table", "y"], 1)]
     said = Said("word to first letter")
     ratings = lexical.rate_rows(said, rows)
@@ -85,7 +87,7 @@ def test_claims_decide_and_embeddings_only_break_ties(lexical):
     assert lexical.decides(said)
     free = Said("things of a certain kind")
     assert not lexical.decides(free)
-    assert lexical.rate_rows(free, rows) == EmbeddingJudge(lexical._fields, RELATIONS).rate_rows(free, rows)
+    assert lexical.rate_rows(free, rows) == EmbeddingJudge(lambda: fields, load_relations).rate_rows(free, rows)
 
 
 def test_the_wider_operation_counts_in_part(lexical):
@@ -107,17 +109,17 @@ def test_fields_and_related_words_are_claims_too(lexical):
     assert near > far
 
 
-def test_ratings_stay_in_range_for_hostile_tokens(lexical):
+def test_ratings_stay_in_range_for_hostile_tokens(lexical, fields):
     rows = [a_row(source, list(HOSTILE[:4]), i) for i, source in enumerate(HOSTILE)]
     for operation in (*OPERATIONS, "word to related words", "colours to other colours", *HOSTILE):
-        for judge in (lexical, EmbeddingJudge(lexical._fields, RELATIONS)):
+        for judge in (lexical, EmbeddingJudge(lambda: fields, load_relations)):
             assert all(-1e-6 <= value <= 1 + 1e-6 for value in judge.rate_rows(Said(operation), rows))
 
 
 def test_embeddings_take_the_nearest_known_relation_for_pairs(fields):
     from agent.results import HeadDescription
 
-    judge = EmbeddingJudge(fields, RELATIONS)
+    judge = EmbeddingJudge(lambda: fields, load_relations)
     said = HeadDescription("ok", "x", "", "Maps a country to its capital city.", "country to capital")
     pairs = judge.propose_pairs(said, n=10, excluded=["france"])
     assert len(pairs) == 10
@@ -129,31 +131,10 @@ def test_embeddings_take_the_nearest_known_relation_for_pairs(fields):
 def test_judges_by_name(fields):
     options = ModelOptions()
     for name in ("lexical", "embedding"):
-        judge = open_judge(name, fields=fields, relations=RELATIONS, options=options)
+        judge = open_judge(name, fields=lambda: fields, options=options)
         assert judge.name == name
         assert not judge.asks_a_model
         assert json.dumps(dict(judge.settings))
-
-
-class QueuedModel:
-    """A LanguageModel that gives what is in its queue: values to validate, or faults to raise."""
-
-    name, settings = "openai:queued", {"temperature": 0}
-
-    def __init__(self, *answers):
-        self.answers, self.asked, self._lock = list(answers), [], threading.Lock()
-
-    def ask(self, prompt, answer, *, system="", tools=(), max_tool_calls=4):
-        with self._lock:
-            self.asked.append(prompt)
-            value = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        if isinstance(value, Exception):
-            raise value
-        value = value(prompt) if callable(value) else value
-        try:
-            return Reply(answer.model_validate(value), json.dumps(value))
-        except ValidationError as error:  # as every implementation of the protocol does
-            raise ModelFault("wrong form", str(error), raw=json.dumps(value)) from error
 
 
 ROWS = [a_row("walk", ["w", "x"], 0), a_row("talk", ["table", "y"], 1), a_row("open", ["o"], 2)]
@@ -283,7 +264,38 @@ def test_too_few_items_are_said_and_not_scored(lexical):
 
 def test_swapped_descriptions_of_free_text_stand_at_chance_by_embeddings(fields):
     """A description that says nothing of the letters cannot be told from another by letters."""
-    judge = EmbeddingJudge(fields, RELATIONS)
+    judge = EmbeddingJudge(lambda: fields, load_relations)
     found = outcomes(judge, "fuzzing")
     assert all(one.parts["balanced accuracy"] is None for one in found)
     assert area_under_curve([]) is None
+
+
+def test_a_study_gets_answers_from_every_judge_or_the_reason_why_not(lexical, fields):
+    rows = [a_row("walk", ["w", "x"], 0), a_row("talk", ["t"], 1)]
+    said = Said("", "Words.", "Maps a word to its first letter.")
+    assert lexical.assess(said, rows) == Assessment("yes", "yes")
+    answered = ModelJudge(QueuedModel({"pattern": "yes", "plausible": "partly"})).assess(said, rows)
+    assert answered == Assessment("yes", "partly")
+    refused = ModelJudge(QueuedModel(ModelFault("refusal", "I cannot"))).assess(said, rows)
+    assert refused == Assessment(why="no usable reply (refusal)")
+    unable = EmbeddingJudge(lambda: fields, load_relations).assess(said, rows)
+    assert (unable.pattern, unable.plausible) == (None, None)
+    assert "decide nothing" in unable.why
+
+
+def test_the_lexical_judge_of_a_study_opens_neither_vectors_nor_relations():
+    def never():
+        raise AssertionError("a study's questions need neither")
+
+    judge = open_judge("lexical", fields=never, relations=never)
+    assert judge.assess(Said("", "", "Copies."), [a_row("walk", ["walk"], 0)]) == Assessment("yes", "yes")
+
+
+def test_rates_and_the_judges_of_studies_load_neither_torch_nor_scipy():
+    """The web app imports both rooms when it starts."""
+    code = (
+        "import sys, eval.rating.judges, eval.judges.lexical, eval.statistics.agreement;"
+        "print(sorted({'torch', 'scipy'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

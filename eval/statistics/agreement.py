@@ -11,8 +11,8 @@ They answer different questions: on data that is nearly all "yes", raters who an
 a high percentage while alpha is near zero. So they are always given together, with the prevalence. When all ratings
 are equal, alpha and kappa are 0/0: that is said as "undefined: all ratings equal" and never as a number.
 
-Intervals: coefficients and rating-level rates by a bootstrap that draws heads with replacement (answers on one head
-belong together); rates of heads by Wilson's score interval.
+Intervals (`eval.statistics.intervals`): coefficients and rates of ratings by a bootstrap that draws heads (answers on
+one head belong together); rates of heads by Wilson's score interval.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.statistics.intervals import Estimate, clustered_rate, percentile_interval, resamples, wilson
+
 UNDEFINED = "undefined: all ratings equal"
 TOO_FEW = "undefined: no head has two ratings"
-Z_95 = 1.959963984540054
 Table = NDArray[np.float64]  # (raters, items); category numbers, nan where there is no answer
 
 
@@ -43,27 +44,8 @@ class Answered:
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A number with its 95 % interval; `value` None with the reason why there is none."""
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    n: int = 0
-    why: str = ""
-
-    def text(self, digits: int = 2) -> str:
-        """For people: `0.71 [0.60, 0.80]`, or why there is no number."""
-        if self.value is None:
-            return self.why
-        if self.low is None or self.high is None:
-            return f"{self.value:.{digits}f}"
-        return f"{self.value:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
-
-
-@dataclass(frozen=True)
 class Agreement:
-    """All coefficients of one question, never one alone."""
+    """All coefficients of one question; `prevalence` is the share of ratings with each answer."""
 
     n_items: int
     n_raters: int
@@ -75,7 +57,7 @@ class Agreement:
     kappa: Mapping[tuple[str, str], Estimate]
 
     def text(self) -> str:
-        """One line with everything that must be said together."""
+        """One line for people: the coefficients with intervals, counts and prevalence."""
         shares = ", ".join(f"{name} {share:.0%}" for name, share in self.prevalence.items())
         return (
             f"percent {self.percent.text()}, alpha {self.alpha.text()}, AC1 {self.ac1.text()}; "
@@ -84,7 +66,7 @@ class Agreement:
 
 
 def agreement(answers: Sequence[Answered], *, draws: int = 1000, seed: int = 0) -> Agreement:
-    """Every coefficient with its interval; deterministic for a seed."""
+    """Every coefficient with its interval, the same for the same seed; a coefficient that is undefined says why."""
     table, raters, categories = as_table(answers)
     shared = table[:, np.sum(~np.isnan(table), axis=0) >= 2]
     total = len(answers)
@@ -107,7 +89,7 @@ def agreement(answers: Sequence[Answered], *, draws: int = 1000, seed: int = 0) 
 
 
 def as_table(answers: Iterable[Answered]) -> tuple[Table, list[str], list[str]]:
-    """(raters x items) table of category numbers, the raters, the categories; orders are sorted."""
+    """The (raters, items) table of category numbers, the raters and the categories, all sorted."""
     listed = list(answers)
     raters = sorted({a.rater for a in listed})
     items = sorted({a.item for a in listed})
@@ -148,7 +130,7 @@ def alpha_of(table: Table, n_categories: int) -> float | None:
 
 
 def ac1_of(table: Table, n_categories: int) -> float | None:
-    """Gwet's AC1; None with fewer than two categories in use."""
+    """Gwet's AC1; None with fewer than two categories in use, or where no item has two ratings."""
     observed = percent_of(table, n_categories)
     if observed is None or n_categories < 2:
         return None
@@ -187,30 +169,21 @@ def pairwise_kappa(
 def _with_interval(
     measure: Callable[[Table, int], float | None], table: Table, n_categories: int, *, draws: int, seed: int
 ) -> Estimate:
-    """The measure with a percentile interval over draws of items; draws where it is undefined are left out."""
+    """The measure with a percentile interval over draws of items, those left out where the measure is undefined.
+
+    No interval for one item, or where the measure is undefined in more than half of the draws.
+    """
     n = table.shape[1]
     if n == 0:
         return Estimate(None, why=TOO_FEW)
     value = measure(table, n_categories)
     if value is None:
         return Estimate(None, n=n, why=UNDEFINED)
-    rng = np.random.default_rng(seed)
-    drawn = (measure(table[:, rng.integers(0, n, n)], n_categories) for _ in range(draws))
-    values = [v for v in drawn if v is not None]
+    drawn = (measure(table[:, places], n_categories) for places in resamples(n, draws=draws, seed=seed))
+    values = np.array([one for one in drawn if one is not None])
     if n < 2 or len(values) < draws / 2:
         return Estimate(value, n=n)
-    low, high = np.percentile(values, [2.5, 97.5])
-    return Estimate(value, float(low), float(high), n)
-
-
-def wilson(successes: int, n: int) -> Estimate:
-    """A rate with Wilson's 95 % score interval."""
-    if n == 0:
-        return Estimate(None, why="no heads")
-    p, z2 = successes / n, Z_95**2
-    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z_95 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return Estimate(p, max(0.0, centre - half), min(1.0, centre + half), n)
+    return Estimate(value, *percentile_interval(values), n)
 
 
 @dataclass(frozen=True)
@@ -229,7 +202,7 @@ def majority(values: Sequence[bool]) -> bool | None:
 
 
 def rates(answers: Iterable[Answered], *, wanted: Sequence[str], draws: int = 1000, seed: int = 0) -> Rates:
-    """How many heads, by majority, and how many ratings say one of `wanted`; ties are counted apart."""
+    """The share of heads, by majority, and of ratings that say one of `wanted`; ties are counted separately."""
     by_item: dict[str, list[bool]] = defaultdict(list)
     for answer in answers:
         by_item[answer.item].append(answer.value in wanted)
@@ -240,38 +213,3 @@ def rates(answers: Iterable[Answered], *, wanted: Sequence[str], draws: int = 10
         ties=len(verdicts) - len(decided),
         ratings=clustered_rate(list(by_item.values()), draws=draws, seed=seed),
     )
-
-
-def clustered_rate(groups: Sequence[Sequence[bool]], *, draws: int = 1000, seed: int = 0) -> Estimate:
-    """The share of True over all values, with a bootstrap that draws whole groups (heads)."""
-    if not groups:
-        return Estimate(None, why="no heads")
-    yes = np.array([sum(group) for group in groups], dtype=float)
-    n = np.array([len(group) for group in groups], dtype=float)
-    drawn = _group_draws(len(groups), draws, seed)
-    shares = yes[drawn].sum(axis=1) / n[drawn].sum(axis=1)
-    value = float(yes.sum() / n.sum())
-    if len(groups) < 2:
-        return Estimate(value, n=int(n.sum()))
-    low, high = np.percentile(shares, [2.5, 97.5])
-    return Estimate(value, float(low), float(high), int(n.sum()))
-
-
-def gap(
-    real: Sequence[Sequence[bool]], swapped: Sequence[Sequence[bool]], *, draws: int = 1000, seed: int = 0
-) -> Estimate:
-    """Rate on real minus rate on swapped descriptions, heads of each drawn apart."""
-    if not real or not swapped:
-        return Estimate(None, why="no answers yet" if not real else "no answers on control items yet")
-    sides = []
-    for offset, groups in enumerate((real, swapped)):
-        yes = np.array([sum(g) for g in groups], dtype=float)
-        n = np.array([len(g) for g in groups], dtype=float)
-        drawn = _group_draws(len(groups), draws, seed + offset)
-        sides.append((yes.sum() / n.sum(), yes[drawn].sum(axis=1) / n[drawn].sum(axis=1)))
-    low, high = np.percentile(sides[0][1] - sides[1][1], [2.5, 97.5])
-    return Estimate(float(sides[0][0] - sides[1][0]), float(low), float(high), len(real) + len(swapped))
-
-
-def _group_draws(n: int, draws: int, seed: int) -> NDArray[np.int64]:
-    return np.random.default_rng(seed).integers(0, n, (draws, n))

@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, Field, create_model
 
@@ -15,7 +15,8 @@ from agent.describers.prompting import MAX_PROPOSED, PairsAnswer, as_data, as_se
 from agent.errors import DescriberDown, ModelFault
 from agent.llm.protocol import LanguageModel
 from agent.results import HeadDescription
-from eval.scoring.results import Said
+from eval.judges.protocol import Assessment
+from eval.judges.said import Said
 from maps_engine.results import MappingRow
 from prompts import load_prompts
 
@@ -24,6 +25,7 @@ BEST: Final = 10
 FAULTS_IN_A_ROW: Final = 20
 SYSTEM: Final = "score_system"
 TEMPLATES: Final = (SYSTEM, "score_rows", "score_intruder", "score_targets", "propose_pairs")
+STUDY_TEMPLATE: Final = "rate_judge"
 Answer = TypeVar("Answer", bound=BaseModel)
 
 
@@ -38,6 +40,13 @@ def ratings_of(n: int) -> type[BaseModel]:
 def intruder_of(n: int) -> type[BaseModel]:
     """`{"intruder": 1 … n}`."""
     return create_model("Intruder", intruder=(int, Field(ge=1, le=n)))
+
+
+class StudyAnswer(BaseModel):
+    """A rating study's two questions."""
+
+    pattern: Literal["yes", "no"]
+    plausible: Literal["yes", "partly", "no", "cannot"]
 
 
 class ModelJudge:
@@ -85,6 +94,14 @@ class ModelJudge:
         answer = self._asked(prompt, PairsAnswer)
         return [(pair.source, pair.target) for pair in answer.pairs] if answer else []
 
+    def assess(self, said: Said, rows: Sequence[MappingRow]) -> Assessment:
+        """The answers, or the kind of fault that left the item without. Raises ModelDown, BudgetSpent."""
+        try:
+            answer = self._model.ask(study_prompt(said, rows), StudyAnswer).answer
+        except ModelFault as fault:
+            return Assessment(why=f"no usable reply ({fault.kind})")
+        return Assessment(answer.pattern, answer.plausible)
+
     def _ratings(
         self, template: str, said: Said, rows: Sequence[MappingRow], line: Callable[[MappingRow], str], **more: str
     ) -> list[float | None]:
@@ -129,3 +146,11 @@ def _filled(
         mark=hashlib.sha256(lines.encode("utf-8", "backslashreplace")).hexdigest()[:8],
         **more,
     )  # fmt: skip
+
+
+def study_prompt(said: Said, rows: Sequence[MappingRow]) -> str:
+    """A rating study's questions about one item: what people see, quoted between marks that it cannot know."""
+    lines = "\n".join(map(row_line, rows))
+    text = as_sentence(f"{said.input_strings} {said.observed_pattern}")
+    mark = hashlib.sha256(f"{lines}{text}".encode()).hexdigest()[:8]
+    return load_prompts().templates[STUDY_TEMPLATE].fill(rows=lines, description=text, mark=mark)

@@ -1,4 +1,4 @@
-"""Everything that scoring needs, opened when it is first used: heads, weights, judge, and where scores are kept."""
+"""From a request to the job that carries it out: heads, weights and judge, each opened when it is first used."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from agent.checks.pair_scorer import PairScorer
-from agent.describers.factory import chosen_name, make_describer
 from agent.llm.options import ModelOptions
-from agent.pipeline.request import parse_indices
-from agent.pipeline.workbench import assemble
-from agent.words.embedder import load_embedder
-from agent.words.fields import SemanticFields
-from eval.judges.protocol import Judge, open_judge
+from agent.pipeline.request import DescribeRequest, parse_indices
+from agent.pipeline.workbench import equip
+from eval.judges.opening import open_judge
+from eval.judges.protocol import Judge
 from eval.scoring.collection import Collection, chosen, described_now, of_file, of_run
 from eval.scoring.job import ScoreJob, Tell
-from eval.scoring.keeping import DatabaseKeeper, JsonlKeeper, Keeper
+from eval.scoring.keepers import DatabaseKeeper, JsonlKeeper, Keeper
 from eval.scoring.questions.foreign_rows import borrowed_rows, rows_from_weights
 from eval.scoring.questions.generation import Generator
 from eval.scoring.questions.scorers import GENERATION
@@ -24,7 +22,6 @@ from eval.scoring.request import ScoreRequest
 from eval.scoring.results import HeadKey
 from maps_engine.engine import MapsEngine
 from maps_engine.errors import HeadscribeError, UserMistake
-from maps_engine.folders import cache_folder
 from maps_engine.relations.catalogue import Relation, load_relations
 from maps_engine.results import EngineSettings
 
@@ -36,14 +33,14 @@ OTHER_MODEL: Final = "Give its place with --model, or score without it: --no-wei
 
 
 @dataclass
-class Bench:
-    """Everything a request needs, opened when it is first used."""
+class JobBuilder:
+    """Opens what a request needs, and nothing that it does not need."""
 
     request: ScoreRequest
 
     @cached_property
     def database(self) -> Engine | None:
-        """None where the heads do not come from it."""
+        """The database of runs; None where the heads come from elsewhere. Raises DatabaseUnusable."""
         from agent.runs.database import open_database
 
         request = self.request
@@ -52,6 +49,7 @@ class Bench:
 
     @cached_property
     def collection(self) -> Collection:
+        """The heads at hand. Raises UnknownRun, BadImport, UserMistake, OutOfRange, UnknownDescriber."""
         request = self.request
         if request.from_file is not None:
             return of_file(request.from_file)
@@ -61,15 +59,8 @@ class Bench:
 
     def _described_now(self, layer: int, head: int) -> Collection:
         self.engine.check_head(layer, head)
-        describer = make_describer(
-            chosen_name(self.request.describer), fields=lambda: self.fields, relations=self.relations
-        )
-        bench = assemble(self.engine, describer=describer, fields=self.fields)
+        bench = equip(self.engine, DescribeRequest(describer=self.request.describer))
         return described_now(bench, layer, workers=self.request.workers)
-
-    @cached_property
-    def fields(self) -> SemanticFields:
-        return SemanticFields(load_embedder(), cache_folder=cache_folder())
 
     @cached_property
     def relations(self) -> tuple[Relation, ...]:
@@ -77,9 +68,10 @@ class Bench:
 
     @cached_property
     def judge(self) -> Judge:
+        """The judge asked for. Raises UnknownDescriber, ExtraMissing."""
         request = self.request
         options = ModelOptions(in_flight=request.workers, token_budget=request.token_budget)
-        return open_judge(request.judge, fields=self.fields, relations=self.relations, options=options)
+        return open_judge(request.judge, options=options, relations=lambda: self.relations)
 
     @cached_property
     def engine(self) -> MapsEngine:
@@ -103,7 +95,7 @@ class Bench:
         return engine
 
     def keys(self) -> list[HeadKey]:
-        """Heads to score. Raises UserMistake, OutOfRange."""
+        """(layer, head) of the heads to score, in order. Raises OutOfRange, UserMistake where none is described."""
         request, collection = self.request, self.collection
         if request.layer is not None and request.head is not None:
             found = [one.key for one in collection.described if one.key == (request.layer, request.head)]
@@ -122,6 +114,7 @@ class Bench:
         return found
 
     def job(self, tell: Tell) -> ScoreJob:
+        """The job, ready to run; `tell` hears of its progress. Raises what the parts raise."""
         request = self.request
         keys = self.keys()
         generator = Generator(PairScorer(self.engine), self.relations) if GENERATION in request.names else None
@@ -139,7 +132,10 @@ class Bench:
         )
 
     def keepers(self, job: ScoreJob) -> list[Keeper]:
-        """The database for heads of a run, and every .jsonl of --output. Raises MixedResults, BadImport."""
+        """Where the job's scores are kept: the run's database, and every .jsonl of --output.
+
+        Raises MixedResults where such a file holds scores of other settings, BadImport where it holds something else.
+        """
         identity = job.identity()
         found: list[Keeper] = [
             JsonlKeeper(path, identity) for path in self.request.output if path.suffix.lower() == ".jsonl"

@@ -1,4 +1,4 @@
-"""Dynamic scores of many operations, resumable: one file an operation, written when its group has run."""
+"""Dynamic scores of many operations; resumable, one file for each operation, written when its group has run."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import torch
 
 from eval.faithfulness.bench import Bench
 from eval.faithfulness.dynamic_scores import DynamicScores, Projection, dynamic_scores, record
-from eval.faithfulness.results_folder import Identity
 from eval.faithfulness.running.pair_choice import ChosenPairs, in_groups
 from eval.faithfulness.running.templates import TEMPLATES, template_hash
+from eval.results_folder import Identity
 from maps_engine.ov.pair_scores import PairScores
 
-Table = dict[str, dict[Projection, DynamicScores]]
+DynamicTable = dict[str, dict[Projection, DynamicScores]]  # by operation
 GROUP_BYTES = 512 * 2**20  # of recorded states held at a time
 
 
-def run_dynamic(
+def dynamic_table(
     bench: Bench, chosen: Sequence[ChosenPairs], *, kind: str = "dynamic", templates: Sequence[str] = TEMPLATES
-) -> Table:
+) -> DynamicTable:
     """phi* of `chosen` by name: what the folder holds is read, the rest is run and stored group by group.
 
-    Raises MixedResults when the folder holds results of other settings.
+    kind: the subfolder of results. Raises MixedResults when the folder holds results of other settings.
     """
     identities = {one.name: _identity(bench, one, kind, templates) for one in chosen}
-    table: Table = {}
+    table: DynamicTable = {}
     for one in chosen:
         stored = bench.folder.read(f"{kind}/{one.name}", identities[one.name])
         if stored is not None:
@@ -87,6 +87,7 @@ def to_json(scores: dict[Projection, DynamicScores]) -> dict[str, Any]:
 
 
 def from_json(stored: dict[str, Any]) -> dict[Projection, DynamicScores]:
+    """The inverse of `to_json`. Raises KeyError for anything else."""
     found: dict[Projection, DynamicScores] = {}
     for name in ("plain", "folded"):
         one = stored[name]
