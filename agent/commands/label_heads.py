@@ -22,30 +22,25 @@ from agent.commands.options import (
     Debug,
     FoldBiases,
     FoldNorms,
-    Model,
-    NormalTokensOnly,
-    Revision,
-    Source,
-    Targets,
-    Top,
-)
-from agent.llm.options import (
-    MAX_REVISIONS,
-    MAX_TOKENS,
-    TIMEOUT,
     InFlight,
     LlmMode,
     LlmTimeout,
     MaxRevisions,
     MaxTokens,
+    Model,
     MoneyBudget,
     NoReplyCache,
+    NormalTokensOnly,
     PriceText,
     RequestsPerMinute,
+    Revision,
+    Source,
+    Targets,
     TokenBudget,
     TokensPerMinute,
-    given_options,
+    Top,
 )
+from agent.llm.options import MAX_REVISIONS, MAX_TOKENS, TIMEOUT, given_options
 from agent.output.console import console, echo_json, one_line_errors, quiet_libraries
 from maps_engine.errors import HeadscribeError
 

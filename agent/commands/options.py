@@ -42,3 +42,62 @@ FoldNorms = Annotated[bool, typer.Option("--fold-norms", help="Fold norm gains i
 FoldBiases = Annotated[bool, typer.Option("--fold-biases", help="Fold biases (and norms) into the map.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+InFlight = Annotated[
+    int,
+    typer.Option("--workers", min=1, help="Requests to a language model in flight.", envvar="HEADSCRIBE_WORKERS"),
+]
+PriceText = Annotated[
+    str | None,
+    typer.Option(
+        "--price",
+        help="Of a million tokens read and written, such as 2.5,10: shows the cost.",
+        envvar="HEADSCRIBE_PRICE",
+    ),
+]
+RequestsPerMinute = Annotated[
+    int | None,
+    typer.Option(
+        "--requests-per-minute", help="At most, to a language model.", envvar="HEADSCRIBE_REQUESTS_PER_MINUTE"
+    ),
+]
+TokensPerMinute = Annotated[
+    int | None,
+    typer.Option("--tokens-per-minute", help="At most, read and written.", envvar="HEADSCRIBE_TOKENS_PER_MINUTE"),
+]
+TokenBudget = Annotated[
+    int | None,
+    typer.Option("--token-budget", help="Stop before a run takes more tokens.", envvar="HEADSCRIBE_TOKEN_BUDGET"),
+]
+MoneyBudget = Annotated[
+    float | None,
+    typer.Option("--budget", help="Stop before a run costs more, by --price.", envvar="HEADSCRIBE_BUDGET"),
+]
+MaxTokens = Annotated[
+    int, typer.Option("--max-tokens", help="Of one reply of a language model.", envvar="HEADSCRIBE_MAX_TOKENS")
+]
+NoReplyCache = Annotated[
+    bool, typer.Option("--no-reply-cache", help="Ask a language model anew, whatever was answered before.")
+]
+MaxRevisions = Annotated[
+    int,
+    typer.Option(
+        "--max-revisions",
+        min=0,
+        max=5,
+        help="How often a language model may revise a description after its trial.",
+        envvar="HEADSCRIBE_MAX_REVISIONS",
+    ),
+]
+LlmTimeout = Annotated[
+    float,
+    typer.Option("--llm-timeout", min=1.0, help="Seconds to wait for one reply.", envvar="HEADSCRIBE_LLM_TIMEOUT"),
+]
+LlmMode = Annotated[
+    str,
+    typer.Option(
+        "--llm-mode",
+        help="auto (probe), tools, json_schema, json_object or text.",
+        envvar="HEADSCRIBE_LLM_MODE",
+    ),
+]
