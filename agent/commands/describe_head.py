@@ -1,4 +1,4 @@
-"""Console scripts of the agent. Heavy imports stay inside the handlers, so that --help is instant."""
+"""`describe-head`: what one head does. Heavy imports stay inside the handler, so that --help is instant."""
 
 from __future__ import annotations
 
@@ -9,123 +9,58 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.commands.command_line import Version, command_line
-from agent.commands.describer_option import Describer
-from agent.commands.options import (
-    AsJson,
-    Debug,
-    Device,
-    FoldBiases,
-    FoldNorms,
-    LlmMode,
-    LlmTimeout,
-    MaxRevisions,
-    MaxTokens,
-    Model,
-    MoneyBudget,
-    NoReplyCache,
-    NormalTokensOnly,
-    PriceText,
-    RequestsPerMinute,
-    Revision,
-    Source,
-    Targets,
-    TokenBudget,
-    TokensPerMinute,
-    Top,
-)
-from agent.llm.options import MAX_REVISIONS, MAX_TOKENS, TIMEOUT, given_options
-from agent.output.console import console, echo_json, one_line_errors, progress, quiet_libraries
+from agent.commands.command_line import Version, command, command_line
+from agent.commands.options import AsJson, CheckpointOptions, DescriberOptions, LanguageModelOptions, ReadingOptions
+from agent.output.console import console, echo_json, progress
 
 if TYPE_CHECKING:
     from agent.results import HeadReport, Trace
 
-_app = command_line()
+app = command_line()
 
 Layer = Annotated[int, typer.Option("--layer", help="Layer, counted from 0.", envvar="HEADSCRIBE_LAYER")]
 Head = Annotated[int, typer.Option("--head", help="Head within the layer, counted from 0.", envvar="HEADSCRIBE_HEAD")]
+Transcript = Annotated[
+    str | None,
+    typer.Option("--transcript", help="Show the conversation with a language model: - here, else a file."),
+]
+NoSuppressed = Annotated[bool, typer.Option("--no-suppressed", help="Leave suppressed tokens out.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Compute embeddings and the store anew.")]
 
 
-@_app.command()
+@command(app)
 def describe_head(
     layer: Layer,
     head: Head,
-    model: Model = "smollm2-135m",
-    source: Source = "auto",
-    revision: Revision = None,
-    device: Device = "auto",
-    top: Top = 30,
-    targets: Targets = 5,
-    describer: Describer = "auto",
-    max_revisions: MaxRevisions = MAX_REVISIONS,
-    transcript: Annotated[
-        str | None,
-        typer.Option("--transcript", help="Show the conversation with a language model: - here, else a file."),
-    ] = None,
-    requests_per_minute: RequestsPerMinute = None,
-    tokens_per_minute: TokensPerMinute = None,
-    token_budget: TokenBudget = None,
-    budget: MoneyBudget = None,
-    price: PriceText = None,
-    max_tokens: MaxTokens = MAX_TOKENS,
-    llm_mode: LlmMode = "auto",
-    llm_timeout: LlmTimeout = TIMEOUT,
-    no_reply_cache: NoReplyCache = False,
-    no_suppressed: Annotated[bool, typer.Option("--no-suppressed", help="Leave suppressed tokens out.")] = False,
-    normal_tokens_only: NormalTokensOnly = False,
-    fold_norms: FoldNorms = False,
-    fold_biases: FoldBiases = False,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute embeddings and the store anew.")] = False,
+    checkpoint: CheckpointOptions,
+    reading: ReadingOptions,
+    describer: DescriberOptions,
+    language_model: LanguageModelOptions,
+    transcript: Transcript = None,
+    no_suppressed: NoSuppressed = False,
+    no_cache: NoCache = False,
     as_json: AsJson = False,
-    debug: Debug = False,
     version: Version = False,
 ) -> None:
     """Say what one attention head does: its mappings, evidence, description, and how well it tested."""
-    quiet_libraries()
-    with one_line_errors(debug=debug), progress(enabled=not as_json) as tell, ExitStack() as stack:
-        from agent.describers.factory import chosen_name
+    _check(layer, head)
+    with progress(enabled=not as_json) as tell, ExitStack() as stack:
         from agent.pipeline.session import describe_head as run
-        from maps_engine.errors import OutOfRange
-        from maps_engine.results import EngineSettings
 
-        for what, value in (("layer", layer), ("head", head)):
-            if value < 0:
-                raise OutOfRange(f"{what} cannot be negative", got=value, expected=f"a {what} counted from 0")
-        settings = EngineSettings(
-            source=source,
-            fold_norms=fold_norms,
-            fold_biases=fold_biases,
-            include_special=not normal_tokens_only,
-            top=top,
-            targets=targets,
-        )
-        options = given_options(
-            price=price,
-            requests_per_minute=requests_per_minute,
-            tokens_per_minute=tokens_per_minute,
-            token_budget=token_budget,
-            money_budget=budget,
-            max_tokens=max_tokens,
-            mode=llm_mode,
-            timeout=llm_timeout,
-            device=device,
-            no_cache=no_reply_cache or no_cache,
-        )
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) if no_cache else None
         report = run(
-            model,
+            checkpoint.model,
             layer,
             head,
-            describer=chosen_name(describer),
-            settings=settings,
-            source=source,
-            revision=revision,
-            device=device,
+            describer=describer.name,
+            settings=reading.settings(),
+            source=reading.source,
+            revision=checkpoint.revision,
+            device=checkpoint.device,
             use_cache=not no_cache,
-            store_folder=folder,
+            store_folder=Path(stack.enter_context(tempfile.TemporaryDirectory())) if no_cache else None,
             progress=tell,
-            model_options=options,
-            max_revisions=max_revisions,
+            model_options=language_model.given(device=checkpoint.device, no_cache=no_cache),
+            max_revisions=describer.max_revisions,
         )
         if transcript not in (None, "-"):
             _write_transcript(Path(str(transcript)), report.trace)
@@ -135,6 +70,14 @@ def describe_head(
         _show(report, suppressed=not no_suppressed, transcript=transcript == "-")
     if report.description.status == "failed":
         raise typer.Exit(1)
+
+
+def _check(layer: int, head: int) -> None:
+    from maps_engine.errors import OutOfRange
+
+    for what, value in (("layer", layer), ("head", head)):
+        if value < 0:
+            raise OutOfRange(f"{what} cannot be negative", got=value, expected=f"a {what} counted from 0")
 
 
 def _show(report: HeadReport, *, suppressed: bool, transcript: bool) -> None:
@@ -147,7 +90,7 @@ def _show(report: HeadReport, *, suppressed: bool, transcript: bool) -> None:
 
 
 def _write_transcript(path: Path, trace: Trace) -> None:
-    """The conversation as text; a file that cannot be written is one line, by `one_line_errors`."""
+    """The conversation as text. Raises OSError where the file cannot be written."""
     from agent.output.terminal.transcript import transcript_text
 
     path.write_text(transcript_text(trace), encoding="utf-8", errors="backslashreplace")
@@ -155,4 +98,4 @@ def _write_transcript(path: Path, trace: Trace) -> None:
 
 def describe_head_main() -> None:
     """Entry point of `describe-head`."""
-    _app(prog_name="describe-head")
+    app(prog_name="describe-head")

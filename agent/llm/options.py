@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 from maps_engine.errors import UserMistake
 
@@ -41,38 +41,6 @@ class ModelOptions:
     price: Price | None = None
     use_cache: bool = True
     cache_folder: Path | None = None
-
-
-def given_options(
-    *,
-    workers: int = 8,
-    price: str | None = None,
-    requests_per_minute: int | None = None,
-    tokens_per_minute: int | None = None,
-    token_budget: int | None = None,
-    money_budget: float | None = None,
-    max_tokens: int = MAX_TOKENS,
-    mode: str = "auto",
-    timeout: float = TIMEOUT,
-    device: str = "auto",
-    no_cache: bool = False,
-) -> ModelOptions:
-    """The options of a command line, checked. Raises UserMistake."""
-    return checked(
-        ModelOptions(
-            mode=cast(Mode, mode),
-            device=device.split(",")[0],
-            max_tokens=max_tokens,
-            timeout=timeout,
-            in_flight=workers,
-            requests_per_minute=requests_per_minute,
-            tokens_per_minute=tokens_per_minute,
-            token_budget=token_budget,
-            money_budget=money_budget,
-            price=parse_price(price),
-            use_cache=cache_wanted(no_cache),
-        )
-    )
 
 
 def parse_price(text: str | None) -> Price | None:

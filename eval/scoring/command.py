@@ -1,4 +1,4 @@
-"""What `score-descriptions` does with its request: score, show, write."""
+"""What `headscribe score` does with its request: score, show, write."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from agent.output.console import console, echo_json
 from agent.output.run_files import formula_safe
-from eval.commands.check_options import progress_bars
+from agent.output.terminal.stage_progress import stage_bars
 from eval.faithfulness.results_folder import write_whole
 from eval.scoring.bench import Bench
 from eval.scoring.job import ScoreJob
@@ -22,7 +22,7 @@ from eval.scoring.results import HeadScore, ScorerSummary
 def run_request(request: ScoreRequest) -> None:
     """The whole command. Raises HeadscribeError."""
     request.check()
-    with progress_bars() as tell:
+    with stage_bars() as tell:
         bench = Bench(request)
         job = bench.job(tell)
         keepers = bench.keepers(job)

@@ -1,4 +1,4 @@
-"""What `score-descriptions` was asked for, refused at once where it cannot be."""
+"""What `headscribe score` was asked for, refused at once where it cannot be."""
 
 from __future__ import annotations
 
