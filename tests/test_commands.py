@@ -6,10 +6,8 @@ import os
 import re
 import subprocess
 import sys
-import tomllib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 import typer
@@ -18,9 +16,13 @@ from agent.commands.completion import SOURCES
 from eval.commands.headscribe import ORDER, app
 from maps_engine.ov.sources import SourceName
 from maps_engine.source_choice import CANDIDATES
+from tests.support import command_pages
 
 SCRIPTS = ("headscribe", "describe-head", "label-heads", "map-relations", "rate-heads", "serve-heads")
-SERVING = {("serve-heads",), ("rate-heads", "serve")}  # they print an address and serve until they are stopped
+SERVING = {
+    "headscribe serve-heads",
+    "headscribe rate-heads serve",
+}  # serve until they are stopped
 HEAVY = {"torch", "transformers", "numpy", "pandas", "matplotlib", "chromadb", "langchain", "fastapi", "jinja2"}
 HEAVY |= {"sqlalchemy", "ray", "scipy"}
 BIN = Path(sys.executable).parent
@@ -46,18 +48,8 @@ def completed(command: str, *typed: str) -> list[str]:
     return said("bash", "-c", script).split()
 
 
-def commands(one: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every command of `headscribe`, with the words that name it."""
-    one = one or typer.main.get_command(app)
-    if path:
-        yield path, one
-    for name, inner in getattr(one, "commands", {}).items():
-        yield from commands(inner, (*path, name))
-
-
 def test_the_scripts_are_these_and_no_common_word_is_one():
-    scripts = tomllib.loads(Path("pyproject.toml").read_text())["project"]["scripts"]
-    assert tuple(scripts) == SCRIPTS
+    assert command_pages.scripts() == SCRIPTS
 
 
 @pytest.mark.parametrize("command", SCRIPTS)
@@ -82,14 +74,29 @@ def test_no_command_is_left_out_of_the_order():
     assert set(ORDER) == set(typer.main.get_command(app).commands)
 
 
-@pytest.mark.parametrize(("path", "command"), list(commands()), ids=lambda x: " ".join(x) if type(x) is tuple else "")
-def test_every_command_has_help_debug_and_json(path, command):
+@pytest.mark.parametrize("context", command_pages.commands(), ids=lambda context: context.command_path)
+def test_every_command_has_help_debug_and_json(context):
+    command = context.command
     options = {name for one in command.params for name in one.opts}
     assert command.get_short_help_str()
-    assert all(one.help for one in command.params if one.param_type_name == "option"), path
+    assert all(one.help for one in command.params if one.param_type_name == "option")
     if command.callback.__name__ != "with_version":  # a group of commands does nothing by itself
         assert "--debug" in options
-        assert ("--json" in options) != (path in SERVING)
+        assert ("--json" in options) != (context.command_path in SERVING)
+
+
+def test_the_pages_of_commands_are_up_to_date():
+    renew = f"docs/commands.md is out of date; renew it: {command_pages.RENEW} (or make docs)"
+    assert command_pages.PAGES.read_text("utf-8") == command_pages.pages(), renew
+
+
+def test_the_pages_hold_every_command_and_option():
+    pages = command_pages.pages()
+    for context in command_pages.commands():
+        page = pages.partition(f"\n## {context.command_path}\n")[2].partition("\n## ")[0]
+        assert page, context.command_path
+        for one in context.command.params:
+            assert one.param_type_name == "argument" or one.opts[0] in page
 
 
 def test_the_sources_a_shell_offers_are_the_engines():

@@ -24,7 +24,10 @@ Handler = TypeVar("Handler", bound=Callable[..., None])
 
 @dataclass(frozen=True)
 class OptionGroup:
-    """Base of the dataclasses whose fields are options. A field is annotated as a parameter of typer would be and has a default."""
+    """Base of the dataclasses whose fields are options.
+
+    A field is annotated as a parameter of typer would be, and it has a default.
+    """
 
     title: ClassVar[str]  # of the section of the help
 
@@ -124,7 +127,8 @@ def _options(group: type[OptionGroup]) -> Iterator[inspect.Parameter]:
     """The fields of a group as parameters of typer, in the section of that group."""
     hints = get_type_hints(group, include_extras=True)
     for field in fields(group):
-        assert get_origin(hints[field.name]) is Annotated, f"{group.__name__}.{field.name} says nothing to typer"
+        if get_origin(hints[field.name]) is not Annotated:
+            raise TypeError(f"{group.__name__}.{field.name} is not annotated as an option")
         plain, info = get_args(hints[field.name])
         info = copy.copy(info)
         info.rich_help_panel = group.title

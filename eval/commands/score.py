@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 import typer
 
-from agent.commands.command_line import OptionGroup
+from agent.commands.command_line import OptionGroup, Version
 from agent.commands.completion import models
 from agent.commands.options import AsJson, Database, Device, Heads, Layers, source_option
 
@@ -93,6 +93,7 @@ def score(
     figure: Annotated[Path | None, typer.Option("--figure", help="Scores by layer as .png, .svg or .pdf.")] = None,
     per_head: Annotated[bool, typer.Option("--per-head", help="A table of heads as well.")] = False,
     as_json: AsJson = False,
+    version: Version = False,
 ) -> None:
     """How well descriptions predict their heads on tokens that the describer did not see.
 
