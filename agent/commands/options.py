@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "smollm2-135m"
 MOST_TOKENS = 5000  # salient tokens: beyond that nothing is read any more, and a list takes minutes
 MOST_TARGETS = 1000
-MODEL_HELP = "Built-in alias, hub id, local folder or GGUF file."
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Database = Annotated[
@@ -70,7 +69,13 @@ class CheckpointOptions(OptionGroup):
 
     title: ClassVar[str] = "Model"
     model: Annotated[
-        str, typer.Option("--model", help=MODEL_HELP, envvar="HEADSCRIBE_MODEL", autocompletion=models)
+        str,
+        typer.Option(
+            "--model",
+            help="Built-in alias, hub id, local folder or GGUF file.",
+            envvar="HEADSCRIBE_MODEL",
+            autocompletion=models,
+        ),
     ] = DEFAULT_MODEL
     revision: Annotated[
         str | None, typer.Option("--revision", help="Revision of a hub id.", envvar="HEADSCRIBE_REVISION")
