@@ -11,7 +11,7 @@ ARGS ?=
 
 # An empty PYTHONDONTWRITEBYTECODE lets the tests' many processes share compiled modules wherever it is set outside.
 TESTS := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal --durations=15
-.PHONY: help setup setup-dev describe-head test test-model test-browser lint format types bench clean
+.PHONY: help setup setup-dev describe-head test test-model test-browser lint format types docs bench clean
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
 
@@ -54,6 +54,9 @@ format: setup-dev       ## rewrite files in the project's format
 
 types: setup-dev        ## strict type check
 	$(BIN)/mypy
+
+docs: setup-dev         ## rewrite docs/commands.md from the help of every command
+	$(BIN)/python -m tests.support.command_pages --write
 
 bench: setup-dev        ## speed and memory against the plain procedures, on a quiet machine
 	$(BIN)/python -m tests.benchmarks.bench_mappings

@@ -10,7 +10,7 @@ The choice is per head, since heads of one model differ: in SmolLM2-135M the str
 only through `first-mlp`, those of layer 29 only through `embedding`. Of the candidates that read at least half as well
 as the best, the first in order of preference is taken, not the one with the highest score: on that model `embedding`
 makes more heads recognisable, but scores through `first-mlp` agree far better with the running model (mean r over 141
-operations 0.70 against 0.24, by `check-faithfulness compare-settings`), as they should: heads after block 0 read tokens
+operations 0.70 against 0.24, by `headscribe check compare-settings`), as they should: heads after block 0 read tokens
 that it has enriched. A
 head without evidence gets the first candidate under which a fair share of the model's heads read (READABLE of the
 best candidate's share): `first-mlp` unless it reads next to nothing, as with post-norms; a model without any,

@@ -1,4 +1,4 @@
-"""Console scripts of the agent. Heavy imports stay inside the handlers, so that --help is instant."""
+"""`describe-head`: what one head does. Heavy imports stay inside the handler, so that --help is instant."""
 
 from __future__ import annotations
 
@@ -9,135 +9,108 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.commands.command_line import Version, command_line
-from agent.commands.describer_option import Describer
+from agent.commands.command_line import Version, command, command_line
 from agent.commands.options import (
     AsJson,
-    Debug,
-    Device,
-    FoldBiases,
-    FoldNorms,
-    Model,
-    NormalTokensOnly,
-    Revision,
-    Source,
-    Targets,
-    Top,
+    CheckpointOptions,
+    Database,
+    DescriberOptions,
+    LanguageModelOptions,
+    ReadingOptions,
 )
-from agent.llm.options import (
-    MAX_REVISIONS,
-    MAX_TOKENS,
-    TIMEOUT,
-    LlmMode,
-    LlmTimeout,
-    MaxRevisions,
-    MaxTokens,
-    MoneyBudget,
-    NoReplyCache,
-    PriceText,
-    RequestsPerMinute,
-    TokenBudget,
-    TokensPerMinute,
-    given_options,
-)
-from agent.output.console import console, echo_json, one_line_errors, progress, quiet_libraries
+from agent.output.console import console, echo_json, progress
 
 if TYPE_CHECKING:
+    from agent.pipeline.one_head import DescribedHead
     from agent.results import HeadReport, Trace
 
-_app = command_line()
+app = command_line()
 
 Layer = Annotated[int, typer.Option("--layer", help="Layer, counted from 0.", envvar="HEADSCRIBE_LAYER")]
 Head = Annotated[int, typer.Option("--head", help="Head within the layer, counted from 0.", envvar="HEADSCRIBE_HEAD")]
+Transcript = Annotated[
+    str | None,
+    typer.Option("--transcript", help="Show the conversation with a language model: - here, else a file."),
+]
+NoSuppressed = Annotated[bool, typer.Option("--no-suppressed", help="Leave suppressed tokens out.")]
+NoStore = Annotated[bool, typer.Option("--no-store", help="Do not record the head in the database of runs.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Compute embeddings and the store anew.")]
 
 
-@_app.command()
+@command(app)
 def describe_head(
     layer: Layer,
     head: Head,
-    model: Model = "smollm2-135m",
-    source: Source = "auto",
-    revision: Revision = None,
-    device: Device = "auto",
-    top: Top = 30,
-    targets: Targets = 5,
-    describer: Describer = "auto",
-    max_revisions: MaxRevisions = MAX_REVISIONS,
-    transcript: Annotated[
-        str | None,
-        typer.Option("--transcript", help="Show the conversation with a language model: - here, else a file."),
-    ] = None,
-    requests_per_minute: RequestsPerMinute = None,
-    tokens_per_minute: TokensPerMinute = None,
-    token_budget: TokenBudget = None,
-    budget: MoneyBudget = None,
-    price: PriceText = None,
-    max_tokens: MaxTokens = MAX_TOKENS,
-    llm_mode: LlmMode = "auto",
-    llm_timeout: LlmTimeout = TIMEOUT,
-    no_reply_cache: NoReplyCache = False,
-    no_suppressed: Annotated[bool, typer.Option("--no-suppressed", help="Leave suppressed tokens out.")] = False,
-    normal_tokens_only: NormalTokensOnly = False,
-    fold_norms: FoldNorms = False,
-    fold_biases: FoldBiases = False,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute embeddings and the store anew.")] = False,
+    checkpoint: CheckpointOptions,
+    reading: ReadingOptions,
+    describer: DescriberOptions,
+    language_model: LanguageModelOptions,
+    transcript: Transcript = None,
+    no_suppressed: NoSuppressed = False,
+    no_store: NoStore = False,
+    database: Database = None,
+    no_cache: NoCache = False,
     as_json: AsJson = False,
-    debug: Debug = False,
     version: Version = False,
 ) -> None:
-    """Say what one attention head does: its mappings, evidence, description, and how well it tested."""
-    quiet_libraries()
-    with one_line_errors(debug=debug), progress(enabled=not as_json) as tell, ExitStack() as stack:
-        from agent.describers.factory import chosen_name
+    """Say what one attention head does: its mappings, evidence, description, and how well it tested.
+
+    The head joins the run that `label-heads` with the same settings makes, so that `serve-heads` shows it.
+    """
+    _check(layer, head, None if no_store else database)
+    with progress(enabled=not as_json) as tell, ExitStack() as stack:
         from agent.pipeline.one_head import describe_head as run
         from agent.pipeline.request import DescribeRequest
-        from maps_engine.errors import OutOfRange
-        from maps_engine.results import EngineSettings
 
-        for what, value in (("layer", layer), ("head", head)):
-            if value < 0:
-                raise OutOfRange(f"{what} cannot be negative", got=value, expected=f"a {what} counted from 0")
-        settings = EngineSettings(
-            source=source,
-            fold_norms=fold_norms,
-            fold_biases=fold_biases,
-            include_special=not normal_tokens_only,
-            top=top,
-            targets=targets,
-        )
-        options = given_options(
-            price=price,
-            requests_per_minute=requests_per_minute,
-            tokens_per_minute=tokens_per_minute,
-            token_budget=token_budget,
-            money_budget=budget,
-            max_tokens=max_tokens,
-            mode=llm_mode,
-            timeout=llm_timeout,
-            device=device,
-            no_cache=no_reply_cache or no_cache,
-        )
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) if no_cache else None
         request = DescribeRequest(
-            model=model,
-            revision=revision,
-            settings=settings,
-            describer=chosen_name(describer),
-            device=device,
+            model=checkpoint.model,
+            revision=checkpoint.revision,
+            settings=reading.settings(),
+            describer=describer.describer,
+            device=checkpoint.device,
             use_cache=not no_cache,
-            store_folder=folder,
-            model_options=options,
-            max_revisions=max_revisions,
+            store_folder=Path(stack.enter_context(tempfile.TemporaryDirectory())) if no_cache else None,
+            model_options=language_model.given(device=checkpoint.device, no_cache=no_cache),
+            max_revisions=describer.max_revisions,
         )
-        report = run(request, layer, head, tell=tell).report
+        described = run(request, layer, head, tell=tell)
+        report = described.report
         if transcript not in (None, "-"):
             _write_transcript(Path(str(transcript)), report.trace)
     if as_json:
         echo_json(report.to_json())
     else:
         _show(report, suppressed=not no_suppressed, transcript=transcript == "-")
+    if not no_store:
+        _record(described, database, quiet=as_json)
     if report.description.status == "failed":
         raise typer.Exit(1)
+
+
+def _check(layer: int, head: int, database: str | None) -> None:
+    """Raises OutOfRange and UserMistake for what no opened model is needed to refuse."""
+    from agent.runs.database import database_url
+    from maps_engine.errors import OutOfRange
+
+    database_url(database)
+
+    for what, value in (("layer", layer), ("head", head)):
+        if value < 0:
+            raise OutOfRange(f"{what} cannot be negative", got=value, expected=f"a {what} counted from 0")
+
+
+def _record(described: DescribedHead, database: str | None, *, quiet: bool) -> None:
+    """After the page is shown, so that a database that cannot be written costs nobody the description."""
+    from agent.pipeline.one_head import record_head
+    from agent.runs.database import open_database
+
+    opened = open_database(database)
+    try:
+        run = record_head(opened, described)
+    finally:
+        opened.dispose()
+    if not quiet:
+        typer.echo(f"recorded in run {run}", err=True)
 
 
 def _show(report: HeadReport, *, suppressed: bool, transcript: bool) -> None:
@@ -150,7 +123,7 @@ def _show(report: HeadReport, *, suppressed: bool, transcript: bool) -> None:
 
 
 def _write_transcript(path: Path, trace: Trace) -> None:
-    """The conversation as text; a file that cannot be written is one line, by `one_line_errors`."""
+    """The conversation as text. Raises OSError where the file cannot be written."""
     from agent.output.terminal.transcript import transcript_text
 
     path.write_text(transcript_text(trace), encoding="utf-8", errors="backslashreplace")
@@ -158,4 +131,4 @@ def _write_transcript(path: Path, trace: Trace) -> None:
 
 def describe_head_main() -> None:
     """Entry point of `describe-head`."""
-    _app(prog_name="describe-head")
+    app(prog_name="describe-head")

@@ -2,184 +2,107 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from agent.commands.command_line import DEVICES, Version, command_line, words
-from agent.commands.database_option import Database
-from agent.commands.describer_option import Describer
+from agent.commands.command_line import OptionGroup, Version, command, command_line
 from agent.commands.options import (
-    Debug,
-    FoldBiases,
-    FoldNorms,
-    Model,
-    NormalTokensOnly,
-    Revision,
-    Source,
-    Targets,
-    Top,
+    Database,
+    DescriberOptions,
+    Heads,
+    LanguageModelOptions,
+    Layers,
+    ReadingOptions,
+    SeveralDevices,
+    Workers,
 )
-from agent.llm.options import (
-    MAX_REVISIONS,
-    MAX_TOKENS,
-    TIMEOUT,
-    InFlight,
-    LlmMode,
-    LlmTimeout,
-    MaxRevisions,
-    MaxTokens,
-    MoneyBudget,
-    NoReplyCache,
-    PriceText,
-    RequestsPerMinute,
-    TokenBudget,
-    TokensPerMinute,
-    given_options,
-)
-from agent.output.console import console, echo_json, one_line_errors, quiet_libraries
+from agent.commands.stopping import stoppable
+from agent.output.console import console, echo_json
 from maps_engine.errors import HeadscribeError
 
 if TYPE_CHECKING:
     from agent.pipeline.label import Outcome, Plan
     from agent.pipeline.request import LabelRequest
 
-_app = command_line()
+app = command_line()
 
-Layers = Annotated[str | None, typer.Option("--layers", help="Such as 0-11,20. [default: all]")]
-Heads = Annotated[str | None, typer.Option("--heads", help="Of each layer, such as 0,3-5. [default: all]")]
-Device = Annotated[
-    str,
-    typer.Option(
-        "--device",
-        help="auto, cpu, cuda, mps, or several: cuda:0,cuda:1.",
-        envvar="HEADSCRIBE_DEVICE",
-        autocompletion=words(DEVICES),
-    ),
-]
+
+@dataclass(frozen=True)
+class RunOptions(OptionGroup):
+    """How the heads are worked through; none of it changes a description."""
+
+    title: ClassVar[str] = "The run"
+    workers: Workers = 8
+    heads_at_once: Annotated[int, typer.Option(min=1, help="Heads of a batch: more share more, fewer lose less.")] = 144
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Describe failed heads again.")] = False
+    engine: Annotated[str, typer.Option("--engine", help="local, or ray (extra headscribe[ray]).")] = "local"
+    address: Annotated[str | None, typer.Option("--address", help="Of the Ray cluster; none starts one here.")] = None
+    database: Database = None
+
+
 Export = Annotated[
     list[Path] | None, typer.Option("--export", help="File .jsonl, .csv, .parquet or .html. Repeatable.")
 ]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Estimate time and memory, then stop.")]
+SummaryAsJson = Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")]
 
 
-@_app.command()
+@command(app)
 def label_heads(
-    model: Model = "smollm2-135m",
+    checkpoint: SeveralDevices,
+    reading: ReadingOptions,
+    describer: DescriberOptions,
+    language_model: LanguageModelOptions,
+    run: RunOptions,
     layers: Layers = None,
     heads: Heads = None,
-    source: Source = "auto",
-    describer: Describer = "auto",
-    device: Device = "auto",
-    database: Database = None,
-    revision: Revision = None,
-    top: Top = 30,
-    targets: Targets = 5,
-    normal_tokens_only: NormalTokensOnly = False,
-    fold_norms: FoldNorms = False,
-    fold_biases: FoldBiases = False,
-    workers: InFlight = 8,
-    max_revisions: MaxRevisions = MAX_REVISIONS,
-    requests_per_minute: RequestsPerMinute = None,
-    tokens_per_minute: TokensPerMinute = None,
-    token_budget: TokenBudget = None,
-    budget: MoneyBudget = None,
-    price: PriceText = None,
-    max_tokens: MaxTokens = MAX_TOKENS,
-    llm_mode: LlmMode = "auto",
-    llm_timeout: LlmTimeout = TIMEOUT,
-    no_reply_cache: NoReplyCache = False,
-    heads_at_once: Annotated[
-        int, typer.Option(min=1, help="Heads of a batch: more share more, fewer lose less.")
-    ] = 144,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Describe failed heads again.")] = False,
-    engine: Annotated[str, typer.Option("--engine", help="local, or ray (extra headscribe[ray]).")] = "local",
-    address: Annotated[str | None, typer.Option("--address", help="Of the Ray cluster; none starts one here.")] = None,
     export: Export = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate time and memory, then stop.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
-    debug: Debug = False,
+    dry_run: DryRun = False,
+    as_json: SummaryAsJson = False,
     version: Version = False,
 ) -> None:
     """Say what every attention head of a model does. The same command continues a run that was stopped or killed."""
-    quiet_libraries()
-    with one_line_errors(debug=debug):
-        from agent.output.run_files import check_export
-        from agent.pipeline.request import LabelRequest, check_request
-        from maps_engine.results import EngineSettings
+    from agent.output.run_files import check_export
+    from agent.pipeline.request import LabelRequest, check_request
 
-        settings = EngineSettings(
-            source=source,
-            fold_norms=fold_norms,
-            fold_biases=fold_biases,
-            include_special=not normal_tokens_only,
-            top=top,
-            targets=targets,
-        )
-        options = given_options(
-            workers=workers,
-            price=price,
-            requests_per_minute=requests_per_minute,
-            tokens_per_minute=tokens_per_minute,
-            token_budget=token_budget,
-            money_budget=budget,
-            max_tokens=max_tokens,
-            mode=llm_mode,
-            timeout=llm_timeout,
-            device=device,
-            no_cache=no_reply_cache,
-        )
-        request = LabelRequest(
-            model=model,
-            revision=revision,
-            layers=layers,
-            heads=heads,
-            settings=settings,
-            describer=describer,
-            device=device,
-            workers=workers,
-            heads_at_once=heads_at_once,
-            model_options=options,
-            max_revisions=max_revisions,
-        )
-        check_request(request, engine)
-        if dry_run:
-            _estimate(request, as_json)
-            return
-        for path in export or ():
-            check_export(path)
-        stopped = _run(request, database, retry_failed, engine, address, export or [], as_json)
-    if stopped:
+    request = LabelRequest(
+        model=checkpoint.model,
+        revision=checkpoint.revision,
+        layers=layers,
+        heads=heads,
+        settings=reading.settings(),
+        describer=describer.describer,
+        device=checkpoint.device,
+        workers=run.workers,
+        heads_at_once=run.heads_at_once,
+        model_options=language_model.given(device=checkpoint.device, workers=run.workers),
+        max_revisions=describer.max_revisions,
+    )
+    check_request(request, run.engine)
+    if dry_run:
+        _estimate(request, as_json)
+        return
+    for path in export or ():
+        check_export(path)
+    if _run(request, run, export or [], as_json):
         raise typer.Exit(130)
 
 
-def _run(
-    request: LabelRequest,
-    database: str | None,
-    retry_failed: bool,
-    engine: Any,
-    address: str | None,
-    export: list[Path],
-    as_json: bool,
-) -> bool:
+def _run(request: LabelRequest, run: RunOptions, export: list[Path], as_json: bool) -> bool:
     """Whether it was stopped before the end."""
     from agent.output.terminal.label_progress import Tally, shown_progress
     from agent.pipeline.label import label, prepare
 
-    with _stoppable() as stop:
-        plan = prepare(request, database=database, retry_failed=retry_failed)
+    engine: Any = run.engine  # one of the two by `check_request`
+    with stoppable() as stop:
+        plan = prepare(request, database=run.database, retry_failed=run.retry_failed)
         _tell(_opening(plan))
         tally = Tally(plan.before, request.model_options.price)
         with shown_progress(tally) as on_event:
-            outcome = label(plan, on_event=on_event, stop=stop, backend=engine, address=address)
+            outcome = label(plan, on_event=on_event, stop=stop, backend=engine, address=run.address)
     failed = _export(plan, export)
     _result(plan, outcome, as_json)
     if outcome.state == "stopped":
@@ -239,39 +162,6 @@ def _estimate(request: LabelRequest, as_json: bool) -> None:
         show_estimate(console(), estimate)
 
 
-@contextmanager
-def _stoppable() -> Iterator[Callable[[], bool]]:
-    """The first Ctrl-C (or SIGTERM) asks to stop; the second ends the process, its workers and their requests with it.
-
-    What was recorded stays; claims of a process that is gone are given back by whoever looks next.
-    """
-    asked = threading.Event()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def on_signal(number: int, _frame: FrameType | None) -> None:
-        if asked.is_set():
-            _end_at_once()
-        asked.set()
-        sys.stderr.write("\nfinishing what is in flight; Ctrl-C again stops at once\n")
-
-    for number in before:
-        signal.signal(number, on_signal)
-    try:
-        yield asked.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _end_at_once() -> NoReturn:
-    for child in multiprocessing.active_children():
-        child.kill()
-    if sys.stderr.isatty():
-        sys.stderr.write("\x1b[?25h\n")  # the progress bar hides the cursor
-    sys.stderr.flush()
-    os._exit(130)
-
-
 def label_heads_main() -> None:
     """Entry point of `label-heads`."""
-    _app(prog_name="label-heads")
+    app(prog_name="label-heads")

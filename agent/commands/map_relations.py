@@ -1,35 +1,30 @@
 """`map-relations`: which heads do which operation. Heavy imports stay inside the handlers, so that --help is instant.
 
 `--source auto` (the default) scores under every representation that the family can compute and reports the best head
-over them with the one it was read through (why: see `relation_scores`); the JSON holds the table of each as well.
-Naming one representation is as many times faster.
+over them with the one it was read through (why: see `maps_engine.scores.table`); the JSON holds the table of each as
+well. Naming one representation is as many times faster.
 """
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from agent.commands.command_line import SOURCES, Version, command_line, operations, words
-from agent.commands.options import MOST_TARGETS, AsJson, Debug, Device, Model, Revision
-from agent.output.console import echo_json, fail, reports_errors
+from agent.commands.command_line import OptionGroup, Version, command, command_line, main_command
+from agent.commands.completion import operations
+from agent.commands.options import MOST_TARGETS, AsJson, CheckpointOptions, Device, source_option
+from agent.output.console import echo_json, fail
 
 if TYPE_CHECKING:
-    from agent.commands.relation_job import Job
+    from agent.output.relation_outputs import Outputs
+    from agent.pipeline.relation_job import Job
 
-_app = command_line(help="Which heads of a model implement, or suppress, which operations.")
+app = command_line(help="Which heads of a model implement, or suppress, which operations.")
 
-Source = Annotated[
-    str,
-    typer.Option(
-        "--source",
-        envvar="HEADSCRIBE_SOURCE",
-        help="auto (best of all, head by head), embedding, first-mlp or first-block.",
-        autocompletion=words(SOURCES),
-    ),
-]
+Source = Annotated[str, source_option("auto (best of all, head by head), embedding, first-mlp or first-block.")]
 Relations = Annotated[
     str | None,
     typer.Option(
@@ -39,77 +34,100 @@ Relations = Annotated[
         autocompletion=operations,
     ),
 ]
-Pairs = Annotated[
-    list[Path] | None,
-    typer.Option("--pairs", help="Own pairs: JSON, JSON lines, CSV or TSV file, or a folder. Repeatable."),
-]
-K = Annotated[
-    int | None,
-    typer.Option("--k", max=MOST_TARGETS, envvar="HEADSCRIBE_K", help="Length of the lists. [default: relation's]"),
-]
-MinPairs = Annotated[
-    int,
-    typer.Option("--min-pairs", envvar="HEADSCRIBE_MIN_PAIRS", help="Fewest one-token pairs that are scored."),
-]
-Target = Annotated[
-    str,
-    typer.Option("--target", envvar="HEADSCRIBE_TARGET", help="single, or first-token of longer targets."),
-]
 Threshold = Annotated[
     float,
     typer.Option("--threshold", envvar="HEADSCRIBE_THRESHOLD", help="Score from which a head implements an operation."),
 ]
 
 
-@_app.callback(invoke_without_command=True)
-@reports_errors
+@dataclass(frozen=True)
+class ScoringOptions(OptionGroup):
+    """What is scored, and how."""
+
+    title: ClassVar[str] = "Scores"
+    relations: Relations = None
+    pairs: Annotated[
+        list[Path] | None,
+        typer.Option("--pairs", help="Own pairs: JSON, JSON lines, CSV or TSV file, or a folder. Repeatable."),
+    ] = None
+    source: Source = "auto"
+    k: Annotated[
+        int | None,
+        typer.Option("--k", max=MOST_TARGETS, envvar="HEADSCRIBE_K", help="Length of the lists. [default: relation's]"),
+    ] = None
+    min_pairs: Annotated[
+        int,
+        typer.Option("--min-pairs", envvar="HEADSCRIBE_MIN_PAIRS", help="Fewest one-token pairs that are scored."),
+    ] = 30
+    target: Annotated[
+        str,
+        typer.Option("--target", envvar="HEADSCRIBE_TARGET", help="single, or first-token of longer targets."),
+    ] = "single"
+    threshold: Threshold = 0.15
+
+    def job(self, checkpoint: CheckpointOptions) -> Job:
+        """The work that these options ask for."""
+        from agent.pipeline.relation_job import Job
+
+        return Job(
+            checkpoint.model,
+            checkpoint.revision,
+            self.source,
+            self.relations,
+            tuple(self.pairs or ()),
+            self.k,
+            self.min_pairs,
+            self.target,
+            self.threshold,
+            checkpoint.device,
+        )
+
+
+@dataclass(frozen=True)
+class FileOptions(OptionGroup):
+    """Files to write beside the page."""
+
+    title: ClassVar[str] = "Files"
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write all scores as CSV.")] = None
+    parquet: Annotated[Path | None, typer.Option("--parquet", help="Write all scores as Parquet.")] = None
+    figures: Annotated[Path | None, typer.Option("--figures", help="Folder for the figures.")] = None
+    figure_format: Annotated[str, typer.Option("--format", help="Of the figures: png or svg.")] = "png"
+    report: Annotated[Path | None, typer.Option("--report", help="Write one self-contained HTML file.")] = None
+    save: Annotated[Path | None, typer.Option("--save", help="Write the JSON, for compare.")] = None
+
+    def outputs(self) -> Outputs:
+        """The same, as the writer of files takes it."""
+        from agent.output.relation_outputs import Outputs
+
+        return Outputs(self.csv, self.parquet, self.figures, self.figure_format, self.report, self.save)
+
+
+@main_command(app)
 def map_relations(
     context: typer.Context,
-    model: Model = "smollm2-135m",
-    revision: Revision = None,
-    source: Source = "auto",
-    relations: Relations = None,
-    pairs: Pairs = None,
-    k: K = None,
-    min_pairs: MinPairs = 30,
-    target: Target = "single",
-    threshold: Threshold = 0.15,
+    checkpoint: CheckpointOptions,
+    scoring: ScoringOptions,
+    files: FileOptions,
     top: Annotated[int, typer.Option("--top", envvar="HEADSCRIBE_TOP", help="Best heads listed an operation.")] = 3,
-    device: Device = "auto",
     as_json: AsJson = False,
-    csv: Annotated[Path | None, typer.Option("--csv", help="Write all scores as CSV.")] = None,
-    parquet: Annotated[Path | None, typer.Option("--parquet", help="Write all scores as Parquet.")] = None,
-    figures: Annotated[Path | None, typer.Option("--figures", help="Folder for the figures.")] = None,
-    figure_format: Annotated[str, typer.Option("--format", help="Of the figures: png or svg.")] = "png",
-    report: Annotated[Path | None, typer.Option("--report", help="Write one self-contained HTML file.")] = None,
-    save: Annotated[Path | None, typer.Option("--save", help="Write the JSON, for compare.")] = None,
-    debug: Debug = False,
     version: Version = False,
 ) -> None:
     """Score every operation on every head: best heads, suppressors, and how far each could be chance."""
     if context.invoked_subcommand is not None:
         return
-    from agent.commands.relation_job import Job, Outputs
-
-    job = Job(model, revision, source, relations, tuple(pairs or ()), k, min_pairs, target, threshold, device)
-    outputs = Outputs(csv, parquet, figures, figure_format, report, save)
-    _check_top(top)
+    job, outputs = scoring.job(checkpoint), files.outputs()
+    if top < 1:
+        fail(f"--top cannot be below 1: got {top}", 2)
     outputs.check()
     _run(job, outputs, top, as_json)
 
 
-def _check_top(top: int) -> None:
-    if top < 1:
-        fail(f"--top cannot be below 1: got {top}", 2)
-
-
-def _run(job: Job, outputs: object, top: int, as_json: bool) -> None:
-    from agent.commands.relation_job import Outputs, whole_json
+def _run(job: Job, outputs: Outputs, top: int, as_json: bool) -> None:
+    from agent.output.relation_outputs import whole_json
     from agent.output.terminal.relation_page import show_scores
-    from agent.output.terminal.relation_progress import output_console
+    from agent.output.terminal.relation_progress import layer_bar, output_console
 
-    assert isinstance(outputs, Outputs)
-    result = job.run()
+    result = job.run(bar=layer_bar)
     written = outputs.write(result, top=top)
     if as_json:
         echo_json(whole_json(result))
@@ -120,8 +138,7 @@ def _run(job: Job, outputs: object, top: int, as_json: bool) -> None:
         console.print(f"wrote {path}", markup=False, soft_wrap=True)
 
 
-@_app.command("compare")
-@reports_errors
+@command(app, "compare")
 def compare(
     one: Annotated[str, typer.Argument(metavar="A", help="A saved .json, or a model.")],
     other: Annotated[str, typer.Argument(metavar="B", help="Another.")],
@@ -130,18 +147,15 @@ def compare(
     threshold: Threshold = 0.15,
     device: Device = "auto",
     as_json: AsJson = False,
-    debug: Debug = False,
 ) -> None:
     """Universality: which operations have heads in both models, and at which relative depth."""
-    from dataclasses import asdict
-
-    from agent.commands.relation_job import Job, saved_or_scored
     from agent.output.terminal.relation_page import show_comparison
-    from agent.output.terminal.relation_progress import output_console
+    from agent.output.terminal.relation_progress import layer_bar, output_console
+    from agent.pipeline.relation_job import Job, saved_or_scored
     from maps_engine.scores.head_structure import universality
 
     jobs = (Job(name, None, source, relations, threshold=threshold, device=device) for name in (one, other))
-    first, second = (saved_or_scored(job) for job in jobs)
+    first, second = (saved_or_scored(job, bar=layer_bar) for job in jobs)
     rows = universality(first, second, threshold)
     if as_json:
         sides = [
@@ -154,4 +168,4 @@ def compare(
 
 def map_relations_main() -> None:
     """Entry point of `map-relations`."""
-    _app(prog_name="map-relations")
+    app(prog_name="map-relations")

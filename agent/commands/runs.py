@@ -1,4 +1,4 @@
-"""`runs`: list, show, compare, export and delete what `label-heads` stored, and add relation scores to it."""
+"""`headscribe runs`: list, show, compare, export and delete what `label-heads` stored; add relation scores to it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.commands.command_line import Version, command_line
-from agent.commands.database_option import Database
-from agent.commands.options import AsJson, Debug
-from agent.output.console import console, echo_json, inert, one_line_errors, quiet_libraries
+from agent.commands.command_line import command, group_of_commands, say
+from agent.commands.options import AsJson, Database
+from agent.output.console import console, echo_json, inert
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,124 +19,109 @@ if TYPE_CHECKING:
 
     from agent.runs.tables import Comparison, RunSummary
 
-_app = command_line(no_args_is_help=True)
+app = group_of_commands("Runs of label-heads in the database.")
 SHOWN_DIFFERENCES = 40
 
 LARGEST_NUMBER = 2**31 - 1  # of a run: what an integer column of PostgreSQL holds
 WIDE_ENOUGH = 100  # columns of a terminal; with fewer, names in the table of runs would be cut to nothing
 
-Run = Annotated[int, typer.Argument(help="Number of the run, as in `runs list`.", min=1, max=LARGEST_NUMBER)]
+Run = Annotated[int, typer.Argument(help="Number of the run, as in `headscribe runs list`.", min=1, max=LARGEST_NUMBER)]
 
 
-@_app.callback()
-def _main(version: Version = False) -> None:
-    """Runs of label-heads in the database."""
-
-
-@_app.command("list")
-def list_command(database: Database = None, as_json: AsJson = False, debug: Debug = False) -> None:
+@command(app, "list")
+def list_stored(database: Database = None, as_json: AsJson = False) -> None:
     """All runs, newest first."""
-    with one_line_errors(debug=debug):
-        from agent.runs.tables import list_runs
+    from agent.runs.tables import list_runs
 
-        found = list_runs(_opened(database))
-        if as_json:
-            echo_json([asdict(one) for one in found])
-        else:
-            _show_list(found)
+    found = list_runs(_opened(database))
+    if as_json:
+        echo_json([asdict(one) for one in found])
+    else:
+        _show_list(found)
 
 
-@_app.command("show")
-def show_command(run: Run, database: Database = None, as_json: AsJson = False, debug: Debug = False) -> None:
+@command(app, "show")
+def show(run: Run, database: Database = None, as_json: AsJson = False) -> None:
     """One run: settings, coverage by layer, most frequent operations."""
-    with one_line_errors(debug=debug):
-        from agent.output.terminal.label_summary import show_summary, summarise
+    from agent.output.terminal.label_summary import show_summary, summarise
 
-        summary = summarise(_opened(database), run)
-        if as_json:
-            echo_json(summary.to_json())
-            return
-        out = console()
-        show_summary(out, summary)
-        out.print()
-        for name, value in sorted(_flat(summary.run.settings).items()):
-            out.print(inert(f"{name}: {value}", "dim"))
+    summary = summarise(_opened(database), run)
+    if as_json:
+        echo_json(summary.to_json())
+        return
+    out = console()
+    show_summary(out, summary)
+    out.print()
+    for name, value in sorted(_flat(summary.run.settings).items()):
+        out.print(inert(f"{name}: {value}", "dim"))
 
 
-@_app.command("compare")
-def compare_command(
-    first: Run, second: Run, database: Database = None, as_json: AsJson = False, debug: Debug = False
-) -> None:
+@command(app, "compare")
+def compare(first: Run, second: Run, database: Database = None, as_json: AsJson = False) -> None:
     """Two runs: settings that differ, and heads that are described differently."""
-    with one_line_errors(debug=debug):
-        from agent.runs.tables import compare_runs
+    from agent.runs.tables import compare_runs
 
-        found = compare_runs(_opened(database), first, second)
-        if as_json:
-            echo_json(asdict(found))
-        else:
-            _show_comparison(found, first, second)
+    found = compare_runs(_opened(database), first, second)
+    if as_json:
+        echo_json(asdict(found))
+    else:
+        _show_comparison(found, first, second)
 
 
-@_app.command("export")
-def export_command(
+@command(app, "export")
+def export(
     run: Run,
     files: Annotated[list[Path], typer.Argument(help="Files .jsonl, .csv, .parquet or .html.")],
     database: Database = None,
-    debug: Debug = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a run to files; the suffix decides the format."""
-    with one_line_errors(debug=debug):
-        from agent.output.run_files import check_export, export_run
-        from agent.runs.tables import show_run
+    from agent.output.run_files import check_export, export_run
+    from agent.runs.tables import show_run
 
-        engine = _opened(database)
-        show_run(engine, run)
-        for path in files:
-            check_export(path)
-        for path in files:
-            typer.echo(f"{export_run(engine, run, path)} heads written to {path}")
+    engine = _opened(database)
+    show_run(engine, run)
+    for path in files:
+        check_export(path)
+    written = [{"file": str(path), "heads": export_run(engine, run, path)} for path in files]
+    lines = (f"{one['heads']} heads written to {one['file']}" for one in written)
+    say(*lines, value=written, as_json=as_json)
 
 
-@_app.command("add-scores")
-def add_scores_command(
+@command(app, "add-scores")
+def add_scores(
     file: Annotated[Path, typer.Argument(help="A table that `map-relations --save FILE` wrote.")],
     database: Database = None,
-    debug: Debug = False,
+    as_json: AsJson = False,
 ) -> None:
     """Put relation scores beside the runs of their model: the head browser shows them from then on."""
-    with one_line_errors(debug=debug):
-        engine = _opened(database)
-        from agent.runs.relation_records import add_saved_scores
+    from agent.runs.relation_records import add_saved_scores
 
-        added = add_saved_scores(engine, file)
-        typer.echo(f"{added.n_operations} operations of {inert(added.model).plain} are stored")
-        if added.replaced:
-            typer.echo(added.replaced)
+    added = add_saved_scores(_opened(database), file)
+    lines = (f"{added.n_operations} operations of {added.model} are stored", added.replaced)
+    say(*filter(None, lines), value=asdict(added), as_json=as_json)
 
 
-@_app.command("delete")
-def delete_command(
+@command(app, "delete")
+def delete(
     run: Run,
     database: Database = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    debug: Debug = False,
+    as_json: AsJson = False,
 ) -> None:
     """Remove a run with everything in it."""
-    with one_line_errors(debug=debug):
-        from agent.runs.tables import delete_run, show_run
+    from agent.runs.tables import delete_run, show_run
 
-        engine = _opened(database)
-        summary = show_run(engine, run)
-        question = f"Delete run {run} of {inert(summary.model).plain} with {summary.counts.done} labelled heads?"
-        if not yes and not typer.confirm(question):
-            raise typer.Exit(1)
-        delete_run(engine, run)
-        typer.echo(f"run {run} is deleted")
+    engine = _opened(database)
+    summary = show_run(engine, run)
+    question = f"Delete run {run} of {inert(summary.model).plain} with {summary.counts.done} labelled heads?"
+    if not yes and not typer.confirm(question, err=as_json):
+        raise typer.Exit(1)
+    delete_run(engine, run)
+    say(f"run {run} is deleted", value={"deleted": run}, as_json=as_json)
 
 
 def _opened(database: str | None) -> Engine:
-    quiet_libraries()
     from agent.runs.database import open_database
 
     return open_database(database)
@@ -208,8 +192,3 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in values.items():
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return flat
-
-
-def runs_main() -> None:
-    """Entry point of `runs`."""
-    _app(prog_name="runs")

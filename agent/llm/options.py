@@ -1,6 +1,6 @@
 """What can be set about language models: limits, prices, replies kept. Keys come from the environment alone.
 
-Light to import: the command lines take their option types from here.
+Light to import: the command lines read their defaults here.
 """
 
 from __future__ import annotations
@@ -8,9 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, cast
-
-import typer
+from typing import Literal
 
 from maps_engine.errors import UserMistake
 
@@ -43,38 +41,6 @@ class ModelOptions:
     price: Price | None = None
     use_cache: bool = True
     cache_folder: Path | None = None
-
-
-def given_options(
-    *,
-    workers: int = 8,
-    price: str | None = None,
-    requests_per_minute: int | None = None,
-    tokens_per_minute: int | None = None,
-    token_budget: int | None = None,
-    money_budget: float | None = None,
-    max_tokens: int = MAX_TOKENS,
-    mode: str = "auto",
-    timeout: float = TIMEOUT,
-    device: str = "auto",
-    no_cache: bool = False,
-) -> ModelOptions:
-    """The options of a command line, checked. Raises UserMistake."""
-    return checked(
-        ModelOptions(
-            mode=cast(Mode, mode),
-            device=device.split(",")[0],
-            max_tokens=max_tokens,
-            timeout=timeout,
-            in_flight=workers,
-            requests_per_minute=requests_per_minute,
-            tokens_per_minute=tokens_per_minute,
-            token_budget=token_budget,
-            money_budget=money_budget,
-            price=parse_price(price),
-            use_cache=cache_wanted(no_cache),
-        )
-    )
 
 
 def parse_price(text: str | None) -> Price | None:
@@ -112,63 +78,3 @@ def checked(options: ModelOptions) -> ModelOptions:
             expected=f"more than {options.max_tokens}",
         )
     return options
-
-
-InFlight = Annotated[
-    int,
-    typer.Option("--workers", min=1, help="Requests to a language model in flight.", envvar="HEADSCRIBE_WORKERS"),
-]
-PriceText = Annotated[
-    str | None,
-    typer.Option(
-        "--price",
-        help="Of a million tokens read and written, such as 2.5,10: shows the cost.",
-        envvar="HEADSCRIBE_PRICE",
-    ),
-]
-RequestsPerMinute = Annotated[
-    int | None,
-    typer.Option(
-        "--requests-per-minute", help="At most, to a language model.", envvar="HEADSCRIBE_REQUESTS_PER_MINUTE"
-    ),
-]
-TokensPerMinute = Annotated[
-    int | None,
-    typer.Option("--tokens-per-minute", help="At most, read and written.", envvar="HEADSCRIBE_TOKENS_PER_MINUTE"),
-]
-TokenBudget = Annotated[
-    int | None,
-    typer.Option("--token-budget", help="Stop before a run takes more tokens.", envvar="HEADSCRIBE_TOKEN_BUDGET"),
-]
-MoneyBudget = Annotated[
-    float | None,
-    typer.Option("--budget", help="Stop before a run costs more, by --price.", envvar="HEADSCRIBE_BUDGET"),
-]
-MaxTokens = Annotated[
-    int, typer.Option("--max-tokens", help="Of one reply of a language model.", envvar="HEADSCRIBE_MAX_TOKENS")
-]
-NoReplyCache = Annotated[
-    bool, typer.Option("--no-reply-cache", help="Ask a language model anew, whatever was answered before.")
-]
-MaxRevisions = Annotated[
-    int,
-    typer.Option(
-        "--max-revisions",
-        min=0,
-        max=5,
-        help="How often a language model may revise a description after its trial.",
-        envvar="HEADSCRIBE_MAX_REVISIONS",
-    ),
-]
-LlmTimeout = Annotated[
-    float,
-    typer.Option("--llm-timeout", min=1.0, help="Seconds to wait for one reply.", envvar="HEADSCRIBE_LLM_TIMEOUT"),
-]
-LlmMode = Annotated[
-    str,
-    typer.Option(
-        "--llm-mode",
-        help="auto (probe), tools, json_schema, json_object or text.",
-        envvar="HEADSCRIBE_LLM_MODE",
-    ),
-]

@@ -198,7 +198,7 @@ class KnownOperationStore:
                 f"the store of known operations ({name}) was built with another embedder",
                 got=made_with or "none recorded",
                 expected=self._embedder.name,
-                next_step="`known-operations rebuild` embeds it anew.",
+                next_step="`headscribe operations rebuild` embeds it anew.",
             )
         return collection
 

@@ -27,7 +27,7 @@ from maps_engine.scores.table_json import versions
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from agent.commands.relation_job import Result
+    from agent.pipeline.relation_job import Result
 
 PROMOTING, SUPPRESSING = (13, 110, 160), (196, 74, 24)
 

@@ -19,7 +19,7 @@ SCORE_COLUMNS = ("scorer", "judge", "settings_hash", "score", "low", "high", "n"
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One run as `runs list` and `runs show` print it; times are seconds since 1970."""
+    """One run as `headscribe runs list` and `headscribe runs show` print it; times are seconds since 1970."""
 
     run_id: int
     identity: str

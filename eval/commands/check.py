@@ -1,4 +1,4 @@
-"""`check-faithfulness`: the paper's experiments on the user's own model. Heavy imports stay inside the handlers."""
+"""`headscribe check`: the paper's experiments on the user's own model. Heavy imports stay inside the handlers."""
 
 from __future__ import annotations
 
@@ -6,170 +6,94 @@ from typing import Annotated
 
 import typer
 
-from agent.commands.command_line import Version, command_line
-from agent.commands.options import AsJson, Debug, Device, FoldBiases, FoldNorms, Model, Revision
-from agent.output.console import reports_errors
-from eval.commands.check_options import (
-    Attention,
-    Batch,
-    Dtype,
-    K,
-    MaxPairs,
-    MinPairs,
-    Out,
-    Pairs,
-    Relations,
-    Source,
-    Threads,
-    following,
-)
+from agent.commands.command_line import command, group_of_commands, say
+from agent.commands.options import AsJson, CheckpointOptions
+from eval.commands.check_options import CorrelationOptions, OperationOptions, Out, RunningOptions, WeightsOptions
 
-_app = command_line(no_args_is_help=True)
+app = group_of_commands("Do the scores read from weights agree with what heads do when the model runs?")
 
 
-@_app.callback()
-def _main(version: Version = False) -> None:
-    """Do the scores read from weights agree with what heads do when the model runs?"""
-
-
-@_app.command()
-@reports_errors
+@command(app, "correlation")
 def correlation(
-    model: Model = "smollm2-135m",
-    relations: Relations = None,
-    pairs: Pairs = None,
+    running: RunningOptions,
+    operations: CorrelationOptions,
+    weights: WeightsOptions,
     out: Out = None,
-    max_pairs: MaxPairs = 100,
-    min_pairs: MinPairs = 30,
-    k: K = None,
-    source: Source = "first-mlp",
-    fold_norms: FoldNorms = False,
-    fold_biases: FoldBiases = False,
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-    attention: Attention = "eager",
-    batch: Batch = 64,
-    threads: Threads = None,
-    revision: Revision = None,
     as_json: AsJson = False,
-    debug: Debug = False,
 ) -> None:
     """Correlate scores from weights with scores at inference, with and without context, over all heads."""
-    with following(locals()) as run:
-        from eval.faithfulness.correlation import correlation as experiment
+    from eval.commands.experiment import finish, running_bench
+    from eval.faithfulness.correlation import correlation as experiment
 
-        table = experiment(run.bench, run.relations, run.limits, setting=run.setting)
-        run.finish("correlation", table.to_json(), as_json=as_json)
+    relations, limits, setting = operations.chosen(), operations.limits(), weights.setting()
+    with running_bench(running, out) as bench:
+        table = experiment(bench, relations, limits, setting=setting)
+        finish(bench, "correlation", table.to_json(), max_pairs=limits.max_pairs, as_json=as_json)
 
 
-@_app.command("multi-token")
-@reports_errors
+@command(app, "multi-token")
 def multi_token(
-    model: Model = "smollm2-135m",
-    relations: Relations = None,
-    pairs: Pairs = None,
-    out: Out = None,
-    max_pairs: MaxPairs = 100,
-    min_pairs: MinPairs = 30,
+    running: RunningOptions,
+    operations: CorrelationOptions,
+    weights: WeightsOptions,
     min_several: Annotated[int, typer.Option(min=1, help="Sources of several tokens that an operation needs.")] = 10,
-    k: K = None,
-    source: Source = "first-mlp",
-    fold_norms: FoldNorms = False,
-    fold_biases: FoldBiases = False,
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-    attention: Attention = "eager",
-    batch: Batch = 64,
-    threads: Threads = None,
-    revision: Revision = None,
+    out: Out = None,
     as_json: AsJson = False,
-    debug: Debug = False,
 ) -> None:
     """The same for sources of several tokens, the last of which is read."""
-    with following(locals()) as run:
-        from eval.faithfulness.correlation import multi_token as experiment
+    from eval.commands.experiment import finish, running_bench
+    from eval.faithfulness.correlation import multi_token as experiment
 
-        table = experiment(run.bench, run.relations, run.limits, setting=run.setting, min_several=min_several)
-        run.finish("multi-token", table.to_json(), as_json=as_json)
+    relations, limits, setting = operations.chosen(), operations.limits(), weights.setting()
+    with running_bench(running, out) as bench:
+        table = experiment(bench, relations, limits, setting=setting, min_several=min_several)
+        finish(bench, "multi-token", table.to_json(), max_pairs=limits.max_pairs, as_json=as_json)
 
 
-@_app.command()
-@reports_errors
+@command(app, "causal")
 def causal(
-    model: Model = "smollm2-135m",
-    relations: Relations = None,
-    pairs: Pairs = None,
-    out: Out = None,
-    max_pairs: MaxPairs = 100,
+    running: RunningOptions,
+    operations: OperationOptions,
+    weights: WeightsOptions,
     tau: Annotated[float, typer.Option(min=0.0, max=1.0, help="Score from which on a head is the operation's.")] = 0.15,
-    source: Source = "first-mlp",
-    fold_norms: FoldNorms = False,
-    fold_biases: FoldBiases = False,
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-    attention: Attention = "eager",
-    batch: Batch = 64,
-    threads: Threads = None,
-    revision: Revision = None,
+    out: Out = None,
     as_json: AsJson = False,
-    debug: Debug = False,
 ) -> None:
     """Remove an operation's heads and see what the model can no longer do."""
-    with following(locals()) as run:
-        from eval.faithfulness.causal import causal as experiment
-        from eval.faithfulness.running.few_shot import prompts_for
+    from eval.commands.experiment import finish, running_bench
+    from eval.faithfulness.causal import causal as experiment
+    from eval.faithfulness.running.few_shot import prompts_for
 
-        shots = prompts_for([one.name for one in run.relations] if relations else None)
-        table = experiment(
-            run.bench, run.relations, shots, max_pairs=run.limits.max_pairs, setting=run.setting, tau=tau
-        )
-        run.finish("causal", table.to_json(), as_json=as_json)
+    relations, max_pairs, setting = operations.chosen(), operations.limits().max_pairs, weights.setting()
+    shots = prompts_for([one.name for one in relations] if operations.relations else None)
+    with running_bench(running, out) as bench:
+        table = experiment(bench, relations, shots, max_pairs=max_pairs, setting=setting, tau=tau)
+        finish(bench, "causal", table.to_json(), max_pairs=max_pairs, as_json=as_json)
 
 
-@_app.command("compare-settings")
-@reports_errors
+@command(app, "compare-settings")
 def compare_settings(
-    model: Model = "smollm2-135m",
-    relations: Relations = None,
-    pairs: Pairs = None,
+    running: RunningOptions,
+    operations: CorrelationOptions,
     out: Out = None,
-    max_pairs: MaxPairs = 100,
-    min_pairs: MinPairs = 30,
-    k: K = None,
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-    attention: Attention = "eager",
-    batch: Batch = 64,
-    threads: Threads = None,
-    revision: Revision = None,
     as_json: AsJson = False,
-    debug: Debug = False,
 ) -> None:
     """Which of the engine's choices reads best: mean correlation over operations."""
-    with following(locals()) as run:
-        from eval.faithfulness.settings_comparison import compare_settings as experiment
+    from eval.commands.experiment import finish, running_bench
+    from eval.faithfulness.settings_comparison import compare_settings as experiment
 
-        run.finish("compare-settings", experiment(run.bench, run.relations, run.limits).to_json(), as_json=as_json)
+    relations, limits = operations.chosen(), operations.limits()
+    with running_bench(running, out) as bench:
+        table = experiment(bench, relations, limits)
+        finish(bench, "compare-settings", table.to_json(), max_pairs=limits.max_pairs, as_json=as_json)
 
 
-@_app.command()
-@reports_errors
-def report(
-    model: Model = "smollm2-135m",
-    out: Out = None,
-    device: Device = "auto",
-    revision: Revision = None,
-    as_json: AsJson = False,
-    debug: Debug = False,
-) -> None:
+@command(app, "report")
+def report(checkpoint: CheckpointOptions, out: Out = None, as_json: AsJson = False) -> None:
     """Write report.html and report.md from what the other commands left in --out; runs nothing."""
-    with following(locals()) as run:
-        from eval.faithfulness.report.report import write_report
+    from eval.commands.experiment import opened_results
+    from eval.faithfulness.report.report import write_report
 
-        written = write_report(run.bench.folder, run.bench.checkpoint)
-        run.say_written(written, as_json=as_json)
-
-
-def check_faithfulness_main() -> None:
-    """Entry point of `check-faithfulness`."""
-    _app(prog_name="check-faithfulness")
+    bench = opened_results(checkpoint, out)
+    written = [str(path) for path in write_report(bench.folder, bench.checkpoint)]
+    say(*(f"wrote {path}" for path in written), value={"written": written}, as_json=as_json)

@@ -1,171 +1,96 @@
-"""Options that the commands of `check-faithfulness` share, and what they do before and after an experiment."""
+"""Options of `headscribe check`, each group with what it makes of them; unknown words are refused before any work."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from agent.commands.command_line import SOURCES, operations, words
-from agent.commands.options import MOST_TARGETS
-from agent.output.console import echo_json
+from agent.commands.command_line import OptionGroup
+from agent.commands.completion import SOURCES, operations
+from agent.commands.options import MOST_TARGETS, CheckpointOptions, FoldBiases, FoldNorms, source_option
 from maps_engine.errors import UserMistake
 
 if TYPE_CHECKING:
-    from eval.faithfulness.bench import Bench
     from eval.faithfulness.correlation import PairLimits
     from eval.faithfulness.static_scores import StaticSetting
     from maps_engine.relations.format import Relation
 
-_ENV = "HEADSCRIBE_"
-Relations = Annotated[
-    str | None,
-    typer.Option(
-        "--relations",
-        help="Operations, comma-separated; `paper` for the paper's.",
-        envvar=_ENV + "RELATIONS",
-        autocompletion=operations,
-    ),
-]
-Pairs = Annotated[
-    Path | None, typer.Option("--pairs", help="A file of pairs or a folder of them, instead of the built-in ones.")
-]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", help="Folder for results; resumed where it holds some.", envvar=_ENV + "FAITHFULNESS"),
+    typer.Option("--out", help="Folder for results; resumed where it holds some.", envvar="HEADSCRIBE_FAITHFULNESS"),
 ]
-MaxPairs = Annotated[
-    int, typer.Option("--max-pairs", min=0, help="Most pairs of an operation, 0 for all.", envvar=_ENV + "MAX_PAIRS")
-]
-MinPairs = Annotated[
-    int, typer.Option("--min-pairs", min=2, help="One-token pairs an operation needs.", envvar=_ENV + "MIN_PAIRS")
-]
-K = Annotated[
-    int | None,
-    typer.Option("--k", min=1, max=MOST_TARGETS, help="Overrides each operation's own k.", envvar=_ENV + "K"),
-]
-Source = Annotated[
-    str,
-    typer.Option(
-        "--source",
-        help="first-mlp (the paper's), embedding, first-block or auto.",
-        envvar=_ENV + "FAITHFULNESS_SOURCE",
-        autocompletion=words(SOURCES),
-    ),
-]
-Dtype = Annotated[
-    str, typer.Option("--dtype", help="Of the running model: float32, bfloat16 or float16.", envvar=_ENV + "DTYPE")
-]
-Attention = Annotated[
-    str, typer.Option("--attention", help="Of the running model: eager or sdpa.", envvar=_ENV + "ATTENTION")
-]
-Batch = Annotated[int, typer.Option("--batch", min=1, help="Prompts that run together.", envvar=_ENV + "BATCH")]
-Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Processor threads.", envvar=_ENV + "THREADS")]
+FEWEST_PAIRS = 30
 
 
-@dataclass
-class Run:
-    """One command under way."""
+@dataclass(frozen=True)
+class OperationOptions(OptionGroup):
+    """The operations of an experiment, and how many of their pairs are run."""
 
-    bench: Bench
-    relations: Sequence[Relation]
-    limits: PairLimits
-    setting: StaticSetting
+    title: ClassVar[str] = "Operations"
+    relations: Annotated[
+        str | None,
+        typer.Option(
+            "--relations",
+            help="Operations, comma-separated; `paper` for the paper's.",
+            envvar="HEADSCRIBE_RELATIONS",
+            autocompletion=operations,
+        ),
+    ] = None
+    pairs: Annotated[
+        Path | None, typer.Option("--pairs", help="A file of pairs or a folder of them, instead of the built-in ones.")
+    ] = None
+    max_pairs: Annotated[
+        int,
+        typer.Option(
+            "--max-pairs", min=0, help="Most pairs of an operation, 0 for all.", envvar="HEADSCRIBE_MAX_PAIRS"
+        ),
+    ] = 100
 
-    def finish(self, kind: str, result: dict[str, Any], *, as_json: bool) -> None:
-        """Store the table for the report and print it."""
-        from eval.faithfulness.bench import added_cost
-        from eval.faithfulness.report.text import table_text
+    def chosen(self) -> Sequence[Relation]:
+        """The operations themselves. Raises UserMistake for a name that there is not, UnknownRelation alike."""
+        from maps_engine.relations.catalogue import load_relations, read_pairs
 
-        checkpoint, cost, identity = self.bench.checkpoint, self.bench.cost(), self.bench.running_identity(kind)
-        before = self.bench.folder.stored(kind)
-        if before is not None and before["identity"] == identity:
-            cost = added_cost(cost, before["result"]["cost"])
-        whole: dict[str, Any] = {
-            "model": checkpoint.name,
-            "fingerprint": checkpoint.fingerprint,
-            "dtype": self.bench.dtype,
-        }
-        whole |= {"max_pairs": self.limits.max_pairs, "cost": cost, **result}
-        written = self.bench.folder.write(kind, identity, whole)
-        if as_json:
-            echo_json(whole)
-        else:
-            typer.echo(table_text(kind, whole))
-            typer.echo(f"stored in {written}")
+        if self.pairs is None and self.relations == "paper":
+            return tuple(one for one in load_relations() if one.paper)
+        wanted = _names(self.relations) if self.relations else None
+        return load_relations(wanted) if self.pairs is None else _among(read_pairs(self.pairs), wanted)
 
-    def say_written(self, written: Sequence[Path], *, as_json: bool) -> None:
-        """Name the files that were written."""
-        if as_json:
-            echo_json({"written": [str(path) for path in written]})
-        else:
-            typer.echo("\n".join(f"wrote {path}" for path in written))
+    def limits(self) -> PairLimits:
+        """How many pairs are run, and from how many on an operation counts."""
+        from eval.faithfulness.correlation import PairLimits
 
-
-@contextmanager
-def following(options: Mapping[str, Any]) -> Iterator[Run]:
-    """Set up a run from a command's options, with a progress bar on standard error while it lasts."""
-    from agent.output.console import quiet_libraries
-
-    quiet_libraries()
-    import torch
-
-    from eval.faithfulness.bench import Bench
-    from eval.faithfulness.correlation import PairLimits
-    from eval.faithfulness.static_scores import named_setting
-    from maps_engine.results import EngineSettings
-
-    if options.get("threads"):
-        torch.set_num_threads(options["threads"])
-    source = options.get("source", "first-mlp")
-    settings = EngineSettings(
-        source=source, fold_norms=options.get("fold_norms", False), fold_biases=options.get("fold_biases", False)
-    )
-    _check(source, options.get("dtype", "float32"), options.get("attention", "eager"))
-    relations = _relations(options.get("relations"), options.get("pairs"))
-    limits = PairLimits(options.get("max_pairs") or None, options.get("min_pairs", 30), options.get("k"))
-    with progress_bars() as progress:
-        bench = Bench.open(
-            options["model"],
-            options["out"] or Path(),
-            device=options["device"],
-            revision=options["revision"],
-            dtype=options.get("dtype", "float32"),
-            attention=options.get("attention", "eager"),
-            batch=options.get("batch", 64),
-            progress=progress,
-        )
-        if options["out"] is None:
-            bench = _in_data_folder(bench)
-        yield Run(bench, relations, limits, named_setting(settings))
+        return PairLimits(self.max_pairs or None)
 
 
-def _check(source: str, dtype: str, attention: str) -> None:
-    """Refuse unknown words before anything heavy is opened."""
-    known = {
-        "source representation": (source, SOURCES),
-        "dtype": (dtype, ("float32", "bfloat16", "float16")),
-        "attention": (attention, ("eager", "sdpa")),
-    }
-    for what, (got, expected) in known.items():
-        if got not in expected:
-            raise UserMistake(f"unknown {what}", got=got, expected=", ".join(expected))
+@dataclass(frozen=True)
+class CorrelationOptions(OperationOptions):
+    """The same for correlations over heads, which need enough pairs."""
+
+    min_pairs: Annotated[
+        int,
+        typer.Option("--min-pairs", min=2, help="One-token pairs an operation needs.", envvar="HEADSCRIBE_MIN_PAIRS"),
+    ] = FEWEST_PAIRS
+    k: Annotated[
+        int | None,
+        typer.Option("--k", min=1, max=MOST_TARGETS, help="Overrides each operation's own k.", envvar="HEADSCRIBE_K"),
+    ] = None
+
+    def limits(self) -> PairLimits:
+        """With the fewest pairs and the k that were asked for."""
+        from eval.faithfulness.correlation import PairLimits
+
+        return PairLimits(self.max_pairs or None, self.min_pairs, self.k)
 
 
-def _relations(names: str | None, pairs: Path | None) -> Sequence[Relation]:
-    from maps_engine.relations.catalogue import load_relations, read_pairs
-
-    if pairs is None and names == "paper":
-        return tuple(one for one in load_relations() if one.paper)
-    wanted = [name.strip() for name in names.split(",") if name.strip()] if names else None
-    if wanted == []:
-        raise UserMistake("--relations names no operation", got=names, expected="names with commas between them")
-    return load_relations(wanted) if pairs is None else _among(read_pairs(pairs), wanted)
+def _names(text: str) -> list[str]:
+    wanted = [name.strip() for name in text.split(",") if name.strip()]
+    if not wanted:
+        raise UserMistake("--relations names no operation", got=text, expected="names with commas between them")
+    return wanted
 
 
 def _among(own: Sequence[Relation], wanted: Sequence[str] | None) -> Sequence[Relation]:
@@ -177,28 +102,59 @@ def _among(own: Sequence[Relation], wanted: Sequence[str] | None) -> Sequence[Re
     return own if wanted is None else tuple(one for one in own if one.name in wanted)
 
 
-def _in_data_folder(bench: Bench) -> Bench:
-    from eval.results_folder import ResultsFolder
-    from maps_engine.folders import data_folder
+@dataclass(frozen=True)
+class WeightsOptions(OptionGroup):
+    """How scores are read from the weights."""
 
-    bench.folder = ResultsFolder(data_folder() / "faithfulness" / bench.checkpoint.fingerprint[:12])
-    return bench
+    title: ClassVar[str] = "Scores from weights"
+    source: Annotated[
+        str,
+        source_option(
+            "first-mlp (the paper's), embedding, first-block or auto.", variable="HEADSCRIBE_FAITHFULNESS_SOURCE"
+        ),
+    ] = "first-mlp"
+    fold_norms: FoldNorms = False
+    fold_biases: FoldBiases = False
+
+    def __post_init__(self) -> None:
+        """Raises UserMistake for a source that there is not."""
+        _known("source representation", self.source, SOURCES)
+
+    def setting(self) -> StaticSetting:
+        """Under the name that the comparison of settings gives it."""
+        from eval.faithfulness.static_scores import named_setting
+        from maps_engine.results import EngineSettings
+
+        return named_setting(
+            EngineSettings(source=self.source, fold_norms=self.fold_norms, fold_biases=self.fold_biases)
+        )
 
 
-@contextmanager
-def progress_bars() -> Iterator[Any]:
-    """A bar on standard error for each stage; nothing where that is no terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+@dataclass(frozen=True)
+class RunningOptions(CheckpointOptions):
+    """The model whose weights are read, and how the same model runs."""
 
-    console = Console(file=sys.stderr)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        tasks: dict[str, Any] = {}
+    dtype: Annotated[
+        str,
+        typer.Option("--dtype", help="Of the running model: float32, bfloat16 or float16.", envvar="HEADSCRIBE_DTYPE"),
+    ] = "float32"
+    attention: Annotated[
+        str,
+        typer.Option("--attention", help="Of the running model: eager or sdpa.", envvar="HEADSCRIBE_ATTENTION"),
+    ] = "eager"
+    batch: Annotated[
+        int, typer.Option("--batch", min=1, help="Prompts that run together.", envvar="HEADSCRIBE_BATCH")
+    ] = 64
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="Processor threads.", envvar="HEADSCRIBE_THREADS")
+    ] = None
 
-        def tell(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done, total=total)
+    def __post_init__(self) -> None:
+        """Raises UserMistake for a dtype or an attention that there is not."""
+        _known("dtype", self.dtype, ("float32", "bfloat16", "float16"))
+        _known("attention", self.attention, ("eager", "sdpa"))
 
-        yield tell
+
+def _known(what: str, got: str, expected: Sequence[str]) -> None:
+    if got not in expected:
+        raise UserMistake(f"unknown {what}", got=got, expected=", ".join(expected))

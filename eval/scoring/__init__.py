@@ -1,1 +1,1 @@
-"""Automatic scores of head descriptions on tokens that the describer did not see (`score-descriptions`)."""
+"""Automatic scores of head descriptions on tokens that the describer did not see (`headscribe score`)."""

@@ -87,7 +87,7 @@ def of_file(path: Path) -> Collection:
             f"a {path.suffix[1:].lower()} export cannot be scored: it has no rows of tokens to ask about",
             got=path.name,
             expected="the JSONL of the same run",
-            next_step="`runs export RUN FILE.jsonl` writes it.",
+            next_step="`headscribe runs export RUN FILE.jsonl` writes it.",
         )
     subjects = []
     try:

@@ -89,7 +89,7 @@ class JsonlKeeper:
             raise BadImport(
                 "this file holds something else than scores",
                 got=self.path,
-                expected="a new file, or one that score-descriptions wrote",
+                expected="a new file, or one that `headscribe score` wrote",
             ) from error
         return values
 

@@ -1,4 +1,4 @@
-"""What `score-descriptions` was asked for, checked before any work."""
+"""What `headscribe score` was asked for, checked before any work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A request of `score-descriptions` carried out: heads scored, tables shown, files written."""
+"""A request of `headscribe score` carried out: heads scored, tables shown, files written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from agent.output.console import console, echo_json
 from agent.output.run_files import formula_safe
-from eval.commands.check_options import progress_bars
+from agent.output.terminal.stage_progress import stage_bars
 from eval.results_folder import write_whole
 from eval.scoring.job import ScoreJob
 from eval.scoring.job_builder import JobBuilder
@@ -22,7 +22,7 @@ from eval.scoring.results import HeadScore, ScorerSummary
 def run_request(request: ScoreRequest) -> None:
     """Score, write, show. Raises HeadscribeError, before any work where the request itself is refused."""
     request.check()
-    with progress_bars() as tell:
+    with stage_bars() as tell:
         builder = JobBuilder(request)
         job = builder.job(tell)
         keepers = builder.keepers(job)

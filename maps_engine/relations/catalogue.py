@@ -51,7 +51,7 @@ def load_relations(names: Iterable[str] | None = None) -> tuple[Relation, ...]:
             got=", ".join(unknown),
             expected=f"one of the {len(known)} built-in relations",
             next_step=(f"Did you mean {', '.join(dict.fromkeys(close))}? " if close else "")
-            + "`known-operations list` names them all.",
+            + "`headscribe operations list` names them all.",
         )
     return tuple(_built_in(name) for name in asked)
 

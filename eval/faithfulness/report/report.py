@@ -58,7 +58,7 @@ def write_report(folder: ResultsFolder, checkpoint: Checkpoint) -> list[Path]:
         raise UserMistake(
             "no results to report on",
             got=f"none of {', '.join(TITLES)} in {folder.path}",
-            next_step="Run check-faithfulness correlation with the same --out first.",
+            next_step="Run `headscribe check correlation` with the same --out first.",
         )
     intro = _intro(checkpoint)
     shown = [figure for section in sections for figure in section.figures]

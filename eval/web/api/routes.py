@@ -117,7 +117,7 @@ def _reading(engine: Engine, model_id: int, relation: str) -> RelationReading:
             "no scores of this relation are stored for this model",
             got=relation,
             expected=f"one of {', '.join(stored)}" if stored else None,
-            next_step=None if stored else "`map-relations --save FILE` and `runs add-scores FILE` store some.",
+            next_step=None if stored else "Store some: `map-relations --save FILE`, `headscribe runs add-scores FILE`.",
         )
     return stored[relation]
 

@@ -51,7 +51,7 @@ class HeadDetail:
     similar: list[Similar]
     source: str  # representation that this head was read through; "auto" while it has no result
     source_choice: SourceChoice | None
-    scores: list[dict[str, Any]]  # of the description, by score-descriptions
+    scores: list[dict[str, Any]]  # of the description, by `headscribe score`
 
 
 def head_detail(engine: Engine, slug: str, layer: int, head: int, run_id: int | None = None) -> HeadDetail:

@@ -1,4 +1,4 @@
-"""Stored scores of one description (`score-descriptions`), as the head page and its JSON show them."""
+"""Stored scores of one description (`headscribe score`), as the head page and its JSON show them."""
 
 from __future__ import annotations
 

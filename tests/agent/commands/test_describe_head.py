@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
-from agent.commands.describe_head import _app
+from agent.commands.describe_head import app
 from agent.output.console import echo_json, fail, inert, one_line_errors, token_text
 from agent.output.terminal.head_page import show_page
 from agent.results import Claim, HeadDescription, HeadReport, PairTest, Retrieved, RowTest, TestResult
@@ -32,7 +32,7 @@ def tiny(tmp_path_factory):
 
 
 def command(*arguments, env=None):
-    return RUN.invoke(_app, list(arguments), env=env)
+    return RUN.invoke(app, list(arguments), env=env)
 
 
 def report(**changes) -> HeadReport:

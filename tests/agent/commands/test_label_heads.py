@@ -15,8 +15,8 @@ from rich.console import Console
 from sqlalchemy import text
 from typer.testing import CliRunner
 
-from agent.commands.label_heads import _app
-from agent.commands.runs import _app as runs_app
+from agent.commands.label_heads import app as label_app
+from agent.commands.runs import app as runs_app
 from agent.llm.token_usage import NO_USAGE, Usage
 from agent.output.run_files import COLUMNS, check_export, export_run, formula_safe
 from agent.output.run_report import embedded_json, head_values
@@ -48,12 +48,12 @@ def rule_describer(monkeypatch):
     return describer
 
 
-def command(*arguments, app=_app):
+def command(*arguments, app=label_app):
     return RUN.invoke(app, [str(a) for a in arguments])
 
 
 def test_help_is_instant_and_imports_nothing_heavy():
-    for module, entry in (("agent.commands.label_heads", "label_heads_main"), ("agent.commands.runs", "runs_main")):
+    for module, entry in (("agent.commands.label_heads", "label_heads_main"), ("agent.commands.runs", "app")):
         heavy = ("torch", "chromadb", "langchain_core", "sqlalchemy", "ray")
         code = f"import sys; from {module} import {entry}; sys.argv = ['x', '--help']\n"
         code += f"try: {entry}()\nexcept SystemExit: pass\nprint([m for m in {heavy} if m in sys.modules])"
@@ -181,8 +181,13 @@ def test_runs_list_show_compare_export_delete(believable, tmp_path):
     out = tmp_path / "x.csv"
     assert "48 heads written" in runs(engine, "export", facts.run_id, out).stdout
     assert out.stat().st_size > 1000
+    exported = json.loads(runs(engine, "export", facts.run_id, out, "--json").stdout)
+    assert exported == [{"file": str(out), "heads": 48}]
     assert runs(engine, "delete", facts.run_id).exit_code == 1  # nobody said yes
-    assert runs(engine, "delete", facts.run_id, "--yes").exit_code == 0
+    where = ("--database", engine.url.database)
+    done = RUN.invoke(runs_app, ["delete", str(facts.run_id), "--json", *where], input="y\n")
+    assert json.loads(done.stdout.partition("y\n")[2]) == {"deleted": facts.run_id}  # behind the answer's echo
+    assert "Delete run 1 of believable-360m with" in done.stderr  # the question is no part of the JSON
     gone = runs(engine, "show", facts.run_id)
     assert (gone.exit_code, gone.output) == (2, "error: no such run: got 1. List the runs to see their numbers.\n")
     assert "no runs yet" in runs(engine, "list").stdout
@@ -223,7 +228,7 @@ def test_on_a_narrow_terminal_runs_are_listed_with_their_numbers(sqlite_engine, 
 
 def test_closed_standard_output_is_no_traceback(believable):
     engine, facts = believable
-    code = "from agent.commands.runs import runs_main; runs_main()"
+    code = "from agent.commands.runs import app; app()"
     for words in ("list", f"show {facts.run_id}"):
         shell = f'exec "{sys.executable}" -c "{code}" {words} --database "{engine.url.database}" >&-'
         made = subprocess.run(["sh", "-c", shell], stderr=subprocess.PIPE, text=True, check=False)

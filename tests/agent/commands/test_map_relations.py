@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from agent.commands.map_relations import _app
+from agent.commands.map_relations import app
 from maps_engine.scores.table_json import scores_to_json
 from tests.support.relation_tables import made_up_scores
 from tests.support.tiny_models import tiny_model, tiny_tokenizer
@@ -23,7 +23,7 @@ WIDE = {"COLUMNS": "160", "HEADSCRIBE_MODEL": "", "HEADSCRIBE_SOURCE": "", "TERM
 
 def run(*arguments: object, env: dict[str, str] | None = None):
     return CliRunner().invoke(
-        _app, [str(a) for a in arguments], env={**{k: v for k, v in WIDE.items() if v}, **(env or {})}
+        app, [str(a) for a in arguments], env={**{k: v for k, v in WIDE.items() if v}, **(env or {})}
     )
 
 

@@ -174,7 +174,7 @@ def test_a_store_moves_to_another_embedder_and_keeps_what_was_added(folder):
         assert store.retrieve_pairs([(" banana", [" yellow"])])[0].operation == own.name
     with opened(folder, embedder=other) as store:
         assert len(store.list()) == len(NAMES) + 1
-    with pytest.raises(OtherEmbedder, match="known-operations rebuild"), opened(folder):
+    with pytest.raises(OtherEmbedder, match="headscribe operations rebuild"), opened(folder):
         pass
 
 

@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.image import imread
 
-from agent.commands.relation_job import Job, Result
 from agent.output.figures.files import (
     file_name,
     operation_heatmap,
@@ -25,6 +24,7 @@ from agent.output.figures.files import (
 from agent.output.figures.style import plain, score_map, step_of
 from agent.output.relation_files import COLUMNS, safe_cell, table_rows, write_csv, writing
 from agent.output.relation_report import png, render_report
+from agent.pipeline.relation_job import Job, Result
 from maps_engine.errors import Failure
 from maps_engine.scores.head_structure import findings
 from maps_engine.scores.table import best_over_sources

@@ -10,7 +10,7 @@ pytest.importorskip("xllamacpp")
 
 from typer.testing import CliRunner
 
-from agent.commands.describe_head import _app
+from agent.commands.describe_head import app
 from tests.support.agent.queue_models import wordy_model
 from tests.support.llama_server import llama_server
 
@@ -26,8 +26,8 @@ def test_a_head_of_a_tiny_model_from_the_command_line(tmp_path, monkeypatch):
         options = ["--layer", "1", "--head", "2", "--model", str(wordy_model(tmp_path / "tiny")), "--json"]
         options += ["--source", "embedding", "--top", "8", "--describer", "openai:smollm2", "--max-revisions", "1"]
         options += ["--max-tokens", "200", "--device", "cpu", "--transcript", str(file)]
-        made = CliRunner().invoke(_app, options)
-        again = CliRunner().invoke(_app, options)
+        made = CliRunner().invoke(app, options)
+        again = CliRunner().invoke(app, options)
     value = json.loads(made.stdout)
     assert made.exit_code == (1 if value["description"]["status"] == "failed" else 0)
     assert value["description"]["describer"] == "openai:smollm2"

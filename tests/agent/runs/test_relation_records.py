@@ -1,4 +1,4 @@
-"""`runs add-scores`: a table of map-relations becomes what the head browser shows."""
+"""`headscribe runs add-scores`: a table of map-relations becomes what the head browser shows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from typer.testing import CliRunner
 
-from agent.commands.runs import _app
+from agent.commands.runs import app
 from agent.runs.identity import ModelCard, RunIdentity
 from agent.runs.relation_readings import relation_readings
 from agent.runs.store import open_run
@@ -24,8 +24,8 @@ TABLE = made_up_scores(layers=3, heads=4, value_heads=2, n=5)
 CARD = ModelCard("org/made-up", TABLE.fingerprint, ModelShape(3, 4, 2, 16, 4, 99))
 
 
-def added(engine, path):
-    return CliRunner().invoke(_app, ["add-scores", str(path), "--database", str(engine.url.database)])
+def added(engine, path, *more):
+    return CliRunner().invoke(app, ["add-scores", str(path), "--database", str(engine.url.database), *more])
 
 
 def saved(folder, table=TABLE):
@@ -44,6 +44,8 @@ def test_scores_are_shown_beside_the_run(labelled, tmp_path):
     engine, run = labelled
     answer = added(engine, saved(tmp_path))
     assert (answer.exit_code, answer.output) == (0, "4 operations of made-up are stored\n")
+    again = json.loads(added(engine, saved(tmp_path), "--json").stdout)
+    assert (again["model"], again["n_operations"]) == ("made-up", 4)
     first = TABLE.scored[0]
     slug = CARD.slug
     assert set(model_grid(engine, slug, run.run_id).relations) == {one.name for one in TABLE.scored}

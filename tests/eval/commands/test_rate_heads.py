@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy import Engine
 from typer.testing import CliRunner
 
-from eval.commands.rating import _rate, _serve
+from eval.commands.rate_heads import app as rate_heads
+from eval.commands.serve_heads import app as serve_heads
 from eval.rating.people import redeem
 from eval.rating.ratings import Answer
 from eval.rating.slots import confirm_instructions
@@ -32,13 +33,13 @@ def database(filled: tuple[Engine, Believable], monkeypatch: pytest.MonkeyPatch,
 
 
 def ok(*arguments: str) -> str:
-    result = runner.invoke(_rate, arguments)
+    result = runner.invoke(rate_heads, arguments)
     assert result.exit_code == 0, result.output
     return result.output
 
 
 def refused(*arguments: str) -> str:
-    result = runner.invoke(_rate, arguments)
+    result = runner.invoke(rate_heads, arguments)
     assert result.exit_code == 2, result.output
     assert "Traceback" not in result.output
     return " ".join(result.output.split())
@@ -65,10 +66,14 @@ def test_a_study_from_create_to_close(database: str, tmp_path: Path) -> None:
     assert "undefined: all ratings equal" in ok("agreement", "1", "--draws", "20")
     for fmt in ("csv", "jsonl", "label-studio"):
         assert "wrote" in ok("export", "1", "--format", fmt, "--out", str(tmp_path / fmt))
+    exported = json.loads(ok("export", "1", "--format", "csv", "--out", str(tmp_path / "csv"), "--json"))
+    assert exported == {"file": str(tmp_path / "csv"), "characters": len((tmp_path / "csv").read_bytes().decode())}
     other = str(tmp_path / "other.sqlite")
     assert json.loads(ok("import", str(tmp_path / "jsonl"), "--database", other, "--json"))["answers"] == 26
     assert len(json.loads(ok("approve", "1", "--dry-run", "--json"))) == 5
     assert "wrote" in ok("backup", str(tmp_path / "copy.sqlite"))
+    copied = json.loads(ok("backup", str(tmp_path / "again.sqlite"), "--json"))
+    assert copied == {"file": str(tmp_path / "again.sqlite"), "bytes": (tmp_path / "again.sqlite").stat().st_size}
     assert "is closed" in ok("close", "1")
     assert ok("token", "--name", "ci", "--scope", "read").startswith("hs_")
     assert json.loads(ok("invite", "--lead", "Ada", "--json"))["role"] == "lead"
@@ -81,6 +86,7 @@ def test_a_study_without_answers_says_so(database: str, tmp_path: Path) -> None:
     assert "Real minus swapped descriptions: no answers yet" in plain
     assert ".svg" not in plain
     assert "real-against-swapped.svg" in ok("agreement", "1", "--draws", "20", "--report", str(tmp_path / "r"))
+    assert json.loads(ok("close", "1", "--json")) == {"study": 1, "state": "closed"}
     ok("create", "--name", "T", "--run", "1", "--heads-wanted", "5", "--controls", "0", "--launch")
     assert "Real minus swapped descriptions: no control items" in ok("agreement", "2", "--draws", "20")
     for options in ((), ("--dry-run",)):
@@ -121,15 +127,21 @@ def test_mistakes_are_one_line_with_exit_code_2(database: str, arguments: tuple[
 
 
 def test_missing_files_and_unknown_judges(database: str) -> None:
-    result = runner.invoke(_rate, ["import", "/nowhere/x.jsonl"])
+    result = runner.invoke(rate_heads, ["import", "/nowhere/x.jsonl"])
     assert result.exit_code == 1
     assert "No such file" in result.output
     ok("create", "--name", "S", "--run", "1", "--heads-wanted", "2", "--launch")
     assert "no such judge: got tarot" in refused("judge", "1", "--kind", "tarot")
 
 
+def test_a_file_of_heads_that_is_no_text_is_a_mistake_in_one_line(database: str, tmp_path: Path) -> None:
+    file = tmp_path / "heads.jsonl"
+    file.write_bytes(b"\xff\xfe\x00")
+    assert "line 1 is not a described head" in refused("create", "--name", "S", "--heads", str(file))
+
+
 def test_serving_wide_without_accounts_is_refused(database: str) -> None:
-    for app, command in ((_rate, ["serve"]), (_serve, [])):
+    for app, command in ((rate_heads, ["serve"]), (serve_heads, [])):
         result = runner.invoke(app, [*command, "--host", "0.0.0.0"])
         assert result.exit_code == 2
         assert "--accounts" in result.output
@@ -138,7 +150,7 @@ def test_serving_wide_without_accounts_is_refused(database: str) -> None:
 
 def test_help_is_instant() -> None:
     heavy = "('torch', 'sqlalchemy', 'fastapi', 'numpy')"
-    code = f"import sys, eval.commands.rating; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, eval.commands.rate_heads; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     assert shutil.which("rate-heads", path=str(Path(sys.executable).parent))

@@ -12,7 +12,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from eval.commands.check import _app
+from eval.commands.check import app
 from eval.faithfulness.report import figures
 from eval.faithfulness.report.reading import read_causal, read_correlation, read_cost, read_settings
 from eval.faithfulness.report.report import _html_table
@@ -193,7 +193,7 @@ def place(tmp_path) -> Path:
 
 def call(place: Path, command: str, *more: str):
     base = ["--model", str(place / "model"), "--out", str(place / "out"), "--device", "cpu"]
-    return CliRunner().invoke(_app, [command, *base, *more])
+    return CliRunner().invoke(app, [command, *base, *more])
 
 
 def experiment(place: Path, command: str, *more: str):
@@ -298,7 +298,7 @@ def test_a_report_on_nothing_and_on_another_model(place, tmp_path):
 def test_results_go_to_the_data_folder_without_out(place, monkeypatch):
     monkeypatch.setenv("HEADSCRIBE_DATA", str(place / "data"))
     options = ["--pairs", str(place / "pairs"), "--min-pairs", "5", "--device", "cpu", "--model", str(place / "model")]
-    result = CliRunner().invoke(_app, ["correlation", *options])
+    result = CliRunner().invoke(app, ["correlation", *options])
     assert result.exit_code == 0, result.output
     assert list((place / "data" / "faithfulness").glob("*/correlation.json"))
 
@@ -307,7 +307,7 @@ def test_help_needs_no_heavy_import():
     code = (
         "import sys, eval.commands.check as cli\n"
         "from typer.testing import CliRunner\n"
-        "assert CliRunner().invoke(cli._app, ['correlation', '--help']).exit_code == 0\n"
+        "assert CliRunner().invoke(cli.app, ['correlation', '--help']).exit_code == 0\n"
         "heavy = {'torch', 'transformers', 'scipy', 'matplotlib', 'chromadb', 'langchain'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )

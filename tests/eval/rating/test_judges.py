@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from agent.errors import ModelDown, UnknownDescriber
 from agent.llm.options import ModelOptions
-from eval.commands.rating import _rate
+from eval.commands.rate_heads import app as rate_heads
 from eval.errors import BadStudy
 from eval.judges.language_model import STUDY_TEMPLATE, ModelJudge
 from eval.rating.answers import final_ratings
@@ -138,7 +138,7 @@ def test_the_command(study: tuple[Engine, int], monkeypatch: pytest.MonkeyPatch)
     options: list[Any] = ["judge", str(number), "--kind", "openai:m", "--json", "--database", str(engine.url.database)]
     with endpoint([said()]) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-        done = CliRunner().invoke(_rate, options)
+        done = CliRunner().invoke(rate_heads, options)
         assert done.exit_code == 0, done.output
         assert json.loads(done.output)["answers"] == 4
         assert KEY not in done.output

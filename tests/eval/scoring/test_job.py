@@ -26,7 +26,7 @@ from agent.runs.store import finish_run, open_run, store_result
 from agent.runs.tables import delete_run, export_rows
 from agent.words import embedder
 from agent.words.fields import SemanticFields
-from eval.commands.score import _app
+from eval.commands.headscribe import app
 from eval.errors import BadImport, MixedResults
 from eval.judges.lexical import LexicalJudge
 from eval.scoring.collection import Collection, chosen, of_file, of_run
@@ -264,13 +264,13 @@ def test_choice_of_heads_is_seeded_and_in_order():
 
 
 def command(*arguments):
-    return RUN.invoke(_app, [str(a) for a in arguments])
+    return RUN.invoke(app, ["score", *map(str, arguments)])
 
 
 def test_help_is_instant_and_imports_nothing_heavy():
     heavy = ("torch", "chromadb", "langchain_core", "sqlalchemy", "scipy", "matplotlib")
-    code = "import sys; from eval.commands.score import score_descriptions_main; sys.argv = ['x', '--help']\n"
-    code += f"try: score_descriptions_main()\nexcept SystemExit: pass\nprint([m for m in {heavy} if m in sys.modules])"
+    code = "import sys; from eval.commands.headscribe import headscribe_main; sys.argv = ['x', 'score', '--help']\n"
+    code += f"try: headscribe_main()\nexcept SystemExit: pass\nprint([m for m in {heavy} if m in sys.modules])"
     made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert made.stdout.rstrip().endswith("[]"), made.stdout[-200:]
 

@@ -11,10 +11,10 @@ import pytest
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
-from agent.commands.known_operations import _app as known
-from agent.commands.label_heads import _app as label_heads
+from agent.commands.label_heads import app as label_heads
+from agent.commands.operations import app as known
 from agent.runs.tables import export_rows, list_runs
-from eval.commands.rating import _rate
+from eval.commands.rate_heads import app as rate_heads
 from eval.rating.store import open_studies
 from eval.web.app import create_app
 from eval.web.serve import find_describer
@@ -69,7 +69,7 @@ def test_what_raters_approve_is_retrieved(database: str) -> None:
     for _ in range(2):
         work(engine, rater(engine, study), lambda _: YES)
     options = ["approve", str(study), "--database", database, "--json"]
-    (found,) = json.loads(RUN.invoke(_rate, options).output)
+    (found,) = json.loads(RUN.invoke(rate_heads, options).output)
     assert (found["known"], found["operation"]["name"]) == (False, "person word to its pronoun")
     (stored,) = json.loads(RUN.invoke(known, ["list", "--added", "--json"]).output)
     assert stored["examples"] == found["operation"]["examples"]

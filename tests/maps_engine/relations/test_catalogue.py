@@ -156,7 +156,7 @@ def test_all_unknown_names_are_named_at_once():
     with pytest.raises(UserMistake, match="unknown relations: got qqq, zzz") as caught:
         load_relations(["copying", "qqq", "zzz"])
     assert "Did you mean" not in str(caught.value)
-    assert "`known-operations list` names them all" in str(caught.value)
+    assert "`headscribe operations list` names them all" in str(caught.value)
 
 
 def test_relation_is_what_the_contract_says():

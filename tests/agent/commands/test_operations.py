@@ -1,4 +1,4 @@
-"""`known-operations` as a user meets it: every way in, one-line mistakes, and one path for raters' approvals."""
+"""`headscribe operations` as a user meets it: every way in, one-line mistakes, and one path for raters' approvals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import agent.words.embedder
 import maps_engine.relations.catalogue
-from agent.commands.known_operations import _app
+from agent.commands.operations import app
 from agent.errors import UnknownOperation
 from agent.operations.additions import (
     MAX_NAME,
@@ -37,13 +37,13 @@ def small(monkeypatch):
 
 
 def ok(*arguments):
-    result = RUN.invoke(_app, list(arguments))
+    result = RUN.invoke(app, list(arguments))
     assert result.exit_code == 0, result.output
     return result.output
 
 
 def refused(*arguments):
-    result = RUN.invoke(_app, list(arguments))
+    result = RUN.invoke(app, list(arguments))
     assert result.exit_code == 2, result.output
     assert "Traceback" not in result.output
     assert result.output.count("\n") == 1 or "Usage" in result.output
@@ -80,7 +80,7 @@ def test_added_from_the_command_line_and_removed():
     assert listed("--added")[0]["examples"] == [["cherry", ["red"]]]  # the same name replaces
     assert "3 operations embedded anew, 1 of them added" in ok("rebuild")
     assert json.loads(ok("rebuild", "--json")) == {"operations": 3, "added": 1}
-    ok("remove", "fruit-to-colour")
+    assert json.loads(ok("remove", "fruit-to-colour", "--json")) == {"removed": "fruit-to-colour"}
     assert listed("--added") == []
 
 
@@ -150,7 +150,7 @@ def _rows(engine):
     ],
 )
 def test_mistakes_are_one_line(arguments, message):
-    result = RUN.invoke(_app, list(arguments))
+    result = RUN.invoke(app, list(arguments))
     assert result.exit_code == (1 if "ftp" in arguments[-1] else 2)
     assert message in result.output
     assert result.output.count("\n") == 1
@@ -186,6 +186,6 @@ def test_rows_without_words_cannot_be_an_operation():
 
 def test_help_is_instant():
     heavy = "('torch', 'chromadb', 'sqlalchemy')"
-    code = f"import sys, agent.commands.known_operations; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, agent.commands.operations; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,117 +1,103 @@
-"""`known-operations`: list, add, remove and rebuild what heads are compared with."""
+"""`headscribe operations`: list, add, remove and rebuild what heads are compared with."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from agent.commands.command_line import Version, command_line
-from agent.commands.options import AsJson, Debug
-from agent.output.console import console, echo_json, inert, one_line_errors, progress, quiet_libraries
+from agent.commands.command_line import OptionGroup, command, group_of_commands, say
+from agent.commands.options import AsJson, StoreUrl
+from agent.output.console import console, echo_json, inert, progress
 
 if TYPE_CHECKING:
     from agent.operations.operation import KnownOperation
     from agent.operations.store import KnownOperationStore
 
-_app = command_line(no_args_is_help=True)
+app = group_of_commands("Known operations: named example mappings that heads are compared with.")
 SHOWN_EXAMPLES = 4
 
-StoreUrl = Annotated[
-    str | None,
-    typer.Option("--store-url", help="Chroma server instead of the data folder.", envvar="HEADSCRIBE_CHROMA_URL"),
-]
+
+@dataclass(frozen=True)
+class RunOptions(OptionGroup):
+    """The described head that becomes an operation."""
+
+    title: ClassVar[str] = "From a head"
+    from_run: Annotated[int | None, typer.Option("--from-run", help="Number of a run of label-heads.")] = None
+    layer: Annotated[int | None, typer.Option("--layer", help="With --from-run.", min=0)] = None
+    head: Annotated[int | None, typer.Option("--head", help="With --from-run.", min=0)] = None
+    database: Annotated[
+        str | None,
+        typer.Option("--database", help="Of the run: SQLite file or URL.", envvar="HEADSCRIBE_DATABASE"),
+    ] = None
 
 
-@_app.callback()
-def _main(version: Version = False) -> None:
-    """Known operations: named example mappings that heads are compared with."""
-
-
-@_app.command("list")
-def list_command(
+@command(app, "list")
+def list_operations(
     words: Annotated[list[str] | None, typer.Argument(help="Only operations that hold all of these words.")] = None,
     added: Annotated[bool, typer.Option("--added", help="Leave the catalogue out.")] = False,
     store_url: StoreUrl = None,
     as_json: AsJson = False,
-    debug: Debug = False,
 ) -> None:
     """Operations with description, examples and origin, the catalogue first."""
-    with one_line_errors(debug=debug):
-        with _opened(store_url, as_json) as store:
-            everything = store.list()
-        found = [one for one in everything if _holds(one, words or []) and not (added and one.origin == "catalogue")]
-        if as_json:
-            echo_json([asdict(one) for one in found])
-        else:
-            _show(found, len(everything))
+    with _opened(store_url, as_json) as store:
+        everything = store.list()
+    found = [one for one in everything if _holds(one, words or []) and not (added and one.origin == "catalogue")]
+    if as_json:
+        echo_json([asdict(one) for one in found])
+    else:
+        _show(found, len(everything))
 
 
-@_app.command("add")
-def add_command(
+@command(app, "add")
+def add(
+    from_head: RunOptions,
     name: Annotated[str | None, typer.Argument(help="Name; a file or a run has its own.")] = None,
     description: Annotated[str | None, typer.Option("--description", help="What is mapped to what.")] = None,
     example: Annotated[list[str] | None, typer.Option("--example", help="source->target. Repeatable.")] = None,
     file: Annotated[Path | None, typer.Option("--file", help="Pairs as .json, .jsonl, .csv or .tsv.")] = None,
-    from_run: Annotated[int | None, typer.Option("--from-run", help="Number of a run of label-heads.")] = None,
-    layer: Annotated[int | None, typer.Option("--layer", help="With --from-run.", min=0)] = None,
-    head: Annotated[int | None, typer.Option("--head", help="With --from-run.", min=0)] = None,
-    database: Annotated[
-        str | None,
-        typer.Option("--database", help="Of the run: SQLite file or URL.", envvar="HEADSCRIBE_DATABASE"),
-    ] = None,
     store_url: StoreUrl = None,
     as_json: AsJson = False,
-    debug: Debug = False,
 ) -> None:
     """Add an operation from examples, from a file of pairs, or from the description of a head."""
-    with one_line_errors(debug=debug):
-        if from_run is not None:
-            made = _from_run(from_run, layer, head, database, name, description)
-        else:
-            made = _from_pairs(name, description, example or [], file)
-        with _opened(store_url, as_json) as store:
-            store.add(made)
-        if as_json:
-            echo_json(asdict(made))
-        else:
-            console().print(inert(f"added {made.name} with {len(made.examples)} examples"))
+    if from_head.from_run is not None:
+        made = _from_run(from_head.from_run, from_head, name, description)
+    else:
+        made = _from_pairs(name, description, example or [], file)
+    with _opened(store_url, as_json) as store:
+        store.add(made)
+    say(f"added {made.name} with {len(made.examples)} examples", value=asdict(made), as_json=as_json)
 
 
-@_app.command("remove")
-def remove_command(
+@command(app, "remove")
+def remove(
     name: Annotated[str, typer.Argument(help="Name of an added operation.")],
     store_url: StoreUrl = None,
-    debug: Debug = False,
+    as_json: AsJson = False,
 ) -> None:
     """Remove an added operation; the catalogue stays."""
-    with one_line_errors(debug=debug):
-        with _opened(store_url) as store:
-            store.remove(name)
-        console().print(inert(f"removed {name}"))
+    with _opened(store_url, as_json) as store:
+        store.remove(name)
+    say(f"removed {name}", value={"removed": name}, as_json=as_json)
 
 
-@_app.command("rebuild")
-def rebuild_command(store_url: StoreUrl = None, as_json: AsJson = False, debug: Debug = False) -> None:
+@command(app, "rebuild")
+def rebuild(store_url: StoreUrl = None, as_json: AsJson = False) -> None:
     """Embed everything anew, also after a change of the embedder; added operations are kept."""
-    with one_line_errors(debug=debug):
-        with _opened(store_url, as_json, change_embedder=True) as store:
-            store.rebuild()
-            found = store.list()
-        n_added = sum(one.origin != "catalogue" for one in found)
-        if as_json:
-            echo_json({"operations": len(found), "added": n_added})
-        else:
-            typer.echo(f"{len(found)} operations embedded anew, {n_added} of them added")
+    with _opened(store_url, as_json, change_embedder=True) as store:
+        store.rebuild()
+        found = store.list()
+    n_added = sum(one.origin != "catalogue" for one in found)
+    counts = {"operations": len(found), "added": n_added}
+    say(f"{len(found)} operations embedded anew, {n_added} of them added", value=counts, as_json=as_json)
 
 
 @contextmanager
 def _opened(url: str | None, quiet: bool = False, *, change_embedder: bool = False) -> Iterator[KnownOperationStore]:
-    quiet_libraries()
     from agent.operations.additions import open_known_operations
 
     with progress(enabled=not quiet) as tell:
@@ -134,17 +120,15 @@ def _from_pairs(name: str | None, description: str | None, texts: list[str], fil
     return operation_of_pairs(name, description, map(pair_of_text, texts))
 
 
-def _from_run(
-    run: int, layer: int | None, head: int | None, database: str | None, name: str | None, description: str | None
-) -> KnownOperation:
+def _from_run(run: int, asked: RunOptions, name: str | None, description: str | None) -> KnownOperation:
     from agent.errors import UnknownRun
     from agent.operations.additions import operation_of_run
     from agent.runs.database import open_database
     from agent.runs.tables import export_head
 
-    if layer is None or head is None:
+    if asked.layer is None or asked.head is None:
         raise UnknownRun("say which head of the run", expected="--layer and --head")
-    row = export_head(open_database(database), run, layer, head)
+    row = export_head(open_database(asked.database), run, asked.layer, asked.head)
     if name:
         row["operation"] = name
     if description:
@@ -166,8 +150,3 @@ def _show(found: list[KnownOperation], total: int) -> None:
         out.print(inert(f"  {one.description}"))
         out.print(inert(f"  {pairs} … {len(one.examples)} examples", "dim"))
     out.print(f"{len(found)} of {total} operations")
-
-
-def known_operations_main() -> None:
-    """Entry point of `known-operations`."""
-    _app(prog_name="known-operations")

@@ -1,0 +1,85 @@
+"""Files of relation scores that `map-relations` writes beside its page, and the JSON of a result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.output.relation_files import need_parquet, write_csv, write_parquet, write_text, writing
+from agent.pipeline.relation_job import Result
+from maps_engine.errors import UserMistake
+from maps_engine.finite import finite
+from maps_engine.scores.table_json import scores_to_json
+
+FORMATS = ("png", "svg")
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Files to write beside the page."""
+
+    csv: Path | None = None
+    parquet: Path | None = None
+    figures: Path | None = None
+    figure_format: str = "png"
+    report: Path | None = None
+    save: Path | None = None
+
+    def check(self) -> None:
+        """Refuse, before minutes of scoring, what could not be written after them. Raises UserMistake."""
+        if self.figure_format not in FORMATS:
+            raise UserMistake("unknown format of figures", got=self.figure_format, expected=" or ".join(FORMATS))
+        if self.parquet is not None:
+            need_parquet()
+        for path in (self.csv, self.parquet, self.report, self.save):
+            if path is not None and path.is_dir():
+                raise UserMistake("a folder stands where a file is to be written", got=path)
+        if self.figures is not None and self.figures.exists() and not self.figures.is_dir():
+            raise UserMistake("--figures names a file", got=self.figures, expected="a folder")
+
+    def write(self, result: Result, *, top: int) -> list[Path]:
+        """Write what was asked for; returns the paths."""
+        scores = result.scores
+        writers: list[tuple[Path | None, Callable[[Path], None]]] = [
+            (self.csv, lambda path: write_csv(scores, path)),
+            (self.parquet, lambda path: write_parquet(scores, path)),
+            (self.save, lambda path: write_text(json.dumps(whole_json(result), ensure_ascii=False), path)),
+            (self.report, lambda path: _write_report(result, path, top)),
+            (self.figures, lambda path: _write_figures(result, path, self.figure_format)),
+        ]
+        written = [path for path, _ in writers if path is not None]
+        for path, write in writers:
+            if path is not None:
+                write(path)
+        return written
+
+
+def whole_json(result: Result) -> dict[str, Any]:
+    """The scores, how they were asked for, and the findings."""
+    job = result.job
+    settings = {
+        "k": job.k,
+        "min_pairs": job.min_pairs,
+        "target": job.target,
+        "threshold": job.threshold,
+        "revision": job.revision,
+    }
+    choice = None if result.choice is None else asdict(result.choice)
+    extra = {"settings": settings, "source_choice": choice, "findings": finite(asdict(result.found))}
+    return {**scores_to_json(result.scores), **extra}
+
+
+def _write_report(result: Result, path: Path, top: int) -> None:
+    from agent.output.relation_report import render_report
+
+    write_text(render_report(result, top=top), path)
+
+
+def _write_figures(result: Result, folder: Path, form: str) -> None:
+    from agent.output.figures.files import write_figures
+
+    with writing(folder / "figure"):
+        write_figures(result.scores, result.found, folder, form=form)

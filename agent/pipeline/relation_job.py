@@ -1,0 +1,102 @@
+"""Relation scores of one model: what to score, under which settings, and the result with its findings.
+
+result = Job("smollm2-135m", relations="country-to-capital").run()
+result.scores, result.found, result.summaries(top=3)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import cast
+
+from maps_engine.engine import MapsEngine
+from maps_engine.errors import UserMistake
+from maps_engine.relations.choice import choose_relations
+from maps_engine.relations.encoding import TargetRule
+from maps_engine.relations.thresholds import MIN_PAIRS, TAU
+from maps_engine.results import EngineSettings, SourceChoice
+from maps_engine.scores.head_structure import Findings, findings
+from maps_engine.scores.summary import OperationSummary, summarise
+from maps_engine.scores.table import ModelScores, score_relations
+from maps_engine.scores.table_json import read_scores
+
+LayerDone = Callable[[str, int], None]  # called with the source representation and the layer that is done
+LayerBar = Callable[[str, int], AbstractContextManager[LayerDone]]  # made of what is scored and how many layers
+
+
+def _no_bar(_what: str, _n_layers: int) -> AbstractContextManager[LayerDone]:
+    return nullcontext(lambda _source, _layer: None)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Scores of one model, and what was asked for."""
+
+    job: Job
+    scores: ModelScores
+    choice: SourceChoice | None  # under "auto": how many heads read through each representation
+
+    @cached_property
+    def found(self) -> Findings:
+        """Which heads implement or suppress which operations, from the threshold on."""
+        return findings(self.scores, self.job.threshold)
+
+    def summaries(self, top: int) -> tuple[OperationSummary, ...]:
+        """Best heads of every operation."""
+        return summarise(self.scores, tau=self.job.threshold, top=top)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to score, on which model, under which settings."""
+
+    model: str
+    revision: str | None = None
+    source: str = "auto"
+    relations: str | None = None
+    pairs: tuple[Path, ...] = ()
+    k: int | None = None
+    min_pairs: int = MIN_PAIRS
+    target: str = "single"
+    threshold: float = TAU
+    device: str = "auto"
+
+    def run(self, *, bar: LayerBar = _no_bar) -> Result:
+        """Open the model and score. Mistakes in the options are found before the model is opened.
+
+        Raises UserMistake for a setting or a name that cannot be, and what opening the model raises.
+        """
+        if not 0 < self.threshold <= 1:
+            raise UserMistake("the threshold is a share of pairs", got=self.threshold, expected="above 0, at most 1")
+        if self.target not in ("single", "first-token"):
+            raise UserMistake("unknown rule for targets", got=self.target, expected="single or first-token")
+        chosen = choose_relations(self.relations, self.pairs, k=self.k)
+        settings = EngineSettings(source=self.source)
+        engine = MapsEngine.open(self.model, settings=settings, revision=self.revision, device=self.device)
+        with bar(f"{len(chosen)} operations", engine.shape.n_layers) as done:
+            scores = score_relations(
+                engine,
+                chosen,
+                source=self.source,
+                k=self.k,
+                min_pairs=self.min_pairs,
+                target=cast(TargetRule, self.target),
+                progress=done,
+            )
+        choice = engine.chooser.for_model() if self.source == "auto" and scores.scored else None
+        return Result(self, scores, choice)
+
+
+def saved_or_scored(job: Job, *, bar: LayerBar = _no_bar) -> ModelScores:
+    """The table saved in the file that `job.model` names, or that of the model, scored now.
+
+    Raises UserMistake for a file that holds no table.
+    """
+    path = Path(job.model)
+    if path.suffix.lower() == ".json":
+        return read_scores(path, instead="Name a model instead to score it now.")
+    return job.run(bar=bar).scores
