@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-from agent.output.relation_files import need_parquet, write_csv, write_parquet, write_text, writing
+from agent.output.relation_files import need_parquet, write_csv, write_parquet
 from agent.output.terminal.relation_progress import layer_bar
 from maps_engine.engine import MapsEngine
 from maps_engine.errors import UserMistake
+from maps_engine.files import write_whole
 from maps_engine.finite import finite
 from maps_engine.relations.choice import choose_relations
 from maps_engine.relations.encoding import TargetRule
@@ -103,14 +105,12 @@ class Outputs:
             raise UserMistake("--figures names a file", got=self.figures, expected="a folder")
 
     def write(self, result: Result, *, top: int) -> list[Path]:
-        """Write what was asked for; returns the paths."""
-        import json
-
+        """Write what was asked for; returns the paths. Raises FileNotWritten."""
         scores = result.scores
         writers: list[tuple[Path | None, Callable[[Path], None]]] = [
             (self.csv, lambda path: write_csv(scores, path)),
             (self.parquet, lambda path: write_parquet(scores, path)),
-            (self.save, lambda path: write_text(json.dumps(whole_json(result), ensure_ascii=False), path)),
+            (self.save, lambda path: _write_table(result, path)),
             (self.report, lambda path: _write_report(result, path, top)),
             (self.figures, lambda path: _write_figures(result, path, self.figure_format)),
         ]
@@ -144,14 +144,17 @@ def saved_or_scored(job: Job) -> ModelScores:
     return job.run().scores
 
 
+def _write_table(result: Result, path: Path) -> None:
+    write_whole(path, json.dumps(whole_json(result), ensure_ascii=False), parents=True)
+
+
 def _write_report(result: Result, path: Path, top: int) -> None:
     from agent.output.relation_report import render_report
 
-    write_text(render_report(result, top=top), path)
+    write_whole(path, render_report(result, top=top), parents=True)
 
 
 def _write_figures(result: Result, folder: Path, form: str) -> None:
     from agent.output.figures.files import write_figures
 
-    with writing(folder / "figure"):
-        write_figures(result.scores, result.found, folder, form=form)
+    write_figures(result.scores, result.found, folder, form=form)

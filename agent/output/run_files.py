@@ -8,18 +8,18 @@ from __future__ import annotations
 import csv
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
 from sqlalchemy import Engine
 
-from agent.errors import ExportFailed, ExtraMissing
+from agent.errors import ExtraMissing
+from agent.output.cells import safe_cell
 from agent.runs.tables import export_rows
 from maps_engine.errors import UserMistake
+from maps_engine.files import whole_file
 from maps_engine.finite import finite
 
 SHOWN_TOKENS = 15  # of a head, in one cell of a table
@@ -28,13 +28,12 @@ COLUMNS = (
     "input_strings", "observed_pattern", "confidence", "reason", "reasoning", "verdict", "test_score",
     "test_percentile", "test_pairs", "rows_shown", "rows_held_out", "tokens", "retrieved",
 )  # fmt: skip
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # OWASP, "CSV Injection"; after leading spaces too
 
 
 def export_run(engine: Engine, run_id: int, path: Path) -> int:
-    """Write the heads with a result to `path`; returns how many. Raises UserMistake, ExtraMissing, ExportFailed."""
+    """Write the heads with a result to `path`; returns how many. Raises UserMistake, ExtraMissing, FileNotWritten."""
     write = _writer(path)
-    with _whole_file(path) as temporary:
+    with whole_file(path) as temporary:
         return write(engine, run_id, temporary)
 
 
@@ -58,22 +57,6 @@ def _writer(path: Path) -> Callable[[Engine, int, Path], int]:
     return write
 
 
-@contextmanager
-def _whole_file(path: Path) -> Iterator[Path]:
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-        os.close(handle)
-        temporary = Path(name)
-        try:
-            yield temporary
-            temporary.chmod(0o644)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise ExportFailed("the file cannot be written", got=f"{path}: {error.strerror or error}") from error
-
-
 def _jsonl(engine: Engine, run_id: int, path: Path) -> int:
     with path.open("w", encoding="ascii") as file:
         return sum(_line(file, row) for row in export_rows(engine, run_id))
@@ -90,7 +73,7 @@ def _csv(engine: Engine, run_id: int, path: Path) -> int:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for row in flat_rows(export_rows(engine, run_id)):
-            writer.writerow([formula_safe(row[name]) for name in COLUMNS])
+            writer.writerow([safe_cell(row[name]) for name in COLUMNS])
             n += 1
     return n
 
@@ -141,14 +124,6 @@ def _pair(row: dict[str, Any]) -> str:
 
     best = row["targets"][0]["token"] if row["targets"] else ""
     return f"{visible(row['token'])}→{visible(best)}"
-
-
-def formula_safe(value: Any) -> Any:
-    """A cell that no spreadsheet takes for a formula: such a text gets a leading apostrophe; NUL becomes U+2400."""
-    if not isinstance(value, str):
-        return value
-    text = value.replace("\x00", "␀")
-    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text
 
 
 def _encodable(value: Any) -> Any:

@@ -174,13 +174,13 @@ def status(
 ) -> None:
     """Where studies stand."""
     with one_line_errors(debug=debug):
-        from eval.errors import BadStudy
+        from eval.errors import NotFound
         from eval.rating.studies import list_studies, progress
 
         engine = _engine(database)
         found = [s for s in list_studies(engine) if study is None or s.id == study]
         if study is not None and not found:
-            raise BadStudy("no such study", got=study)
+            raise NotFound("no such study", got=study)
         lines = [(s, progress(engine, s.id)) for s in found]
         if as_json:
             echo_json([{"study": s.id, "name": s.name, "state": s.state} | dataclasses.asdict(p) for s, p in lines])
@@ -228,11 +228,10 @@ def export_study(
     """Write the answers of a study to a file."""
     with one_line_errors(debug=debug):
         from eval.rating.exchange import export
+        from maps_engine.files import write_whole
 
         text = export(_engine(database), study, fmt)
-        part = out.with_name(out.name + ".part")
-        part.write_text(text, encoding="utf-8", newline="")
-        part.rename(out)
+        write_whole(out, text)
         _say(False, {}, f"wrote {out} ({len(text):,} characters)")
 
 

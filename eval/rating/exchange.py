@@ -20,6 +20,7 @@ from pydantic import BaseModel, Field, ValidationError
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
+from agent.output.cells import safe_cell
 from agent.runs.database import reading, writing
 from agent.runs.identity import content_hash
 from agent.runs.records import storable
@@ -127,16 +128,8 @@ def as_csv(ratings: Iterable[FinalRating]) -> str:
     writer.writerow(_COLUMNS)
     for r in ratings:
         values = asdict(r) | r.origin | r.content["description"]
-        writer.writerow([_cell(values.get(name)) for name in _COLUMNS])
+        writer.writerow([safe_cell(values.get(name)) for name in _COLUMNS])
     return out.getvalue()
-
-
-def _cell(value: object) -> object:
-    """A value as a cell; texts that begin like a formula get an apostrophe in front."""
-    if isinstance(value, str):
-        clean = value.replace("\x00", "␀")
-        return "'" + clean if clean[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else clean
-    return "" if value is None else value
 
 
 def _task(about: DumpedStudy, item: DumpedItem) -> dict[str, Any]:

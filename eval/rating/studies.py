@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from agent.runs.database import reading, writing
 from agent.runs.identity import content_hash
 from agent.runs.records import storable
-from eval.errors import BadStudy, ContentChanged
+from eval.errors import BadStudy, ContentChanged, NotFound
 from eval.rating.items import (
     Head,
     NewItem,
@@ -231,10 +231,10 @@ def close_study(engine: Engine, study_id: int, *, by: str = "lead", now: float |
 
 
 def get_study(session: Session, study_id: int, *, lock: bool = False) -> Study:
-    """The study of that number. Raises BadStudy."""
+    """The study of that number. Raises NotFound."""
     study = session.get(Study, study_id, with_for_update=True if lock else None)
     if study is None:
-        raise BadStudy("no such study", got=study_id, next_step="`rate-heads status` lists them.")
+        raise NotFound("no such study", got=study_id, next_step="`rate-heads status` lists them.")
     return study
 
 

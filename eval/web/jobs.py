@@ -17,7 +17,7 @@ from agent.results import HeadReport
 from agent.runs.database import reading
 from agent.runs.identity import ModelCard, RunIdentity
 from agent.runs.store import finish_if_done, open_run, store_result
-from eval.errors import BadStudy
+from eval.errors import BadStudy, NotFound
 from eval.web.browser.browse_data import find_model
 from eval.web.settings import Describe
 from maps_engine.errors import HeadscribeError
@@ -86,10 +86,10 @@ class Jobs:
             self._thread.start()
 
     def get(self, job_id: str) -> Job:
-        """Raises BadStudy for an unknown job."""
+        """Raises NotFound for an unknown job."""
         with self._lock:
             if job_id not in self._jobs:
-                raise BadStudy("no such job", got=job_id[:40])
+                raise NotFound("no such job", got=job_id[:40])
             return self._jobs[job_id]
 
     def latest(self, slug: str, layer: int, head: int) -> Job | None:

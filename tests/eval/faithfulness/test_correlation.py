@@ -19,7 +19,7 @@ from scipy import stats
 from eval.errors import MixedResults
 from eval.faithfulness.correlation import COLUMNS, PairLimits, correlation, multi_token
 from eval.faithfulness.dynamic_runs import from_json, run_dynamic, to_json
-from eval.faithfulness.results_folder import ResultsFolder, write_whole
+from eval.faithfulness.results_folder import ResultsFolder
 from eval.faithfulness.running.pair_choice import one_token_pairs
 from eval.faithfulness.settings_comparison import compare_settings, mean_r, paired_lead
 from eval.faithfulness.static_scores import COMPARED, PAPER, compared_settings, named_setting, static_scores
@@ -302,10 +302,10 @@ def test_names_cannot_leave_the_folder(tmp_path):
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(Failure, match="Give another folder with --out"):
-        write_whole(tmp_path / "file" / "below" / "a.json", b"")
+        ResultsFolder(tmp_path / "file" / "below").write("a", {}, 1)
     (tmp_path / "a.json").mkdir()
     with pytest.raises(Failure, match="cannot be written"):
-        write_whole(tmp_path / "a.json", b"")
+        ResultsFolder(tmp_path).write("a", {}, 1)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "file"], "nothing half-written stays"
 
 

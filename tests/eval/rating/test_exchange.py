@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine
 
 from agent.runs.database import reading
-from eval.errors import BadAnswer, BadImport, BadStudy
+from eval.errors import BadAnswer, BadImport, BadStudy, NotFound
 from eval.rating.answers import FinalRating, answered, final_ratings
 from eval.rating.exchange import export, import_study
 from eval.rating.judges import lexical_judge, run_judge
@@ -205,7 +205,7 @@ def test_disagreements_verdicts_and_approval(rated: tuple[Engine, int]) -> None:
     assert all(len({a.plausible for a in d.answers}) > 1 for d in split)
     with pytest.raises(BadAnswer, match="unknown verdict"):
         adjudicate(engine, study, split[0].public_id, verdict="maybe", note="", by="lead")
-    with pytest.raises(BadStudy, match="no such item"):
+    with pytest.raises(NotFound, match="no such item"):
         adjudicate(engine, study, "nope", verdict="yes", note="", by="lead")
     approved = {str(a.origin) for a in approved_descriptions(engine, study)}
     items = items_of(engine, study)

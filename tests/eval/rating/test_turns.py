@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine, event, select, text
 
 from agent.runs.database import reading
-from eval.errors import BadAnswer, BadStudy
+from eval.errors import BadAnswer, BadStudy, NotFound
 from eval.rating.people import invite, redeem
 from eval.rating.ratings import Answer, own_rating, own_ratings, save, save_and_next, save_draft
 from eval.rating.slots import confirm_instructions, next_screen
@@ -194,8 +194,11 @@ def test_an_item_that_was_never_given_is_refused(studies: Engine) -> None:
     study, other = launched(studies, 2), launched(studies, 2)
     person = rater(studies, study)
     mine = next_screen(studies, person).public_id
-    for public_id in (*items_of(studies, other), *(i for i in items_of(studies, study) if i != mine), "nope"):
-        with pytest.raises(BadStudy):
+    for public_id in (*items_of(studies, other), "nope"):
+        with pytest.raises(NotFound):
+            save(studies, person, public_id, YES)
+    for public_id in set(items_of(studies, study)) - {mine}:
+        with pytest.raises(BadStudy, match="not given to you"):
             save(studies, person, public_id, YES)
 
 

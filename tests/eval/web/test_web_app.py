@@ -6,9 +6,12 @@ import re
 
 import pytest
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from sqlalchemy import Engine
 from starlette.testclient import TestClient
 
+from agent.errors import UnknownRun
+from eval.errors import BadStudy, NotFound
 from eval.rating.people import invite
 from eval.rating.studies import close_study
 from eval.web.app import create_app
@@ -16,6 +19,7 @@ from eval.web.pages import token_text
 from eval.web.security import POLICY, RateLimit
 from eval.web.serve import is_loopback, serve
 from eval.web.settings import WebSettings
+from maps_engine.errors import HeadscribeError, UserMistake
 from tests.support.believable import HOSTILE, Believable
 from tests.support.eval.studies import YES, launched_from_run
 from tests.support.eval.web_app import OURS, client_of, sign_in
@@ -76,6 +80,35 @@ def test_a_grid_of_relation_scores_says_how_they_were_made(site: tuple[WebSettin
     text = site[1].get("/believable-360m?metric=relation:antonym").text
     assert '<p class="dim small">relation score: antonym, in the top 10, source ' in text
     assert "in the top" not in site[1].get("/believable-360m?metric=percentile").text
+
+
+def test_the_table_of_a_run_leads_to_heads_of_that_run(site: tuple[WebSettings, TestClient]) -> None:
+    for view in ("grid", "table"):
+        page = site[1].get(f"/believable-360m?run=1&view={view}").text
+        links = re.findall(r'href="(/believable-360m/head/[^"]+)"', page)
+        assert len(links) == 48
+        assert [link for link in links if not link.endswith("?run=1")] == [], view
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (NotFound("this was taken away"), 404),
+        (UnknownRun("this was never labelled"), 404),
+        (BadStudy("a study has no such setting"), 400),
+        (UserMistake("no such option"), 400),
+    ],
+)
+def test_not_found_follows_from_the_type_and_never_from_the_words(
+    filled: tuple[Engine, Believable], error: HeadscribeError, status: int
+) -> None:
+    app = create_app(WebSettings(filled[0]))
+
+    def failing() -> None:
+        raise error
+
+    app.router.routes.insert(0, APIRoute("/failing", failing))
+    assert client_of(app).get("/failing").status_code == status
 
 
 def test_row_14_json_twin_says_the_same(site: tuple[WebSettings, TestClient]) -> None:
@@ -277,4 +310,4 @@ def test_my_ratings_and_edits(guarded: tuple[Engine, TestClient]) -> None:
     changed = client.post(f"/rate/mine/{item}", headers=OURS, data=answer | {"note": "hm"})
     assert changed.headers["location"] == "/rate/mine"
     assert client.get("/rate/mine").status_code == 200
-    assert client.get("/rate/mine/none").status_code == 400
+    assert client.get("/rate/mine/none").status_code == 404
