@@ -12,8 +12,9 @@ from agent.checks.pair_cache import PairCachingEngine
 from agent.describers.factory import chosen_name
 from agent.llm.options import MAX_REVISIONS, ModelOptions
 from agent.pipeline.session import DEFAULT_MODEL_OPTIONS, RETRIEVED, HeadSession
+from agent.runs.claims import LEASE_SECONDS
 from agent.runs.identity import RunIdentity, content_hash
-from agent.runs.store import LEASE_SECONDS, HeadKey
+from agent.runs.state import HeadKey
 from maps_engine.checkpoints.opening import pick_device
 from maps_engine.errors import OutOfRange, UserMistake
 from maps_engine.results import EngineSettings

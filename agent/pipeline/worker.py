@@ -25,7 +25,9 @@ from agent.pipeline.graph import Finding
 from agent.pipeline.job import LabelJob
 from agent.pipeline.session import HeadSession
 from agent.results import HeadReport
-from agent.runs.store import HeadKey, claim_heads, counts, release_claims, renew_claims, store_results
+from agent.runs.claims import claim_heads, release_claims, renew_claims
+from agent.runs.state import HeadKey, counts
+from agent.runs.store import store_results
 from agent.runs.workers import KeptReply, keep_reply, kept_replies, release_dead, worker_name
 from maps_engine.errors import Failure
 from maps_engine.ov.pair_scores import PairSet

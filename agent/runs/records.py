@@ -46,7 +46,7 @@ class ModelRecord(Base):
 
 
 class RunRecord(Base):
-    """One pass over heads with one identity (see `run_store.RunIdentity`)."""
+    """One pass over heads with one identity (see `agent.runs.identity.RunIdentity`)."""
 
     __tablename__ = "runs"
 
@@ -115,7 +115,10 @@ class DescriptionRecord(Base):
         back_populates="description", cascade="all, delete-orphan", passive_deletes=True
     )
     scores: Mapped[list[DescriptionScoreRecord]] = relationship(
-        back_populates="description", cascade="all, delete-orphan", passive_deletes=True
+        back_populates="description",
+        cascade="all, delete-orphan",
+        passive_deletes=True,
+        order_by="DescriptionScoreRecord.id",
     )
 
 

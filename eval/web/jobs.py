@@ -16,7 +16,8 @@ from sqlalchemy import Engine
 from agent.results import HeadReport
 from agent.runs.database import reading
 from agent.runs.identity import ModelCard, RunIdentity
-from agent.runs.store import finish_if_done, open_run, store_result
+from agent.runs.state import finish_if_done
+from agent.runs.store import open_run, store_result
 from eval.errors import BadStudy, NotFound
 from eval.web.browser.browse_data import find_model
 from eval.web.settings import Describe

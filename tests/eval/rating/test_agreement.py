@@ -1,4 +1,4 @@
-"""RATING row 12: coefficients equal to library values on fixtures, undefined cases said in words."""
+"""Agreement coefficients equal library values on fixtures; undefined cases are said in words."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def made_up(n: int = 60, raters: int = 5, k: int = 3, noise: float = 0.3, seed: 
     return answers
 
 
-def test_row_12_alpha_equals_krippendorff_and_our_own_formula() -> None:
+def test_alpha_equals_krippendorff_and_our_own_formula() -> None:
     table, _, categories = as_table(made_up())
     ours = alpha_of(table, len(categories))
     assert ours == pytest.approx(krippendorff.alpha(reliability_data=table, level_of_measurement="nominal"), abs=1e-12)
@@ -55,7 +55,7 @@ def test_row_12_alpha_equals_krippendorff_and_our_own_formula() -> None:
     assert ours == pytest.approx(1 - d_o / d_e, abs=1e-12)
 
 
-def test_row_12_percent_matches_the_observed_part_of_fleiss_kappa() -> None:
+def test_percent_matches_the_observed_part_of_fleiss_kappa() -> None:
     table, _, categories = as_table(made_up(raters=3, k=3))
     counts, _ = aggregate_raters(table.T.astype(int))
     kappa = fleiss_kappa(counts)
@@ -64,12 +64,12 @@ def test_row_12_percent_matches_the_observed_part_of_fleiss_kappa() -> None:
     assert percent_of(table, len(categories)) == pytest.approx(kappa * (1 - chance) + chance, abs=1e-12)
 
 
-def test_row_12_kappa_equals_scikit_learn() -> None:
+def test_kappa_equals_scikit_learn() -> None:
     table, _, _ = as_table(made_up(raters=2, k=2))
     assert kappa_of(table[0], table[1]) == pytest.approx(cohen_kappa_score(table[0], table[1]), abs=1e-12)
 
 
-def test_row_12_ac1_equals_the_published_example_and_the_formula() -> None:
+def test_ac1_equals_the_published_example_and_the_formula() -> None:
     # Two raters, 125 items: 118 yes/yes, 5 yes/no, 2 no/yes, 0 no/no (Gwet 2008, table 1).
     pairs = [("yes", "yes")] * 118 + [("yes", "no")] * 5 + [("no", "yes")] * 2
     answers = [Answered(f"{i:03}", r, v) for i, p in enumerate(pairs) for r, v in zip("AB", p, strict=True)]
@@ -81,7 +81,7 @@ def test_row_12_ac1_equals_the_published_example_and_the_formula() -> None:
     assert alpha_of(table, 2) < 0
 
 
-def test_row_12_wilson_equals_statsmodels() -> None:
+def test_wilson_equals_statsmodels() -> None:
     for successes, n in ((0, 7), (3, 7), (7, 7), (80, 100), (1, 1)):
         low, high = proportion_confint(successes, n, method="wilson")
         ours = wilson(successes, n)
@@ -89,7 +89,7 @@ def test_row_12_wilson_equals_statsmodels() -> None:
     assert wilson(0, 0).text() == "no heads"
 
 
-def test_row_12_unanimous_data_is_said_in_words() -> None:
+def test_agreement_without_variation_is_said_in_words() -> None:
     answers = [Answered(str(i), r, "yes") for i in range(9) for r in "AB"]
     found = agreement(answers, draws=20)
     assert found.alpha.text() == found.ac1.text() == UNDEFINED
@@ -100,7 +100,7 @@ def test_row_12_unanimous_data_is_said_in_words() -> None:
     assert lonely.alpha.text() == lonely.percent.text() == lonely.ac1.text() == TOO_FEW
 
 
-def test_row_12_random_yes_sayers_do_not_look_good() -> None:
+def test_random_yes_sayers_do_not_look_good() -> None:
     rng = random.Random(4)
     answers = [Answered(str(i), r, "yes" if rng.random() < 0.92 else "no") for i in range(400) for r in "ABC"]
     found = agreement(answers, draws=50)

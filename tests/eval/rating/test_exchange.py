@@ -1,4 +1,4 @@
-"""RATING row 13 (round trips), the report, judges and approval."""
+"""Studies out of and into the database, the report, judges and approval."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def comparable(ratings: list[FinalRating]) -> list[FinalRating]:
 
 
 @pytest.mark.parametrize("fmt", ["jsonl", "label-studio"])
-def test_row_13_round_trip_into_a_new_database(rated: tuple[Engine, int], fmt: str, tmp_path: Path) -> None:
+def test_a_study_makes_the_round_trip_into_a_new_database(rated: tuple[Engine, int], fmt: str, tmp_path: Path) -> None:
     engine, study = rated
     text = export(engine, study, fmt)
     other = open_studies(str(tmp_path / "other.sqlite"))
@@ -71,7 +71,7 @@ def test_row_13_round_trip_into_a_new_database(rated: tuple[Engine, int], fmt: s
     other.dispose()
 
 
-def test_row_13_answers_given_in_label_studio(rated: tuple[Engine, int]) -> None:
+def test_answers_given_in_label_studio_are_imported(rated: tuple[Engine, int]) -> None:
     engine, study = rated
     tasks = json.loads(export(engine, study, "label-studio"))
     for task in tasks:
@@ -86,7 +86,7 @@ def test_row_13_answers_given_in_label_studio(rated: tuple[Engine, int]) -> None
     assert {(r.pattern, r.plausible, r.note) for r in mine} == {("yes", "no", "seen")}
 
 
-def test_row_13_csv_is_safe_in_spreadsheets(rated: tuple[Engine, int]) -> None:
+def test_the_csv_of_a_study_is_safe_in_spreadsheets(rated: tuple[Engine, int]) -> None:
     engine, study = rated
     rows = list(csv.DictReader(io.StringIO(export(engine, study, "csv"))))
     assert len(rows) == len(final_ratings(engine, study))
@@ -121,7 +121,7 @@ def test_import_checks_answers_hash_and_items(rated: tuple[Engine, int], tmp_pat
     other.dispose()
 
 
-def test_row_11_hand_made_items_are_in_no_rate(rated: tuple[Engine, int]) -> None:
+def test_hand_made_items_are_in_no_rate(rated: tuple[Engine, int]) -> None:
     engine, study = rated
     ratings = final_ratings(engine, study)
     assert {r.kind for r in ratings} == {"real", "control", "practice", "attention"}

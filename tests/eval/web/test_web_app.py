@@ -55,7 +55,7 @@ def test_pages_come_with_strict_headers_and_nothing_inline(site: tuple[WebSettin
     assert not re.search(r"(?:src|href|action)=\"(?:https?:)?//", text)
 
 
-def test_row_10_hostile_tokens_are_escaped(site: tuple[WebSettings, TestClient]) -> None:
+def test_hostile_tokens_are_escaped(site: tuple[WebSettings, TestClient]) -> None:
     text = site[1].get("/believable-360m/head/7/0").text
     for bad in ("<script>window", "<img src=x", "\u202e", "\x00", "\x1b", "x" * 200):
         assert bad not in text
@@ -111,7 +111,7 @@ def test_not_found_follows_from_the_type_and_never_from_the_words(
     assert client_of(app).get("/failing").status_code == status
 
 
-def test_row_14_json_twin_says_the_same(site: tuple[WebSettings, TestClient]) -> None:
+def test_a_page_and_its_json_twin_say_the_same(site: tuple[WebSettings, TestClient]) -> None:
     client = site[1]
     twin = client.get("/believable-360m/head/7/1.json").json()
     api = client.get("/api/v1/models/believable-360m/heads/7/1").json()
@@ -155,7 +155,7 @@ def test_large_bodies_are_refused(site: tuple[WebSettings, TestClient]) -> None:
     assert answer.status_code == 413
 
 
-def test_row_09_links_cookies_roles_and_sign_out(guarded: tuple[Engine, TestClient]) -> None:
+def test_a_link_signs_in_once_with_a_strict_cookie_until_sign_out(guarded: tuple[Engine, TestClient]) -> None:
     engine, client = guarded
     _, token = invite(engine, study_id=1)
     first = client.get(f"/join/{token}")
@@ -181,7 +181,7 @@ def test_row_09_links_cookies_roles_and_sign_out(guarded: tuple[Engine, TestClie
     assert client.post("/join", headers=OURS, data={"code": code[1]}).headers["location"] == "/rate"
 
 
-def test_row_09_tries_at_links_are_limited(guarded: tuple[Engine, TestClient]) -> None:
+def test_tries_at_links_are_limited(guarded: tuple[Engine, TestClient]) -> None:
     _, client = guarded
     seen = [client.post("/join", headers=OURS, data={"code": str(n)}).status_code for n in range(12)]
     assert seen == [401] * 10 + [429] * 2
