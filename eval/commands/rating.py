@@ -175,7 +175,8 @@ def status(
     """Where studies stand."""
     with one_line_errors(debug=debug):
         from eval.errors import NotFound
-        from eval.rating.studies import list_studies, progress
+        from eval.rating.progress import progress
+        from eval.rating.studies import list_studies
 
         engine = _engine(database)
         found = [s for s in list_studies(engine) if study is None or s.id == study]
@@ -227,7 +228,7 @@ def export_study(
 ) -> None:
     """Write the answers of a study to a file."""
     with one_line_errors(debug=debug):
-        from eval.rating.exchange import export
+        from eval.rating.exchange.export import export
         from maps_engine.files import write_whole
 
         text = export(_engine(database), study, fmt)
@@ -244,7 +245,7 @@ def import_file(
 ) -> None:
     """Read answers: into a new study, or into the one whose items they answer."""
     with one_line_errors(debug=debug):
-        from eval.rating.exchange import import_study
+        from eval.rating.exchange.imports import import_study
 
         study, added = import_study(_engine(database), file.read_text(encoding="utf-8", errors="replace"))
         _say(as_json, {"study": study, "answers": added}, f"study {study}: {added} answers added")

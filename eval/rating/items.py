@@ -199,6 +199,13 @@ def _hand_made(kind: str, index: int, value: dict[str, Any]) -> NewItem:
     return NewItem(kind, _content(rows, value["description"]), {"hand_made": index}, expected)
 
 
+def matches(expected: dict[str, Any] | None, pattern: str | None, plausible: str | None) -> bool:
+    """Whether an answer is what a hand-made item expects; parts that it does not name do not matter."""
+    wanted = expected or {}
+    fits = "plausible" not in wanted or plausible in wanted["plausible"]
+    return fits and (pattern is None or "pattern" not in wanted or pattern == wanted["pattern"])
+
+
 def mixed_order(items: Sequence[NewItem], rng: random.Random) -> list[NewItem]:
     """Real and control items shuffled together, hand-made ones first."""
     is_regular: Callable[[NewItem], bool] = lambda item: item.kind in ("real", "control")  # noqa: E731

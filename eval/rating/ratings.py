@@ -12,9 +12,9 @@ from sqlalchemy.orm import Session, load_only
 from agent.runs.database import reading, writing
 from agent.runs.records import storable
 from eval.errors import BadAnswer, BadStudy, NotFound
+from eval.rating.items import matches
 from eval.rating.slots import PRACTICE, Screen, screen_in
 from eval.rating.store import add_event
-from eval.rating.studies import matches
 from eval.rating.tables import (
     PATTERN_ANSWERS,
     PLAUSIBLE_ANSWERS,

@@ -21,8 +21,9 @@ from agent.runs.state import counts
 from agent.runs.stored import stored_lines
 from agent.runs.tables import list_runs, show_run
 from eval.errors import BadStudy
-from eval.rating.exchange import FORMATS, export
-from eval.rating.studies import list_studies, progress
+from eval.rating.exchange.export import FORMATS, export
+from eval.rating.progress import progress
+from eval.rating.studies import list_studies
 from eval.web.api.json_forms import AsciiJson, head_json, line_json, model_json
 from eval.web.browser.browse_data import find_model, model_grid, models, relation_values
 from eval.web.browser.head_data import head_detail

@@ -16,7 +16,7 @@ from agent.output.relation_files import write_csv
 from agent.output.run_files import export_run
 from agent.runs.database import writing
 from eval.rating.answers import FinalRating
-from eval.rating.exchange import as_csv
+from eval.rating.exchange.export import as_csv
 from eval.scoring.command import scores_csv
 from eval.scoring.results import HeadScore, Outcome
 from tests.support.believable import Believable

@@ -13,7 +13,8 @@ from sqlalchemy import Engine
 from agent.runs.database import reading
 from eval.errors import BadAnswer, BadImport, BadStudy, NotFound
 from eval.rating.answers import FinalRating, answered, final_ratings
-from eval.rating.exchange import export, import_study
+from eval.rating.exchange.export import export
+from eval.rating.exchange.imports import import_study
 from eval.rating.judges import lexical_judge, run_judge
 from eval.rating.people import invite
 from eval.rating.ratings import Answer, save

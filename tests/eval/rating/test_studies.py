@@ -17,14 +17,7 @@ from eval.rating.people import invite
 from eval.rating.ratings import save
 from eval.rating.slots import next_screen
 from eval.rating.store import backup, open_studies
-from eval.rating.studies import (
-    StudySettings,
-    close_study,
-    create_study,
-    get_study,
-    launch,
-    verify,
-)
+from eval.rating.studies import StudySettings, close_study, create_study, get_study, launch, verify
 from eval.rating.tables import Base, Item, Rating, Slot
 from tests.support.believable import Believable
 from tests.support.eval.studies import YES, items_of, launched, launched_from_run, rater, simple_heads, work

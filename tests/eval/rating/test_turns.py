@@ -11,12 +11,10 @@ from sqlalchemy import Engine, event, select, text
 from agent.runs.database import reading
 from eval.errors import BadAnswer, BadStudy, NotFound
 from eval.rating.people import invite, redeem
+from eval.rating.progress import progress
 from eval.rating.ratings import Answer, own_rating, own_ratings, save, save_and_next, save_draft
 from eval.rating.slots import confirm_instructions, next_screen
-from eval.rating.studies import (
-    audit_trail,
-    progress,
-)
+from eval.rating.studies import audit_trail
 from eval.rating.tables import Rating, RatingVersion
 from tests.support.eval.race_worker import rate_everything
 from tests.support.eval.studies import YES, items_of, launched, rater, work

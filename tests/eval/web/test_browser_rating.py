@@ -12,9 +12,9 @@ from sqlalchemy import create_engine, select, text
 
 from agent.runs.database import reading
 from eval.rating.answers import final_ratings
-from eval.rating.exchange import export
+from eval.rating.exchange.export import export
 from eval.rating.people import invite
-from eval.rating.studies import progress
+from eval.rating.progress import progress
 from eval.rating.tables import Event, Item
 from tests.support.eval.browser import answer, join, open_page, screen_id
 from tests.support.eval.browser_site import Site, browser, site

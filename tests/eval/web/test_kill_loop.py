@@ -13,8 +13,8 @@ import pytest
 
 from eval.rating.answers import final_ratings
 from eval.rating.people import invite
+from eval.rating.progress import progress
 from eval.rating.store import open_studies
-from eval.rating.studies import progress
 from tests.support.eval.studies import launched
 from tests.support.eval.web_server import free_port, start
 
