@@ -15,8 +15,7 @@ Failure
 ├── ModelDown              a language model takes no question at all: wrong key, no such model, no quota left
 ├── BudgetSpent            the tokens or the money allowed for language models are used up
 ├── WorkerLost             a worker process died again and again
-├── ExtraMissing           an optional part is not installed
-└── ExportFailed           a file cannot be written
+└── ExtraMissing           an optional part is not installed
 """
 
 from __future__ import annotations
@@ -96,7 +95,3 @@ class WorkerLost(Failure):
 
 class ExtraMissing(Failure):
     """An optional part (Parquet, Ray) is asked for and not installed."""
-
-
-class ExportFailed(Failure):
-    """A file of results cannot be written."""

@@ -54,6 +54,11 @@ class Claim:
     def __str__(self) -> str:
         return f"{self.label} ({self.k} of {self.n})"
 
+    @property
+    def counted(self) -> str:
+        """What the `n` are: rows, known pairs, distinct targets or tokens."""
+        return counted_unit(self.kind)
+
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:

@@ -1,7 +1,8 @@
 """The eval package's own leaves of the tree in `maps_engine.errors`.
 
 UserMistake
-├── BadStudy          a study that cannot be made, launched or found, or is in the wrong state
+├── BadStudy          a study that cannot be made or launched, or is in the wrong state
+├── NotFound          no such study, item, rating or job
 ├── BadAnswer         an answer that misses or misnames a part (shown beside the question)
 ├── BadImport         a file of items or answers that cannot be read
 ├── NotAllowed        signed in as the wrong person, or not at all; a link or token that is spent
@@ -17,7 +18,11 @@ from maps_engine.errors import Failure, UserMistake
 
 
 class BadStudy(UserMistake):
-    """A study that cannot be made, launched or found, or is in the wrong state."""
+    """A study that cannot be made or launched, or is in the wrong state."""
+
+
+class NotFound(UserMistake):
+    """No such study, item, rating or job; on the web, status 404 (as `agent.errors.UnknownRun`)."""
 
 
 class BadAnswer(UserMistake):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from eval.errors import MixedResults
-from maps_engine.errors import Failure
+from maps_engine.files import write_whole
 
 Identity = dict[str, Any]
 """All that decides the numbers, as plain JSON values."""
@@ -23,9 +22,9 @@ class ResultsFolder:
     path: Path
 
     def write(self, name: str, identity: Identity, result: Any) -> Path:
-        """Atomic: other processes, and a killed one's successor, see the whole file or none. Raises Failure."""
+        """Atomic: other processes, and a killed one's successor, see the whole file or none. Raises FileNotWritten."""
         text = json.dumps({"identity": identity, "result": result}, ensure_ascii=False, indent=1)
-        return write_whole(self._file(name), text.encode())
+        return write_whole(self._file(name), text, parents=True, next_step="Give another folder with --out.")
 
     def read(self, name: str, identity: Identity) -> Any | None:
         """The result, or None where there is none (or a broken file). Raises MixedResults."""
@@ -47,29 +46,6 @@ class ResultsFolder:
     def _file(self, name: str) -> Path:
         parts = [re.sub(r"[^\w.+-]+", "-", part).lstrip(".") or "-" for part in name.split("/")]
         return self.path.joinpath(*parts[:-1], f"{parts[-1]}.json")
-
-
-def write_whole(path: Path, content: bytes) -> Path:
-    """Write through a temporary file beside `path`. Raises Failure (no access, full disk)."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # not tempfile's: its files are for their owner alone, and a report is there to be shown around
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        try:
-            with temporary.open("xb") as file:
-                file.write(content)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise Failure(
-            "results cannot be written",
-            got=f"{error.strerror or error} at {path}",
-            expected="a folder with write access and free space",
-            next_step="Give another folder with --out.",
-        ) from error
-    return path
 
 
 def _mixed(path: Path, found: Any, wanted: Identity) -> MixedResults:

@@ -8,7 +8,8 @@ HeadscribeError
 │   └── BadRelationFile        a file of pairs that cannot be read
 └── Failure                exit code 1: the request was fine, carrying it out was not possible
     ├── BrokenCheckpoint       truncated, wrong checksum, missing tensor, vocabulary that does not fit
-    └── CacheUnusable          no write access, full disk, half-written entry
+    ├── CacheUnusable          no write access, full disk, half-written entry
+    └── FileNotWritten         missing folder, no write access, full disk
 
 `agent.errors` and `eval.errors` add their own leaves under the same two branches.
 """
@@ -76,3 +77,7 @@ class BrokenCheckpoint(Failure):
 
 class CacheUnusable(Failure):
     """The cache folder cannot be written: no access, full disk, half-written entry."""
+
+
+class FileNotWritten(Failure):
+    """A file of results cannot be written: missing folder, no write access, full disk. The old file is as it was."""

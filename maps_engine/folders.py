@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from maps_engine.errors import CacheUnusable
+from maps_engine.files import replacing
 
 
 def cache_folder() -> Path:
@@ -54,12 +54,5 @@ def made(folder: Path) -> Path:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a cache file so that other processes see all of it or nothing. Raises CacheUnusable."""
     made(path.parent)
-    with cache_errors(path.parent):
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+    with cache_errors(path.parent), replacing(path, durable=False) as temporary:
+        temporary.write_bytes(content)

@@ -21,13 +21,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from maps_engine.errors import UnsupportedModel
-from maps_engine.folders import cache_folder
+from maps_engine.errors import CacheUnusable, UnsupportedModel
+from maps_engine.folders import cache_folder, write_atomically
 from maps_engine.model import Checkpoint, Vocabulary
 from maps_engine.ov.pair_scores import PairSet
 from maps_engine.ov.source_maps import SourceEngine
@@ -205,11 +206,8 @@ class SourceChooser:
     def _write_cached(self, choice: SourceChoice) -> None:
         path = cache_folder() / "auto_source" / self._cache_name
         evidence = [{"source": e.source, "score": e.score, "operation": e.operation} for e in choice.evidence]
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps({"source": choice.source, "evidence": evidence}))
-        except OSError:
-            return  # a cache that cannot be written costs a second measurement, nothing else
+        with suppress(CacheUnusable):  # costs a second measurement, nothing else
+            write_atomically(path, json.dumps({"source": choice.source, "evidence": evidence}).encode())
 
 
 def sampled_layers(n_layers: int) -> list[int]:

@@ -7,10 +7,14 @@ from typing import Final
 
 from agent.checks.claims import ClaimedFields, ClaimedForm, ClaimedRelation, claimed_operation
 from agent.results import HeadReport
+from agent.words.forms import FORMS, PREFIXES, RELATED
 from maps_engine.relations.catalogue import Relation
 
 CATEGORIES: Final = ("algorithmic", "knowledge", "linguistic", "translation", "word fields", "other")
-_LINGUISTIC_FORMS: Final = frozenset({"singular to plural", "plural to singular", "word to related words"})
+_PREFIXED: Final = {f"word to its {prefix}- form" for prefix in PREFIXES}
+_LINGUISTIC_FORMS: Final = frozenset(
+    form.name for form in FORMS if RELATED in (form.name, form.general) or form.name in _PREFIXED
+)
 _TRANSLATING_FORMS: Final = frozenset({"word to another script"})
 
 
@@ -21,7 +25,11 @@ def category_of_report(report: HeadReport, relations: Sequence[Relation]) -> str
 
 
 def category_of(operation: str, relations: Sequence[Relation]) -> str:
-    """A relation's own category; forms are algorithmic unless they inflect; fields and free text have their own."""
+    """One of CATEGORIES, or a relation's own category.
+
+    Operations of form are algorithmic, unless they inflect or derive a word (linguistic) or change its script
+    (translation). Labelled fields are "word fields"; free text is "other", or linguistic where it names related words.
+    """
     claim = claimed_operation(operation, relations)
     if isinstance(claim, ClaimedRelation):
         return claim.relation.category

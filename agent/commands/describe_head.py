@@ -123,10 +123,11 @@ def _show(report: HeadReport, *, suppressed: bool, transcript: bool) -> None:
 
 
 def _write_transcript(path: Path, trace: Trace) -> None:
-    """The conversation as text. Raises OSError where the file cannot be written."""
+    """The conversation as text. Raises FileNotWritten."""
     from agent.output.terminal.transcript import transcript_text
+    from maps_engine.files import write_whole
 
-    path.write_text(transcript_text(trace), encoding="utf-8", errors="backslashreplace")
+    write_whole(path, transcript_text(trace).encode("utf-8", "backslashreplace"))
 
 
 def describe_head_main() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -17,6 +17,7 @@ from agent.output.console import console, echo_json, inert, progress
 if TYPE_CHECKING:
     from agent.operations.operation import KnownOperation
     from agent.operations.store import KnownOperationStore
+    from agent.runs.stored import StoredHead
 
 app = group_of_commands("Known operations: named example mappings that heads are compared with.")
 SHOWN_EXAMPLES = 4
@@ -122,18 +123,33 @@ def _from_pairs(name: str | None, description: str | None, texts: list[str], fil
 
 def _from_run(run: int, asked: RunOptions, name: str | None, description: str | None) -> KnownOperation:
     from agent.errors import UnknownRun
-    from agent.operations.additions import operation_of_run
     from agent.runs.database import open_database
-    from agent.runs.tables import export_head
+    from agent.runs.stored import stored_head
 
     if asked.layer is None or asked.head is None:
         raise UnknownRun("say which head of the run", expected="--layer and --head")
-    row = export_head(open_database(asked.database), run, asked.layer, asked.head)
+    found = stored_head(open_database(asked.database), run, asked.layer, asked.head)
     if name:
-        row["operation"] = name
+        found = replace(found, operation=name)
     if description:
-        row |= {"input_strings": "", "observed_pattern": description}
-    return operation_of_run(row)
+        found = replace(found, input_strings="", observed_pattern=description)
+    return _operation_of(found)
+
+
+def _operation_of(head: StoredHead) -> KnownOperation:
+    """The description of a head of a run. Raises UnknownOperation where it says nothing."""
+    from agent.errors import UnknownOperation
+    from agent.operations.additions import operation_of_head
+
+    place = f"run {head.run}, layer {head.layer}, head {head.head}"
+    if head.status != "ok":
+        raise UnknownOperation("only a description that says something can be added", got=f"{head.status} ({place})")
+    return operation_of_head(
+        head.operation or head.observed_pattern,
+        f"{head.input_strings} {head.observed_pattern}",
+        ((row.token, [target.token for target in row.targets]) for row in head.rows),
+        origin=f"{head.model}, {place}",
+    )
 
 
 def _holds(one: KnownOperation, words: list[str]) -> bool:

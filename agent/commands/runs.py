@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from sqlalchemy import Engine
 
+    from agent.runs.stored import StoredLine
     from agent.runs.tables import Comparison, RunSummary
 
 app = group_of_commands("Runs of label-heads in the database.")
@@ -63,7 +64,7 @@ def compare(first: Run, second: Run, database: Database = None, as_json: AsJson 
 
     found = compare_runs(_opened(database), first, second)
     if as_json:
-        echo_json(asdict(found))
+        echo_json(found.to_json())
     else:
         _show_comparison(found, first, second)
 
@@ -181,10 +182,10 @@ def _show_comparison(found: Comparison, first: int, second: int) -> None:
         out.print(f"  … and {left} more of runs {first} and {second}; --json has all")
 
 
-def _words(row: dict[str, Any] | None) -> str:
-    if row is None:
+def _words(said: StoredLine | None) -> str:
+    if said is None:
         return "no result"
-    return str(row["operation"]) if row["status"] == "ok" else str(row["status"])
+    return said.operation if said.status == "ok" else said.status
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

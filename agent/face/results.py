@@ -12,8 +12,8 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from agent.results import HeadReport, Status, Verdict
-from agent.runs.store import HeadKey
-from agent.runs.tables import export_rows
+from agent.runs.state import HeadKey
+from agent.runs.stored import StoredHead, stored_heads
 from maps_engine.checkpoints.token_spelling import visible
 from maps_engine.results import HeadMapping, MappingRow
 from maps_engine.scores.table import ModelScores
@@ -175,37 +175,35 @@ class LabelledHeads:
     """Heads of a run with their descriptions, in order of layer and head."""
 
     run_id: int
-    heads: tuple[dict[str, Any], ...]
+    heads: tuple[StoredHead, ...]
 
     @classmethod
     def of_run(cls, database: Engine, run_id: int, keys: Collection[HeadKey]) -> LabelledHeads:
         """Those of `keys` that are done. Raises UnknownRun."""
         wanted = set(keys)
-        rows = export_rows(database, run_id)
-        return cls(run_id, tuple(row for row in rows if (row["layer"], row["head"]) in wanted))
+        return cls(run_id, tuple(one for one in stored_heads(database, run_id) if (one.layer, one.head) in wanted))
 
     def to_dict(self) -> dict[str, Any]:
         """`run, heads`; each head as a line of `label-heads --export FILE.jsonl`."""
-        return {"run": self.run_id, "heads": list(self.heads)}
+        return {"run": self.run_id, "heads": [one.to_json() for one in self.heads]}
 
     def to_pandas(self) -> pd.DataFrame:
         """One row a head: `layer, head, status, operation, category, verdict, score, percentile, pattern`."""
         import pandas as pd
 
-        return pd.DataFrame([_labelled_row(row) for row in self.heads])
+        return pd.DataFrame([_labelled_row(one) for one in self.heads])
 
     def _repr_html_(self) -> str:
-        named = sum(row["status"] == "ok" for row in self.heads)
+        named = sum(one.status == "ok" for one in self.heads)
         return as_html(f"Run {self.run_id}: {named} of {len(self.heads)} heads named", self.to_pandas())
 
 
-def _labelled_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    test = row["test"] or {}
-    pairs = test.get("pairs") or {}
+def _labelled_row(head: StoredHead) -> dict[str, Any]:
+    pairs = head.test.pairs if head.test else None
     return {
-        **{name: row[name] for name in ("layer", "head", "status", "operation", "category")},
-        "verdict": test.get("verdict"),
-        "score": pairs.get("score"),
-        "percentile": pairs.get("percentile"),
-        "pattern": row["observed_pattern"] or row["reason"],
+        **{name: getattr(head, name) for name in ("layer", "head", "status", "operation", "category")},
+        "verdict": head.test.verdict if head.test else None,
+        "score": pairs.score if pairs else None,
+        "percentile": pairs.percentile if pairs else None,
+        "pattern": head.observed_pattern or head.reason,
     }

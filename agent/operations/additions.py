@@ -5,11 +5,11 @@ Every way ends in `add_operations`, with one rule for names, texts and examples.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from agent.errors import UnknownOperation
 from agent.operations.operation import KnownOperation
@@ -109,19 +109,6 @@ def _plain(token: str) -> str:
         return clean_word(token)
     except ValueError:
         return ""
-
-
-def operation_of_run(row: Mapping[str, Any]) -> KnownOperation:
-    """The description of one head of a run, as `agent.runs.tables.export_rows` gives it. Raises UnknownOperation."""
-    place = f"run {row['run']}, layer {row['layer']}, head {row['head']}"
-    if row["status"] != "ok":
-        raise UnknownOperation("only a description that says something can be added", got=f"{row['status']} ({place})")
-    return operation_of_head(
-        row["operation"] or row["observed_pattern"],
-        f"{row['input_strings']} {row['observed_pattern']}",
-        ((one["token"], [target["token"] for target in one["targets"]]) for one in row["rows"]),
-        origin=f"{row['model']}, {place}",
-    )
 
 
 def operation_of_file(relation: Relation, *, name: str | None, description: str | None) -> KnownOperation:

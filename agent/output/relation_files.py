@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from maps_engine.errors import Failure, UserMistake
+from agent.output.cells import safe_cell
+from maps_engine.errors import UserMistake
+from maps_engine.files import whole_file
 from maps_engine.scores.table import ModelScores, RelationScores
 
 COLUMNS: Final = (
@@ -31,7 +32,6 @@ COLUMNS: Final = (
     "suppression_null",
     "suppression_p",
 )
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def table_rows(scores: ModelScores) -> Iterator[dict[str, Any]]:
@@ -70,14 +70,9 @@ def _numbers(scores: ModelScores, one: RelationScores, layer: int, head: int) ->
     return numbers
 
 
-def safe_cell(value: Any) -> Any:
-    """Text that a spreadsheet would take for a formula gets a leading apostrophe; numbers stay."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
-
-
 def write_csv(scores: ModelScores, path: Path) -> None:
     """UTF-8 with a header, comma separated."""
-    with writing(path), path.open("w", encoding="utf-8", newline="") as file:
+    with whole_file(path, parents=True) as whole, whole.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows({key: safe_cell(value) for key, value in row.items()} for row in table_rows(scores))
@@ -100,25 +95,5 @@ def write_parquet(scores: ModelScores, path: Path) -> None:
 
     frame = pd.DataFrame(list(table_rows(scores)), columns=list(COLUMNS))
     frame = frame.astype({"layer": "Int32", "head": "Int32"})
-    with writing(path):
-        frame.to_parquet(path, engine="pyarrow", index=False)
-
-
-def write_text(text: str, path: Path) -> None:
-    """UTF-8; the folder is made where it is missing."""
-    with writing(path):
-        path.write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Makes the folder of `path`, and turns the system's refusals into one line."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        raise Failure(
-            f"cannot write {path}",
-            got=error.strerror or error,
-            next_step="Choose another place for the file.",
-        ) from error
+    with whole_file(path, parents=True) as whole:
+        frame.to_parquet(whole, engine="pyarrow", index=False)

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.output.relation_files import need_parquet, write_csv, write_parquet, write_text, writing
+from agent.output.relation_files import need_parquet, write_csv, write_parquet
 from agent.pipeline.relation_job import Result
 from maps_engine.errors import UserMistake
+from maps_engine.files import write_whole
 from maps_engine.finite import finite
 from maps_engine.scores.table_json import scores_to_json
 
@@ -41,12 +42,12 @@ class Outputs:
             raise UserMistake("--figures names a file", got=self.figures, expected="a folder")
 
     def write(self, result: Result, *, top: int) -> list[Path]:
-        """Write what was asked for; returns the paths."""
+        """Write what was asked for; returns the paths. Raises FileNotWritten."""
         scores = result.scores
         writers: list[tuple[Path | None, Callable[[Path], None]]] = [
             (self.csv, lambda path: write_csv(scores, path)),
             (self.parquet, lambda path: write_parquet(scores, path)),
-            (self.save, lambda path: write_text(json.dumps(whole_json(result), ensure_ascii=False), path)),
+            (self.save, lambda path: _write_table(result, path)),
             (self.report, lambda path: _write_report(result, path, top)),
             (self.figures, lambda path: _write_figures(result, path, self.figure_format)),
         ]
@@ -72,14 +73,17 @@ def whole_json(result: Result) -> dict[str, Any]:
     return {**scores_to_json(result.scores), **extra}
 
 
+def _write_table(result: Result, path: Path) -> None:
+    write_whole(path, json.dumps(whole_json(result), ensure_ascii=False), parents=True)
+
+
 def _write_report(result: Result, path: Path, top: int) -> None:
     from agent.output.relation_report import render_report
 
-    write_text(render_report(result, top=top), path)
+    write_whole(path, render_report(result, top=top), parents=True)
 
 
 def _write_figures(result: Result, folder: Path, form: str) -> None:
     from agent.output.figures.files import write_figures
 
-    with writing(folder / "figure"):
-        write_figures(result.scores, result.found, folder, form=form)
+    write_figures(result.scores, result.found, folder, form=form)

@@ -8,19 +8,20 @@ from __future__ import annotations
 import csv
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
 from sqlalchemy import Engine
 
-from agent.errors import ExportFailed, ExtraMissing
-from agent.runs.tables import export_rows
+from agent.errors import ExtraMissing
+from agent.output.cells import safe_cell
+from agent.runs.stored import StoredHead, stored_heads
 from maps_engine.errors import UserMistake
+from maps_engine.files import whole_file
 from maps_engine.finite import finite
+from maps_engine.results import MappingRow
 
 SHOWN_TOKENS = 15  # of a head, in one cell of a table
 COLUMNS = (
@@ -28,13 +29,12 @@ COLUMNS = (
     "input_strings", "observed_pattern", "confidence", "reason", "reasoning", "verdict", "test_score",
     "test_percentile", "test_pairs", "rows_shown", "rows_held_out", "tokens", "retrieved",
 )  # fmt: skip
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # OWASP, "CSV Injection"; after leading spaces too
 
 
 def export_run(engine: Engine, run_id: int, path: Path) -> int:
-    """Write the heads with a result to `path`; returns how many. Raises UserMistake, ExtraMissing, ExportFailed."""
+    """Write the heads with a result to `path`; returns how many. Raises UserMistake, ExtraMissing, FileNotWritten."""
     write = _writer(path)
-    with _whole_file(path) as temporary:
+    with whole_file(path) as temporary:
         return write(engine, run_id, temporary)
 
 
@@ -58,29 +58,13 @@ def _writer(path: Path) -> Callable[[Engine, int, Path], int]:
     return write
 
 
-@contextmanager
-def _whole_file(path: Path) -> Iterator[Path]:
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-        os.close(handle)
-        temporary = Path(name)
-        try:
-            yield temporary
-            temporary.chmod(0o644)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise ExportFailed("the file cannot be written", got=f"{path}: {error.strerror or error}") from error
-
-
 def _jsonl(engine: Engine, run_id: int, path: Path) -> int:
     with path.open("w", encoding="ascii") as file:
-        return sum(_line(file, row) for row in export_rows(engine, run_id))
+        return sum(_line(file, head) for head in stored_heads(engine, run_id))
 
 
-def _line(file: IO[str], row: dict[str, Any]) -> int:
-    file.write(json.dumps(finite(row), ensure_ascii=True, allow_nan=False) + "\n")
+def _line(file: IO[str], head: StoredHead) -> int:
+    file.write(json.dumps(finite(head.to_json()), ensure_ascii=True, allow_nan=False) + "\n")
     return 1
 
 
@@ -89,8 +73,8 @@ def _csv(engine: Engine, run_id: int, path: Path) -> int:
     with path.open("w", encoding="utf-8-sig", errors="replace", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        for row in flat_rows(export_rows(engine, run_id)):
-            writer.writerow([formula_safe(row[name]) for name in COLUMNS])
+        for row in flat_rows(stored_heads(engine, run_id)):
+            writer.writerow([safe_cell(row[name]) for name in COLUMNS])
             n += 1
     return n
 
@@ -99,7 +83,7 @@ def _parquet(engine: Engine, run_id: int, path: Path) -> int:
     import pyarrow
     import pyarrow.parquet
 
-    rows = [{name: _encodable(row[name]) for name in COLUMNS} for row in flat_rows(export_rows(engine, run_id))]
+    rows = [{name: _encodable(row[name]) for name in COLUMNS} for row in flat_rows(stored_heads(engine, run_id))]
     text, number, whole = pyarrow.string(), pyarrow.float64(), pyarrow.int64()
     numbers = {"confidence": number, "test_score": number, "test_percentile": number}
     wholes = dict.fromkeys(("run", "layer", "head", "test_pairs"), whole)
@@ -114,41 +98,30 @@ def _html(engine: Engine, run_id: int, path: Path) -> int:
     return write_report(engine, run_id, path)
 
 
-def flat_rows(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def flat_rows(heads: Iterable[StoredHead]) -> Iterator[dict[str, Any]]:
     """One row of plain values a head, with COLUMNS as keys."""
-    for row in rows:
-        test = row["test"] or {}
-        pairs, counted = test.get("pairs") or {}, test.get("rows") or {}
-        yield {name: row[name] for name in COLUMNS if name in row} | {
-            "source": (row["provenance"].get("settings") or {}).get("source"),
-            "verdict": test.get("verdict"),
-            "test_score": pairs.get("score"),
-            "test_percentile": pairs.get("percentile"),
-            "test_pairs": pairs.get("n_pairs"),
-            "rows_shown": _of(counted, "shown"),
-            "rows_held_out": _of(counted, "held_out"),
-            "tokens": " ".join(_pair(one) for one in (row["rows"] or [])[:SHOWN_TOKENS]),
-            "retrieved": "; ".join(one["operation"] for one in row["retrieved"]),
+    for head in heads:
+        pairs = head.test.pairs if head.test else None
+        rows = head.test.rows if head.test else None
+        values = {
+            "source": head.source,
+            "verdict": head.verdict,
+            "test_score": pairs.score if pairs else None,
+            "test_percentile": pairs.percentile if pairs else None,
+            "test_pairs": pairs.n_pairs if pairs else None,
+            "rows_shown": f"{rows.shown_k} of {rows.shown_n}" if rows else None,
+            "rows_held_out": f"{rows.held_out_k} of {rows.held_out_n}" if rows else None,
+            "tokens": " ".join(map(_pair, head.rows[:SHOWN_TOKENS])),
+            "retrieved": "; ".join(one.operation for one in head.retrieved),
         }
+        yield {name: values[name] if name in values else getattr(head, name) for name in COLUMNS}
 
 
-def _of(counted: dict[str, Any], side: str) -> str | None:
-    return f"{counted[f'{side}_k']} of {counted[f'{side}_n']}" if counted else None
-
-
-def _pair(row: dict[str, Any]) -> str:
+def _pair(row: MappingRow) -> str:
     from maps_engine.checkpoints.token_spelling import visible
 
-    best = row["targets"][0]["token"] if row["targets"] else ""
-    return f"{visible(row['token'])}→{visible(best)}"
-
-
-def formula_safe(value: Any) -> Any:
-    """A cell that no spreadsheet takes for a formula: such a text gets a leading apostrophe; NUL becomes U+2400."""
-    if not isinstance(value, str):
-        return value
-    text = value.replace("\x00", "␀")
-    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text
+    best = row.targets[0].token if row.targets else ""
+    return f"{visible(row.token)}→{visible(best)}"
 
 
 def _encodable(value: Any) -> Any:

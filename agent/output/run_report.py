@@ -20,8 +20,11 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from agent.runs.tables import RunSummary, export_rows, show_run
+from agent.results import TestResult
+from agent.runs.stored import StoredHead, stored_heads
+from agent.runs.tables import RunSummary, show_run
 from maps_engine.checkpoints.token_spelling import visible
+from maps_engine.results import MappingRow
 
 TOKEN_LENGTH = 60
 SUPPRESSED_ROWS = 10
@@ -30,7 +33,7 @@ SUPPRESSED_ROWS = 10
 def write_report(engine: Engine, run_id: int, path: Path) -> int:
     """Write the page of a run; returns the number of heads in it. Raises UnknownRun."""
     summary = show_run(engine, run_id)
-    heads = [head_values(row) for row in export_rows(engine, run_id)]
+    heads = [head_values(head) for head in stored_heads(engine, run_id)]
     path.write_text(report_page(page_values(summary, heads)), encoding="utf-8")
     return len(heads)
 
@@ -77,47 +80,45 @@ def page_values(summary: RunSummary, heads: Sequence[Mapping[str, Any]]) -> dict
     }
 
 
-def head_values(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page shows of one head; `row` as `export_rows` gives it."""
-    test = row["test"] or {}
+def head_values(head: StoredHead) -> dict[str, Any]:
+    """What the page shows of one head."""
     return {
-        "layer": row["layer"],
-        "head": row["head"],
-        "status": row["status"],
-        "operation": _line(row["operation"]),
-        "category": row["category"] or "",
-        "inputs": _line(row["input_strings"]),
-        "pattern": _line(row["observed_pattern"]),
-        "reason": _line(row["reason"]),
-        "reasoning": _line(row["reasoning"]),
-        "confidence": _number(row["confidence"]),
-        "verdict": test.get("verdict", "not testable"),
-        "test": _test_words(test),
-        "source": (row["provenance"].get("settings") or {}).get("source", ""),
-        "retrieved": [[_line(one["operation"]), _number(one["similarity"])] for one in row["retrieved"]],
-        "rows": [_row(one) for one in row["rows"] or []],
-        "suppressed": [_row(one) for one in (row["suppressed_rows"] or [])[:SUPPRESSED_ROWS]],
+        "layer": head.layer,
+        "head": head.head,
+        "status": head.status,
+        "operation": _line(head.operation),
+        "category": head.category or "",
+        "inputs": _line(head.input_strings),
+        "pattern": _line(head.observed_pattern),
+        "reason": _line(head.reason),
+        "reasoning": _line(head.reasoning),
+        "confidence": _number(head.confidence),
+        "verdict": head.verdict or "not testable",
+        "test": _test_words(head.test) if head.test else "",
+        "source": head.source or "",
+        "retrieved": [[_line(one.operation), _number(one.similarity)] for one in head.retrieved],
+        "rows": [_row(one) for one in head.rows],
+        "suppressed": [_row(one) for one in head.suppressed_rows[:SUPPRESSED_ROWS]],
     }
 
 
-def _test_words(test: Mapping[str, Any]) -> str:
-    parts = [_line(test["reason"])] if test.get("reason") else []
-    pairs, rows = test.get("pairs"), test.get("rows")
+def _test_words(test: TestResult) -> str:
+    parts = [_line(test.reason)] if test.reason else []
+    pairs, rows = test.pairs, test.rows
     if pairs:
         parts.append(
-            f"{pairs['n_pairs']} new pairs score {pairs['score']:.2f} in the top {pairs['k']}, higher than on "
-            f"{pairs['percentile']:.0f} % of the other {pairs['n_others']} heads"
+            f"{pairs.n_pairs} new pairs score {pairs.score:.2f} in the top {pairs.k}, higher than on "
+            f"{pairs.percentile:.0f} % of the other {pairs.n_others} heads"
         )
-    if rows and (rows["shown_n"] or rows["held_out_n"]):
+    if rows and (rows.shown_n or rows.held_out_n):
         parts.append(
-            f"rows that fit: {rows['shown_k']} of {rows['shown_n']} shown, "
-            f"{rows['held_out_k']} of {rows['held_out_n']} held out"
+            f"rows that fit: {rows.shown_k} of {rows.shown_n} shown, {rows.held_out_k} of {rows.held_out_n} held out"
         )
     return "; ".join(parts)
 
 
-def _row(row: Mapping[str, Any]) -> list[Any]:
-    return [_token(row["token"]), round(_number(row["salience"]), 3), [_token(one["token"]) for one in row["targets"]]]
+def _row(row: MappingRow) -> list[Any]:
+    return [_token(row.token), round(_number(row.salience), 3), [_token(one.token) for one in row.targets]]
 
 
 def _token(text: str) -> str:

@@ -18,7 +18,7 @@ from agent.errors import BudgetSpent, DescriberDown, ModelDown
 from agent.pipeline.describing import describe_mapping, untested
 from agent.pipeline.workbench import RETRIEVED, Tell, Workbench, silent
 from agent.results import HeadDescription, HeadReport, Retrieved
-from agent.runs.store import HeadKey
+from agent.runs.state import HeadKey
 from agent.runs.workers import KeptReply
 from agent.words.spelling import core
 from maps_engine.errors import Failure

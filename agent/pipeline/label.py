@@ -28,9 +28,11 @@ from agent.pipeline.request import (
 )
 from agent.pipeline.workbench import Workbench, open_workbench
 from agent.pipeline.worker import Event, HeadDone
+from agent.runs.claims import LEASE_SECONDS, retry_heads
 from agent.runs.database import database_url, open_database
 from agent.runs.identity import ModelCard
-from agent.runs.store import LEASE_SECONDS, RunCounts, counts, finish_if_done, finish_run, open_run, retry_heads
+from agent.runs.state import RunCounts, counts, finish_if_done, finish_run
+from agent.runs.store import open_run
 
 
 @dataclass(frozen=True)

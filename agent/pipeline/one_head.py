@@ -12,7 +12,8 @@ from agent.pipeline.request import DescribeRequest
 from agent.pipeline.workbench import Tell, Workbench, open_workbench, silent
 from agent.results import HeadReport
 from agent.runs.identity import ModelCard, RunIdentity
-from agent.runs.store import finish_if_done, open_run, store_result
+from agent.runs.state import finish_if_done
+from agent.runs.store import open_run, store_result
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final, Literal, get_args
 
 from agent.llm.options import MAX_REVISIONS, ModelOptions
-from agent.runs.store import LEASE_SECONDS, HeadKey
+from agent.runs.claims import LEASE_SECONDS
+from agent.runs.state import HeadKey
 from maps_engine.checkpoints.opening import pick_device
 from maps_engine.errors import OutOfRange, UserMistake
 from maps_engine.results import EngineSettings

@@ -17,7 +17,7 @@ from agent.pipeline.neighbours import Neighbours
 from agent.pipeline.request import DescribeRequest
 from agent.results import Provenance
 from agent.runs.identity import RunIdentity, content_hash
-from agent.runs.store import HeadKey
+from agent.runs.state import HeadKey
 from agent.words.embedder import load_embedder
 from agent.words.fields import SemanticFields
 from agent.words.mapping_vectors import MappingEmbedder

@@ -21,7 +21,9 @@ from agent.pipeline.flow import Conditions, FailureStreak, describe_heads
 from agent.pipeline.request import LabelJob
 from agent.pipeline.workbench import Workbench
 from agent.results import HeadReport
-from agent.runs.store import HeadKey, claim_heads, counts, release_claims, renew_claims, store_results
+from agent.runs.claims import claim_heads, release_claims, renew_claims
+from agent.runs.state import HeadKey, counts
+from agent.runs.store import store_results
 from agent.runs.workers import keep_reply, kept_replies, release_dead, worker_name
 
 WAIT_SECONDS = 1.0  # between looks at heads that other processes hold

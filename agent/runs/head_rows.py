@@ -14,22 +14,19 @@ from agent.llm.token_usage import Usage
 from agent.results import (
     NO_TRACE,
     Attempt,
+    Claim,
     HeadDescription,
     HeadReport,
     IntruderTest,
     PairTest,
+    Retrieved,
+    RowTest,
+    TestResult,
     Trace,
     Trial,
 )
-from agent.runs.records import (
-    DescriptionRecord,
-    HeadRecord,
-    RunRecord,
-    SearchTermRecord,
-    TestRecord,
-    storable,
-)
-from maps_engine.results import EngineSettings, HeadMapping, MappingRow, ScoredToken
+from agent.runs.records import DescriptionRecord, HeadRecord, SearchTermRecord, TestRecord, storable
+from maps_engine.results import HeadMapping, MappingRow, ScoredToken
 
 if TYPE_CHECKING:
     from maps_engine.ov.pair_scores import PairSet
@@ -47,9 +44,9 @@ def fold(token: str) -> str:
 
 def put_mapping(session: Session, record: HeadRecord, mapping: HeadMapping) -> None:
     """Store the rows of `mapping` on `record` and replace its search terms."""
-    record.rows = _values(mapping.rows)
-    record.suppressed_rows = _values(mapping.suppressed_rows)
-    record.held_out_rows = _values(mapping.held_out_rows)
+    record.rows = row_values(mapping.rows)
+    record.suppressed_rows = row_values(mapping.suppressed_rows)
+    record.held_out_rows = row_values(mapping.held_out_rows)
     record.max_salience = max((row.salience for row in mapping.rows), default=None)
     terms = _terms(mapping)
     record.n_terms = sum(side != "suppressed" for side, _ in terms)
@@ -62,7 +59,7 @@ def put_mapping(session: Session, record: HeadRecord, mapping: HeadMapping) -> N
         session.execute(insert(SearchTermRecord), values)
 
 
-def _values(rows: Sequence[MappingRow]) -> list[dict[str, Any]]:
+def row_values(rows: Sequence[MappingRow]) -> list[dict[str, Any]]:
     """The JSON values of rows, as `rows_of` reads them; built by hand, since `asdict` would copy every number."""
     return [
         {"token": row.token, "token_id": row.token_id, "salience": row.salience, "targets": _targets(row)}
@@ -87,25 +84,6 @@ def _terms(mapping: HeadMapping) -> dict[tuple[str, str], int]:
     return found
 
 
-def mapping_of(record: HeadRecord, run: RunRecord) -> HeadMapping | None:
-    """The dataclass of a stored head; None while it has no rows."""
-    if record.rows is None:
-        return None
-    made_with = dict(run.settings["engine"])
-    if record.description is not None:  # a run may say "auto"; the description knows what was chosen
-        made_with |= record.description.provenance.get("settings") or {}
-    return HeadMapping(
-        model=run.model.name,
-        fingerprint=run.model.fingerprint,
-        layer=record.layer,
-        head=record.head,
-        settings=EngineSettings(**made_with),
-        rows=rows_of(record.rows),
-        suppressed_rows=rows_of(record.suppressed_rows or []),
-        held_out_rows=rows_of(record.held_out_rows or []),
-    )
-
-
 def rows_of(values: Sequence[dict[str, Any]]) -> tuple[MappingRow, ...]:
     """Rows from their JSON values."""
     return tuple(
@@ -113,9 +91,39 @@ def rows_of(values: Sequence[dict[str, Any]]) -> tuple[MappingRow, ...]:
             token=row["token"],
             token_id=row["token_id"],
             salience=row["salience"],
-            targets=tuple(ScoredToken(**target) for target in row["targets"]),
+            targets=tuple(ScoredToken(one["token"], one["token_id"], one["score"]) for one in row["targets"]),
         )
         for row in values
+    )
+
+
+def claims_of(values: Sequence[dict[str, Any]]) -> tuple[Claim, ...]:
+    """Claims from their JSON values."""
+    return tuple(Claim(**(one | {"examples": tuple(one["examples"])})) for one in values)
+
+
+def retrieved_of(values: Sequence[dict[str, Any]]) -> tuple[Retrieved, ...]:
+    """Retrieved operations from their JSON values."""
+    return tuple(
+        Retrieved(
+            one["operation"],
+            one["similarity"],
+            one["description"],
+            tuple((source, target) for source, target in one["examples"]),
+        )
+        for one in values
+    )
+
+
+def test_of(values: dict[str, Any]) -> TestResult:
+    """The test of a description from its JSON values."""
+    pairs, rows = values["pairs"], values["rows"]
+    return TestResult(
+        verdict=values["verdict"],
+        operation=values["operation"],
+        reason=values["reason"],
+        pairs=PairTest(**pairs) if pairs else None,
+        rows=RowTest(**rows) if rows else None,
     )
 
 

@@ -115,7 +115,10 @@ class DescriptionRecord(Base):
         back_populates="description", cascade="all, delete-orphan", passive_deletes=True
     )
     scores: Mapped[list[DescriptionScoreRecord]] = relationship(
-        back_populates="description", cascade="all, delete-orphan", passive_deletes=True
+        back_populates="description",
+        cascade="all, delete-orphan",
+        passive_deletes=True,
+        order_by="DescriptionScoreRecord.id",
     )
 
 

@@ -16,8 +16,13 @@ from torch import Tensor
 from agent.errors import UnknownRun
 from agent.runs.database import reading
 from agent.runs.records import ModelRecord, storable
-from agent.runs.relation_readings import RelationReading, relation_readings, replaced_text
-from agent.runs.store import RelationScore, store_relation_scores
+from agent.runs.relation_scores import (
+    RelationReading,
+    RelationScore,
+    relation_readings,
+    replaced_text,
+    store_relation_scores,
+)
 from maps_engine.errors import UserMistake
 from maps_engine.ov.sources import check_source_name
 from maps_engine.results import EngineSettings

@@ -13,16 +13,15 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import joinedload
 
-from agent.results import Claim, HeadDescription, HeadReport, Retrieved, Trace
+from agent.results import HeadDescription, HeadReport, Retrieved, Trace
 from agent.runs.database import reading, writing
-from agent.runs.head_rows import put_description, put_mapping, trace_of
+from agent.runs.head_rows import claims_of, put_description, put_mapping, retrieved_of, trace_of
 from agent.runs.records import DescriptionRecord, HeadRecord
-from agent.runs.store import HeadKey
+from agent.runs.state import HeadKey
 
 
 def worker_name() -> str:
@@ -120,17 +119,9 @@ def _kept(record: DescriptionRecord) -> KeptReply:
         operation=record.operation,
         confidence=record.confidence,
         reasoning=record.reasoning,
-        claims=tuple(Claim(**(one | {"examples": tuple(one["examples"])})) for one in record.claims),
+        claims=claims_of(record.claims),
         reason=record.reason,
         raw_reply=str(record.raw_reply or ""),
         settings=dict(provenance.get("describer_settings", {})),
     )
-    retrieved = tuple(
-        Retrieved(one["operation"], one["similarity"], one["description"], tuple(map(_pair, one["examples"])))
-        for one in record.retrieved
-    )
-    return KeptReply(description, retrieved, trace_of(record))
-
-
-def _pair(values: Any) -> tuple[str, str]:
-    return str(values[0]), str(values[1])
+    return KeptReply(description, retrieved_of(record.retrieved), trace_of(record))

@@ -49,12 +49,11 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write the answers of a study to a file."""
-    from eval.rating.exchange import export as text_of
+    from eval.rating.exchange.export import export as text_of
+    from maps_engine.files import write_whole
 
     text = text_of(study_engine(database), study, fmt)
-    part = out.with_name(out.name + ".part")
-    part.write_text(text, encoding="utf-8", newline="")
-    part.rename(out)
+    write_whole(out, text)
     said = {"file": str(out), "characters": len(text)}
     say(f"wrote {out} ({len(text):,} characters)", value=said, as_json=as_json)
 
@@ -65,7 +64,7 @@ def import_file(
     as_json: AsJson = False,
 ) -> None:
     """Read answers: into a new study, or into the one whose items they answer."""
-    from eval.rating.exchange import import_study
+    from eval.rating.exchange.imports import import_study
 
     study, added = import_study(study_engine(database), file.read_text(encoding="utf-8", errors="replace"))
     say(f"study {study}: {added} answers added", value={"study": study, "answers": added}, as_json=as_json)

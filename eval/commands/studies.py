@@ -168,13 +168,14 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Where studies stand."""
-    from eval.errors import BadStudy
-    from eval.rating.studies import list_studies, progress
+    from eval.errors import NotFound
+    from eval.rating.progress import progress
+    from eval.rating.studies import list_studies
 
     engine = study_engine(database)
     found = [(one, progress(engine, one.id)) for one in list_studies(engine) if study in (None, one.id)]
     if study is not None and not found:
-        raise BadStudy("no such study", got=study)
+        raise NotFound("no such study", got=study)
     if as_json:
         about = ({"study": one.id, "name": one.name, "state": one.state} | asdict(now) for one, now in found)
         echo_json(list(about))

@@ -17,12 +17,13 @@ from typing import Any
 from sqlalchemy import Engine
 
 from agent.runs.identity import content_hash
-from agent.runs.tables import export_rows
+from agent.runs.stored import StoredHead, stored_heads
 from eval.errors import BadImport, BadStudy
 
 HAND_MADE = Path(__file__).with_name("hand_made.json")
 MAX_ROWS = 30
 MAX_TARGETS = 5
+_ORIGIN = ("model", "fingerprint", "layer", "head", "run", "describer", "category", "operation")
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class NewItem:
 
 def described_heads(engine: Engine, run_id: int) -> list[Head]:
     """The heads of a run whose description is `ok`. Raises UnknownRun."""
-    return [_head_of(row) for row in export_rows(engine, run_id) if row["status"] == "ok"]
+    return [_head_of(one) for one in stored_heads(engine, run_id) if one.status == "ok"]
 
 
 def heads_from_jsonl(lines: Iterable[str]) -> list[Head]:
@@ -73,7 +74,7 @@ def heads_from_jsonl(lines: Iterable[str]) -> list[Head]:
         if not line.strip():
             continue
         try:
-            heads.append(_head_of(_imported(json.loads(line))))
+            heads.append(_imported(json.loads(line)))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadImport(
                 f"line {number} is not a described head",
@@ -83,11 +84,17 @@ def heads_from_jsonl(lines: Iterable[str]) -> list[Head]:
     return heads
 
 
-def _imported(given: dict[str, Any]) -> dict[str, Any]:
+def _head_of(stored: StoredHead) -> Head:
+    rows = tuple(_row(row.token, [target.token for target in row.targets]) for row in stored.rows[:MAX_ROWS])
+    description = {"input_strings": stored.input_strings, "observed_pattern": stored.observed_pattern}
+    return Head(rows, description, {name: getattr(stored, name) for name in _ORIGIN})
+
+
+def _imported(given: dict[str, Any]) -> Head:
     text = given.get("observed_pattern") or given["description"]
     if not isinstance(text, str) or not text.strip():
         raise ValueError("the description must be a text")
-    return {
+    origin = {
         "model": str(given["model"]),
         "fingerprint": str(given.get("fingerprint", given["model"])),
         "layer": int(given["layer"]),
@@ -96,26 +103,18 @@ def _imported(given: dict[str, Any]) -> dict[str, Any]:
         "describer": str(given.get("describer", "imported")),
         "category": given.get("category"),
         "operation": str(given.get("operation", "")),
-        "input_strings": str(given.get("input_strings", "")),
-        "observed_pattern": text,
-        "rows": [
-            {"token": str(row["token"]), "targets": [_target(t) for t in row["targets"]]} for row in given["rows"]
-        ],
     }
+    rows = [_row(str(row["token"]), [_token(target) for target in row["targets"]]) for row in given["rows"]]
+    description = {"input_strings": str(given.get("input_strings", "")), "observed_pattern": text}
+    return Head(tuple(rows[:MAX_ROWS]), description, origin)
 
 
-def _target(given: str | dict[str, Any]) -> dict[str, str]:
-    return {"token": given if isinstance(given, str) else str(given["token"])}
+def _row(token: str, targets: list[str]) -> dict[str, Any]:
+    return {"source": token, "targets": targets[:MAX_TARGETS]}
 
 
-def _head_of(row: dict[str, Any]) -> Head:
-    rows = tuple(
-        {"source": r["token"], "targets": [t["token"] for t in r["targets"][:MAX_TARGETS]]}
-        for r in row["rows"][:MAX_ROWS]
-    )
-    description = {name: row[name] for name in ("input_strings", "observed_pattern")}
-    names = ("model", "fingerprint", "layer", "head", "run", "describer", "category", "operation")
-    return Head(rows, description, {name: row[name] for name in names})
+def _token(given: str | dict[str, Any]) -> str:
+    return given if isinstance(given, str) else str(given["token"])
 
 
 def choose_heads(
@@ -198,6 +197,13 @@ def _hand_made(kind: str, index: int, value: dict[str, Any]) -> NewItem:
         rows.append({"source": " " + source, "targets": [" " + target, *(" " + word for word in rest)]})
     expected = value["expected"] | ({"feedback": value["feedback"]} if "feedback" in value else {})
     return NewItem(kind, _content(rows, value["description"]), {"hand_made": index}, expected)
+
+
+def matches(expected: dict[str, Any] | None, pattern: str | None, plausible: str | None) -> bool:
+    """Whether an answer is what a hand-made item expects; parts that it does not name do not matter."""
+    wanted = expected or {}
+    fits = "plausible" not in wanted or plausible in wanted["plausible"]
+    return fits and (pattern is None or "pattern" not in wanted or pattern == wanted["pattern"])
 
 
 def mixed_order(items: Sequence[NewItem], rng: random.Random) -> list[NewItem]:

@@ -11,10 +11,10 @@ from sqlalchemy.orm import Session, load_only
 
 from agent.runs.database import reading, writing
 from agent.runs.records import storable
-from eval.errors import BadAnswer, BadStudy
+from eval.errors import BadAnswer, BadStudy, NotFound
+from eval.rating.items import matches
 from eval.rating.slots import PRACTICE, Screen, screen_in
 from eval.rating.store import add_event
-from eval.rating.studies import matches
 from eval.rating.tables import (
     PATTERN_ANSWERS,
     PLAUSIBLE_ANSWERS,
@@ -89,7 +89,7 @@ class OwnRating:
 def save(engine: Engine, rater_id: int, public_id: str, answer: Answer, *, now: float | None = None) -> Saved:
     """Store an answer, once however often it is sent; a different answer later is a new version.
 
-    Raises BadAnswer (with a sentence for the rater) and BadStudy (unknown item, study closed).
+    Raises BadAnswer (with a sentence for the rater) NotFound (unknown item) and BadStudy (study closed).
     """
     when = time.time() if now is None else now
     with writing(engine) as session:
@@ -154,7 +154,7 @@ _DROP_DRAFT = delete(Draft).where(Draft.item_id == _ITEM, Draft.rater_id == _PER
 def _own_place(session: Session, rater_id: int, public_id: str) -> _Place:
     row = session.execute(_PLACE, {"person": rater_id, "item": public_id}).first()
     if row is None:
-        raise BadStudy("there is no such item in your study")
+        raise NotFound("there is no such item in your study")
     person, item, study = row
     if study.state != "launched":
         raise BadStudy("this study takes no answers now", got=study.state)
@@ -274,12 +274,12 @@ def own_ratings(engine: Engine, rater_id: int) -> list[OwnRating]:
 
 
 def own_rating(engine: Engine, rater_id: int, public_id: str) -> OwnRating:
-    """One of them. Raises BadStudy."""
+    """One of them. Raises NotFound."""
     with reading(engine) as session:
         query = select(Rating).join(Item, Rating.item_id == Item.id)
         rating = session.scalar(query.where(Rating.rater_id == rater_id, Item.public_id == public_id))
         if rating is None:
-            raise BadStudy("you have not rated such an item")
+            raise NotFound("you have not rated such an item")
         return _own(rating)
 
 

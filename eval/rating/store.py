@@ -17,6 +17,7 @@ from agent.runs.records import storable
 from eval.errors import BadStudy
 from eval.rating.tables import Event
 from maps_engine.errors import Failure
+from maps_engine.files import whole_file
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 Clock = Callable[[], float]
@@ -48,7 +49,7 @@ def add_event(
 def backup(engine: Engine, target: Path) -> int:
     """Copy a SQLite database into the new file `target` while it is being written; returns its bytes.
 
-    The copy is one consistent moment, and is checked before it gets its name.
+    The copy is one consistent moment, and is checked before it gets its name. Raises BadStudy, Failure.
     """
     if engine.dialect.name != "sqlite":
         raise BadStudy(
@@ -56,15 +57,18 @@ def backup(engine: Engine, target: Path) -> int:
         )
     if target.exists():
         raise BadStudy("the backup file is there already", got=target, next_step="Name a new file.")
-    part = target.with_name(target.name + ".part")
-    part.unlink(missing_ok=True)
+    with whole_file(target) as part:
+        healthy = _copy(str(engine.url.database), part)
+        if healthy != "ok":
+            raise Failure("the copied database is damaged", got=healthy)
+    return target.stat().st_size
+
+
+def _copy(database: str, part: Path) -> str:
+    """Copy the SQLite file `database` to `part`; returns what SQLite's own check says of the copy."""
     try:
-        with closing(sqlite3.connect(str(engine.url.database))) as source, closing(sqlite3.connect(part)) as copy:
+        with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(part)) as copy:
             source.backup(copy)
-            healthy = copy.execute("PRAGMA integrity_check").fetchone()[0]
+            return str(copy.execute("PRAGMA integrity_check").fetchone()[0])
     except sqlite3.Error as error:
         raise Failure("the backup could not be made", got=error) from error
-    if healthy != "ok":
-        raise Failure("the copied database is damaged", got=healthy)
-    part.rename(target)
-    return target.stat().st_size

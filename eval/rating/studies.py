@@ -1,22 +1,20 @@
-"""Studies from draft to closed: create, preview, launch (freezes the content), progress, close."""
+"""Studies from draft to closed: create, preview, launch (freezes the content), close."""
 
 from __future__ import annotations
 
 import random
 import secrets
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from agent.runs.database import reading, writing
 from agent.runs.identity import content_hash
 from agent.runs.records import storable
-from eval.errors import BadStudy, ContentChanged
+from eval.errors import BadStudy, ContentChanged, NotFound
 from eval.rating.items import (
     Head,
     NewItem,
@@ -27,7 +25,7 @@ from eval.rating.items import (
     real_items,
 )
 from eval.rating.store import add_event
-from eval.rating.tables import REGULAR_KINDS, Event, Item, Person, Rating, Slot, Study
+from eval.rating.tables import REGULAR_KINDS, Event, Item, Person, Slot, Study
 
 INSTRUCTIONS = """\
 You will see rows of short strings. Each row shows a source string and the strings it is mapped to, strongest first.
@@ -56,43 +54,6 @@ class StudySettings:
     items_per_rater: int | None = None
     instructions: str = INSTRUCTIONS
     source: str = ""  # where the heads come from, for the report
-
-
-@dataclass(frozen=True)
-class RaterProgress:
-    """One person's work."""
-
-    name: str
-    role: str
-    done: int
-    skipped: int
-    open: int
-    attention_failed: int
-    last: float | None
-
-
-@dataclass(frozen=True)
-class Lease:
-    """An item that a rater has on screen."""
-
-    rater: str
-    position: int
-    since: float
-    expires: float
-    expired: bool
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a study stands: slots of real and control items, people, and leases."""
-
-    slots: int
-    done: int
-    leased: int
-    free: int
-    skipped: int
-    raters: tuple[RaterProgress, ...]
-    leases: tuple[Lease, ...]
 
 
 def create_study(
@@ -231,10 +192,10 @@ def close_study(engine: Engine, study_id: int, *, by: str = "lead", now: float |
 
 
 def get_study(session: Session, study_id: int, *, lock: bool = False) -> Study:
-    """The study of that number. Raises BadStudy."""
+    """The study of that number. Raises NotFound."""
     study = session.get(Study, study_id, with_for_update=True if lock else None)
     if study is None:
-        raise BadStudy("no such study", got=study_id, next_step="`rate-heads status` lists them.")
+        raise NotFound("no such study", got=study_id, next_step="`rate-heads status` lists them.")
     return study
 
 
@@ -244,65 +205,6 @@ def list_studies(engine: Engine) -> list[Study]:
         studies = list(session.scalars(select(Study).order_by(Study.id.desc())))
         session.expunge_all()
         return studies
-
-
-def progress(engine: Engine, study_id: int, *, now: float | None = None) -> Progress:
-    """Counts for the lead, with every lease and whether it has run out."""
-    when = time.time() if now is None else now
-    with reading(engine) as session:
-        get_study(session, study_id)
-        by_state: Counter[str] = Counter()
-        query = select(Slot.state, func.count(Slot.id)).where(Slot.study_id == study_id, Slot.regular)
-        for state, n in session.execute(query.group_by(Slot.state)):
-            by_state[state] = n
-        people = session.scalars(select(Person).where(Person.study_id == study_id).order_by(Person.id))
-        raters = tuple(_rater_progress(session, person) for person in people)
-        leases = _leases(session, study_id, when)
-    live = by_state["done"] + by_state["leased"] + by_state["free"]
-    counts = (live, by_state["done"], by_state["leased"], by_state["free"], by_state["skipped"])
-    return Progress(*counts, raters, leases)
-
-
-def _rater_progress(session: Session, person: Person) -> RaterProgress:
-    query = select(Slot.state, func.count(Slot.id)).where(Slot.rater_id == person.id)
-    n = {str(state): int(count) for state, count in session.execute(query.group_by(Slot.state))}
-    last = session.scalar(select(func.max(Rating.updated)).where(Rating.rater_id == person.id))
-    done = n.get("done", 0)
-    if person.role == "judge":
-        done = session.scalar(select(func.count(Rating.id)).where(Rating.rater_id == person.id)) or 0
-    failed = _attention_failed(session, person)
-    counts = (done, n.get("skipped", 0), n.get("leased", 0) + n.get("reserved", 0))
-    return RaterProgress(person.name, person.role, *counts, failed, last)
-
-
-def _attention_failed(session: Session, person: Person) -> int:
-    query = (
-        select(Rating.plausible, Item.expected)
-        .join(Item, Rating.item_id == Item.id)
-        .where(Rating.rater_id == person.id, Item.kind == "attention", Rating.skip_reason.is_(None))
-    )
-    return sum(not matches(expected, None, plausible) for plausible, expected in session.execute(query))
-
-
-def matches(expected: dict[str, Any] | None, pattern: str | None, plausible: str | None) -> bool:
-    """Whether an answer is what a hand-made item expects; parts that it does not name do not matter."""
-    wanted = expected or {}
-    fits = "plausible" not in wanted or plausible in wanted["plausible"]
-    return fits and (pattern is None or "pattern" not in wanted or pattern == wanted["pattern"])
-
-
-def _leases(session: Session, study_id: int, when: float) -> tuple[Lease, ...]:
-    query = (
-        select(Person.name, Item.position, Slot.leased, Slot.lease_expires)
-        .join(Slot, Slot.rater_id == Person.id)
-        .join(Item, Slot.item_id == Item.id)
-        .where(Slot.study_id == study_id, Slot.state == "leased")
-        .order_by(Slot.lease_expires)
-    )
-    return tuple(
-        Lease(name, position, since or 0.0, expires or 0.0, (expires or 0.0) <= when)
-        for name, position, since, expires in session.execute(query)
-    )
 
 
 def audit_trail(engine: Engine, study_id: int, *, limit: int = 200) -> list[Event]:

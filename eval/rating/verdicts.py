@@ -13,7 +13,7 @@ from agent.operations.additions import Additions, operation_of_head
 from agent.operations.operation import KnownOperation
 from agent.runs.database import writing
 from agent.runs.records import storable
-from eval.errors import BadAnswer, BadStudy
+from eval.errors import BadAnswer, NotFound
 from eval.rating.answers import FinalRating, adjudications, final_ratings
 from eval.rating.store import add_event
 from eval.rating.tables import Adjudication, Item
@@ -40,7 +40,7 @@ def adjudicate(engine: Engine, study_id: int, public_id: str, *, verdict: str, n
     with writing(engine) as session:
         item = session.scalar(select(Item).where(Item.public_id == public_id, Item.study_id == study_id))
         if item is None or item.kind != "real":
-            raise BadStudy("no such item to adjudicate", got=public_id)
+            raise NotFound("no such item to adjudicate", got=public_id)
         found = session.scalar(select(Adjudication).where(Adjudication.item_id == item.id))
         if found is None:
             found = Adjudication(item_id=item.id)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from agent.errors import UnknownRun
 from agent.results import HeadDescription
-from agent.runs.head_rows import rows_of
 from agent.runs.identity import content_hash
-from agent.runs.tables import export_rows, list_runs
+from agent.runs.stored import StoredHead, head_of_json, stored_heads
+from agent.runs.tables import list_runs
 from eval.errors import BadImport
 from eval.scoring.results import HeadKey, Subject
 from maps_engine.errors import UserMistake
-from maps_engine.results import EngineSettings, HeadMapping
+from maps_engine.results import EngineSettings
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from agent.pipeline.workbench import Workbench
 
 TABLES = (".csv", ".parquet", ".html")  # what else label-heads exports: for people and spreadsheets
-_SETTINGS = frozenset(EngineSettings.__dataclass_fields__)
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Collection:
 def of_run(engine: Engine, run_id: int | None, *, model: str | None = None) -> Collection:
     """Heads of a run; without a number, of the newest run that is finished. Raises UnknownRun, UserMistake."""
     number = _newest(engine, model) if run_id is None else run_id
-    subjects = [_subject(row) for row in export_rows(engine, number)]
+    subjects = [_subject(one) for one in stored_heads(engine, number)]
     return _checked(Collection(tuple(subjects), f"run {number}", number))
 
 
@@ -98,7 +97,7 @@ def of_file(path: Path) -> Collection:
         if not line.strip():
             continue
         try:
-            subjects.append(_subject(json.loads(line)))
+            subjects.append(_subject(head_of_json(json.loads(line))))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BadImport(
                 f"line {number} of {path.name} is no described head",
@@ -131,20 +130,9 @@ def _checked(collection: Collection) -> Collection:
     return collection
 
 
-def _subject(row: Mapping[str, Any]) -> Subject:
-    made_with = {name: value for name, value in (row["provenance"].get("settings") or {}).items() if name in _SETTINGS}
-    mapping = HeadMapping(
-        model=row["model"],
-        fingerprint=row["fingerprint"],
-        layer=int(row["layer"]),
-        head=int(row["head"]),
-        settings=EngineSettings(**({"source": "first-mlp"} | made_with)),
-        rows=rows_of(row["rows"] or []),
-        suppressed_rows=(),
-        held_out_rows=rows_of(row["held_out_rows"] or []),
-    )
-    said = {name: row[name] for name in ("status", "operation", "input_strings", "observed_pattern", "confidence")}
-    return Subject(mapping, HeadDescription(describer=row["describer"], reason=row.get("reason") or "", **said))
+def _subject(stored: StoredHead) -> Subject:
+    said = ("status", "describer", "operation", "input_strings", "observed_pattern", "confidence", "reason")
+    return Subject(stored.mapping, HeadDescription(**{name: getattr(stored, name) for name in said}))
 
 
 def chosen(

@@ -20,8 +20,8 @@ from agent.runs.database import reading, writing
 from agent.runs.identity import content_hash
 from agent.runs.records import DescriptionRecord, DescriptionScoreRecord, HeadRecord
 from eval.errors import BadImport, MixedResults
-from eval.results_folder import write_whole
 from eval.scoring.results import HeadKey, HeadScore, ScorerSummary
+from maps_engine.files import write_whole
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -73,7 +73,7 @@ class JsonlKeeper:
         ordered = [self._scores[key] for key in sorted(self._scores)]
         values = [{"settings": dict(self.identity)}, *({"score": one.to_json()} for one in ordered), *more]
         text = "".join(json.dumps(value, ensure_ascii=True, allow_nan=False) + "\n" for value in values)
-        write_whole(self.path, text.encode("ascii"))
+        write_whole(self.path, text, parents=True)
 
     def _lines(self) -> list[dict[str, Any]]:
         if not self.path.exists():

@@ -6,10 +6,9 @@ import csv
 import io
 from collections.abc import Sequence
 
+from agent.output.cells import safe_cell
 from agent.output.console import console, echo_json
-from agent.output.run_files import formula_safe
 from agent.output.terminal.stage_progress import stage_bars
-from eval.results_folder import write_whole
 from eval.scoring.job import ScoreJob
 from eval.scoring.job_builder import JobBuilder
 from eval.scoring.keepers import JsonlKeeper
@@ -17,6 +16,7 @@ from eval.scoring.output.summary import summarise
 from eval.scoring.output.tables import CSV_COLUMNS, csv_rows, show_heads, show_scores, words
 from eval.scoring.request import ScoreRequest
 from eval.scoring.results import HeadScore, ScorerSummary
+from maps_engine.files import write_whole
 
 
 def run_request(request: ScoreRequest) -> None:
@@ -34,7 +34,7 @@ def run_request(request: ScoreRequest) -> None:
             keeper.finish(summaries)
     for path in request.output:
         if path.suffix.lower() == ".csv":
-            write_whole(path, _csv(scores, job.judge.name))
+            write_whole(path, scores_csv(scores, job.judge.name), parents=True)
     if request.figure is not None:
         from eval.scoring.output.figure import write_figure
 
@@ -68,10 +68,11 @@ def _show(
     show_scores(out, title, summaries)
 
 
-def _csv(scores: Sequence[HeadScore], judge: str) -> bytes:
+def scores_csv(scores: Sequence[HeadScore], judge: str) -> bytes:
+    """The table of `--output FILE.csv`: UTF-8 with a byte order mark, one row a head and scorer."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, CSV_COLUMNS)
     writer.writeheader()
     for row in csv_rows(scores, judge):
-        writer.writerow({name: formula_safe(value) for name, value in row.items()})
+        writer.writerow({name: safe_cell(value) for name, value in row.items()})
     return text.getvalue().encode("utf-8-sig", "replace")

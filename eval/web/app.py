@@ -16,7 +16,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent.errors import UnknownRun
-from eval.errors import BadStudy, ContentChanged, NotAllowed
+from eval.errors import ContentChanged, NotAllowed, NotFound
 from eval.web import lead, rate
 from eval.web.api import page as api_page
 from eval.web.api import routes as api
@@ -136,7 +136,7 @@ def _status_of(request: Request, error: HeadscribeError) -> int:
     if isinstance(error, NotAllowed):
         signed_in = bool(request.headers.get("authorization")) or _is_known(request)
         return 403 if signed_in else 401
-    if isinstance(error, UnknownRun) or (isinstance(error, BadStudy) and "no such" in error.what):
+    if isinstance(error, UnknownRun | NotFound):
         return 404
     if isinstance(error, ContentChanged):
         return 409

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sqlalchemy import Engine
 
 from agent.runs.database import reading
-from eval.errors import BadStudy
+from eval.errors import BadStudy, NotFound
 from eval.web.browser.browse_data import find_model
 from eval.web.settings import Describe
 from maps_engine.errors import HeadscribeError
@@ -83,10 +83,10 @@ class Jobs:
             self._thread.start()
 
     def get(self, job_id: str) -> Job:
-        """Raises BadStudy for an unknown job."""
+        """Raises NotFound for an unknown job."""
         with self._lock:
             if job_id not in self._jobs:
-                raise BadStudy("no such job", got=job_id[:40])
+                raise NotFound("no such job", got=job_id[:40])
             return self._jobs[job_id]
 
     def latest(self, slug: str, layer: int, head: int) -> Job | None:

@@ -11,10 +11,11 @@ from starlette.responses import RedirectResponse, Response
 from agent.runs.database import reading
 from agent.runs.tables import list_runs
 from eval.errors import BadStudy
-from eval.rating.exchange import FORMATS, export
+from eval.rating.exchange.export import FORMATS, export
 from eval.rating.items import described_heads
 from eval.rating.judges import make_judge, run_judge
 from eval.rating.people import invite
+from eval.rating.progress import progress
 from eval.rating.report.report import disagreements, study_report
 from eval.rating.report.text import as_html, as_markdown, figures
 from eval.rating.studies import (
@@ -26,7 +27,6 @@ from eval.rating.studies import (
     get_study,
     launch,
     list_studies,
-    progress,
 )
 from eval.rating.tables import Study
 from eval.rating.verdicts import VERDICTS, adjudicate

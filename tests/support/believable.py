@@ -9,7 +9,9 @@ from sqlalchemy import Engine
 
 from agent.results import Claim, HeadDescription, HeadReport, PairTest, Provenance, Retrieved, RowTest, TestResult
 from agent.runs.identity import ModelCard, RunIdentity
-from agent.runs.store import RelationScore, finish_run, open_run, store_relation_scores, store_results
+from agent.runs.relation_scores import RelationScore, store_relation_scores
+from agent.runs.state import finish_run
+from agent.runs.store import open_run, store_results
 from maps_engine.results import EngineSettings, HeadMapping, MappingRow, ScoredToken
 
 SETTINGS = EngineSettings(source="first-mlp")

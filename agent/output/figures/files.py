@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from agent.output.figures.heatmaps import operation_heatmap
 from agent.output.figures.overview import operations_by_layer, operations_per_head
 from agent.output.figures.style import DPI
+from maps_engine.files import file_errors, whole_file
 from maps_engine.scores.head_structure import Findings
 from maps_engine.scores.table import ModelScores
 
@@ -20,8 +21,12 @@ __all__ = ["operation_heatmap", "operations_by_layer", "operations_per_head", "w
 
 
 def write_figures(scores: ModelScores, found: Findings, folder: Path, *, form: str = "png") -> list[Path]:
-    """`overview`, `operations-per-head` and one heatmap for every scored operation; returns the paths."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """`overview`, `operations-per-head` and one heatmap for every scored operation; returns the paths.
+
+    Raises FileNotWritten.
+    """
+    with file_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     if not scores.scored:
         return []
     written = [
@@ -40,5 +45,6 @@ def file_name(name: str) -> str:
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    figure.savefig(path, dpi=DPI, metadata={"Date": None} if path.suffix == ".svg" else None)
+    with whole_file(path) as whole:
+        figure.savefig(whole, dpi=DPI, metadata={"Date": None} if path.suffix == ".svg" else None)
     return path

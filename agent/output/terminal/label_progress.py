@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from agent.llm.token_usage import NO_USAGE, Usage
 from agent.output.console import error_console, inert
 from agent.pipeline.worker import Event, HeadDone, Stage
-from agent.runs.store import RunCounts
+from agent.runs.state import RunCounts
 
 _SHOWN = {"ok": "named"}  # as the summary says it
 LINE_EVERY = 30.0  # seconds between lines where there is no terminal

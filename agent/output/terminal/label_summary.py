@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,7 +14,8 @@ from rich.text import Text
 from sqlalchemy import Engine
 
 from agent.output.console import inert
-from agent.runs.tables import RunSummary, export_rows, show_run
+from agent.runs.stored import StoredLine, stored_lines
+from agent.runs.tables import RunSummary, show_run
 
 FREQUENT = 12
 
@@ -47,22 +48,21 @@ class LabelSummary:
 
 def summarise(engine: Engine, run_id: int) -> LabelSummary:
     """Read a run's results once. Raises UnknownRun."""
-    rows = list(export_rows(engine, run_id, with_mappings=False))
-    named = [row for row in rows if row["status"] == "ok"]
-    verdicts = Counter((row["test"] or {}).get("verdict", "not tested") for row in named)
+    lines = list(stored_lines(engine, run_id))
+    named = [one for one in lines if one.status == "ok"]
+    layers = sorted({one.layer for one in lines})
     return LabelSummary(
         run=show_run(engine, run_id),
-        layers=tuple(_layer(i, (r for r in rows if r["layer"] == i)) for i in sorted({r["layer"] for r in rows})),
-        operations=tuple(Counter(row["operation"] for row in named).most_common(FREQUENT)),
-        verdicts=tuple(verdicts.most_common()),
+        layers=tuple(_layer(layer, [one for one in lines if one.layer == layer]) for layer in layers),
+        operations=tuple(Counter(one.operation for one in named).most_common(FREQUENT)),
+        verdicts=tuple(Counter(one.verdict or "not tested" for one in named).most_common()),
     )
 
 
-def _layer(layer: int, rows: Iterable[dict[str, Any]]) -> LayerCoverage:
-    mine = list(rows)
-    status = Counter(row["status"] for row in mine)
-    named = Counter(row["operation"] for row in mine if row["status"] == "ok")
-    supported = sum((row["test"] or {}).get("verdict") == "supported" for row in mine)
+def _layer(layer: int, lines: Sequence[StoredLine]) -> LayerCoverage:
+    status = Counter(one.status for one in lines)
+    named = Counter(one.operation for one in lines if one.status == "ok")
+    supported = sum(one.verdict == "supported" for one in lines)
     top = tuple(name for name, _ in named.most_common(3))
     return LayerCoverage(layer, status["ok"], status["unclear"], status["failed"], supported, top)
 

@@ -23,7 +23,7 @@ from agent.pipeline.request import LabelJob
 from agent.pipeline.workbench import open_workbench
 from agent.pipeline.worker import Event, HeadDone, Stage
 from agent.runs.database import open_database
-from agent.runs.store import STOPPING, HeadKey, done_heads, finish_run, run_state
+from agent.runs.state import STOPPING, HeadKey, done_heads, finish_run, run_state
 from maps_engine.errors import Failure, HeadscribeError, UserMistake
 
 CPUS_A_WORKER = 2

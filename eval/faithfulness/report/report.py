@@ -19,8 +19,9 @@ from eval.faithfulness.report.reading import read_causal, read_correlation, read
 from eval.faithfulness.report.text import table_text
 from eval.faithfulness.running.templates import MARK, TEMPLATES
 from eval.faithfulness.static_scores import PAPER
-from eval.results_folder import ResultsFolder, write_whole
+from eval.results_folder import ResultsFolder
 from maps_engine.errors import UserMistake
+from maps_engine.files import write_whole
 from maps_engine.model import Checkpoint
 
 MOST_PANELS = 12
@@ -62,9 +63,9 @@ def write_report(folder: ResultsFolder, checkpoint: Checkpoint) -> list[Path]:
         )
     intro = _intro(checkpoint)
     shown = [figure for section in sections for figure in section.figures]
-    written = [write_whole(folder.path / "figures" / f"{one.name}.svg", one.svg) for one in shown]
-    written.append(write_whole(folder.path / "report.md", _markdown(intro, sections).encode()))
-    written.append(write_whole(folder.path / "report.html", _html(intro, sections).encode()))
+    written = [write_whole(folder.path / "figures" / f"{one.name}.svg", one.svg, parents=True) for one in shown]
+    written.append(write_whole(folder.path / "report.md", _markdown(intro, sections)))
+    written.append(write_whole(folder.path / "report.html", _html(intro, sections)))
     return written
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 from agent.errors import UnknownRun
 from agent.runs.database import reading
-from agent.runs.store import counts
+from agent.runs.state import counts
 from eval.rating.answers import FinalRating, adjudications, answered, final_ratings
 from eval.rating.studies import get_study
 from eval.rating.tables import Adjudication

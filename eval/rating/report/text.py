@@ -9,6 +9,7 @@ from typing import Any
 
 from eval.rating.report.figures import Series, bar_chart
 from eval.rating.report.report import Row, StudyReport
+from maps_engine.files import write_whole
 
 _HEAD = ("group", "heads plausible", "at least partly", "ratings plausible", "heads with a pattern", "heads", "ties")
 
@@ -137,11 +138,8 @@ def as_html(report: StudyReport) -> str:
 
 def write_report(report: StudyReport, folder: Path) -> list[Path]:
     """report.md, report.html and the figures, into `folder`; returns the files."""
-    folder.mkdir(parents=True, exist_ok=True)
     texts = {"report.md": as_markdown(report), "report.html": as_html(report)} | figures(report)
-    for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
-    return [folder / name for name in texts]
+    return [write_whole(folder / name, text, parents=True) for name, text in texts.items()]
 
 
 def report_json(report: StudyReport) -> dict[str, Any]:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.results_folder import write_whole
 from eval.scoring.questions.scorers import CHANCE
 from eval.scoring.results import HeadScore
+from maps_engine.files import write_whole
 
 
 def write_figure(path: Path, scores: Sequence[HeadScore], title: str) -> Path:
-    """One panel a scorer, a dot a head, lines through the means of layers. Raises Failure."""
+    """One panel a scorer, a dot a head, lines through the means of layers. Raises FileNotWritten."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -38,7 +38,7 @@ def write_figure(path: Path, scores: Sequence[HeadScore], title: str) -> Path:
     figure.suptitle(title.replace("$", r"\$"), fontsize="medium")
     content = BytesIO()
     figure.savefig(content, format=path.suffix.lstrip(".").lower())
-    return write_whole(path, content.getvalue())
+    return write_whole(path, content.getvalue(), parents=True)
 
 
 def _sides(scores: Sequence[HeadScore]) -> list[tuple[str, str, list[tuple[int, float]]]]:

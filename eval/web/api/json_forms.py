@@ -8,6 +8,8 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
+from agent.runs.head_rows import row_values
+from agent.runs.stored import StoredHead
 from eval.web.browser.browse_data import HeadLine, ModelLine, RunLine
 from eval.web.browser.head_data import HeadDetail
 
@@ -48,12 +50,24 @@ def head_json(d: HeadDetail) -> dict[str, Any]:
         "status": d.line.status,
         "source": d.source,
         "source_choice": asdict(d.source_choice) if d.source_choice else None,
-        "rows": d.rows,
-        "suppressed_rows": d.suppressed_rows,
-        "description": d.said,
-        "test": d.test,
-        "scores": d.scores,
-        "relations": d.relations,
-        "similar": [asdict(s) for s in d.similar],
+        "rows": row_values(d.rows),
+        "suppressed_rows": row_values(d.suppressed_rows),
+        "description": _description_json(d.said) if d.said else None,
+        "test": d.test.to_json() if d.test else None,
+        "scores": [one.to_json() | {"same_operation": one.same_operation} for one in d.scores],
+        "relations": [asdict(one) for one in d.relations],
+        "similar": [asdict(one) for one in d.similar],
         "provenance": d.run.settings,
+    }
+
+
+def _description_json(said: StoredHead) -> dict[str, Any]:
+    names = ("status", "operation", "category", "input_strings", "observed_pattern", "confidence", "reasoning")
+    return {name: getattr(said, name) for name in names} | {
+        "reason": said.reason,
+        "raw_reply": said.raw_reply,
+        "claims": [asdict(one) | {"counted": one.counted} for one in said.claims],
+        "retrieved": [asdict(one) for one in said.retrieved],
+        "provenance": dict(said.provenance),
+        "created": said.created,
     }

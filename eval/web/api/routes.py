@@ -16,12 +16,14 @@ from starlette.responses import Response
 
 from agent.errors import UnknownRun
 from agent.runs.database import reading
-from agent.runs.relation_readings import RelationReading, relation_readings
-from agent.runs.store import counts
-from agent.runs.tables import export_rows, list_runs, show_run
+from agent.runs.relation_scores import RelationReading, relation_readings
+from agent.runs.state import counts
+from agent.runs.stored import stored_lines
+from agent.runs.tables import list_runs, show_run
 from eval.errors import BadStudy
-from eval.rating.exchange import FORMATS, export
-from eval.rating.studies import list_studies, progress
+from eval.rating.exchange.export import FORMATS, export
+from eval.rating.progress import progress
+from eval.rating.studies import list_studies
 from eval.web.api.json_forms import AsciiJson, head_json, line_json, model_json
 from eval.web.browser.browse_data import find_model, model_grid, models, relation_values
 from eval.web.browser.head_data import head_detail
@@ -100,9 +102,8 @@ def api_relation_scores(
 ) -> Response:
     """The relation score of every head, or the suppression score, with the source and k it was made with."""
     engine = settings_of(request).engine
-    model_id = next((m.model_id for m in models(engine) if m.slug == slug), None)
-    if model_id is None:
-        raise BadStudy("no such model in the database", got=slug[:100])
+    with reading(engine) as session:
+        model_id = find_model(session, slug.replace("\x00", "")).id
     how = _reading(engine, model_id, relation)
     found = relation_values(engine, model_id, relation, suppression=suppression)
     scores = [{"layer": layer, "head": head, "score": v} for (layer, head), v in sorted(found.items())]
@@ -180,12 +181,8 @@ def api_descriptions(
 ) -> Response:
     """Descriptions of a run in order of layer and head, a page at a time."""
     engine = settings_of(request).engine
-    rows = [
-        row
-        for place, row in enumerate(export_rows(engine, run_id, with_mappings=False))
-        if offset <= place < offset + limit
-    ]
-    return AsciiJson({"total": counts(engine, run_id).done, "descriptions": rows})
+    lines = stored_lines(engine, run_id, offset=offset, limit=limit)
+    return AsciiJson({"total": counts(engine, run_id).done, "descriptions": [one.to_json() for one in lines]})
 
 
 class DescribeRequest(BaseModel):
@@ -210,7 +207,7 @@ def api_describe(request: Request, wanted: DescribeRequest) -> Response:
     with reading(settings_of(request).engine) as session:
         model = find_model(session, wanted.model.replace("\x00", ""))
         if wanted.layer >= model.n_layers or wanted.head >= model.n_heads:
-            raise BadStudy(
+            raise UnknownRun(
                 "no such head",
                 got=f"layer {wanted.layer}, head {wanted.head}",
                 expected=f"layer below {model.n_layers}, head below {model.n_heads}",

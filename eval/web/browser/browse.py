@@ -87,7 +87,7 @@ def _named_head(engine: Any, text: str) -> HeadDetail:
 
 
 def _shared(a: HeadDetail, b: HeadDetail) -> frozenset[str]:
-    return frozenset({r["token"] for r in a.rows} & {r["token"] for r in b.rows})
+    return frozenset({row.token for row in a.rows} & {row.token for row in b.rows})
 
 
 @models_router.get("/{slug}")

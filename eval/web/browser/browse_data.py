@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Engine, select
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy.orm import Session
 
 from agent.errors import UnknownRun
 from agent.runs.database import reading
-from agent.runs.records import DescriptionRecord, HeadRecord, ModelRecord, RelationScoreRecord, RunRecord
-from agent.runs.relation_readings import RelationReading, relation_readings
-from agent.runs.store import RunCounts, counts_in
+from agent.runs.records import HeadRecord, ModelRecord, RelationScoreRecord, RunRecord
+from agent.runs.relation_scores import RelationReading, relation_readings
+from agent.runs.state import RunCounts, counts_in
+from agent.runs.stored import StoredLine, head_lines, line_of
+from maps_engine.finite import finite
 
 
 @dataclass(frozen=True)
@@ -129,39 +131,30 @@ def model_grid(engine: Engine, slug: str, run_id: int | None = None) -> ModelGri
             model_line(session, model),
             run_line(session, run),
             tuple(run_line(session, r) for r in runs),
-            tuple(head_lines(session, run.id)),
+            tuple(lines_of(session, run)),
         )
     return ModelGrid(*found, relation_readings(engine, found[0].model_id))
 
 
-def head_lines(session: Session, run_id: int, ids: Sequence[int] | None = None) -> list[HeadLine]:
-    query = (
-        select(HeadRecord)
-        .options(joinedload(HeadRecord.description).joinedload(DescriptionRecord.test))
-        .where(HeadRecord.run_id == run_id)
-        .order_by(HeadRecord.layer, HeadRecord.head)
-    )
-    if ids is not None:
-        query = query.where(HeadRecord.id.in_(ids))
-    return [head_line(head) for head in session.scalars(query)]
+def lines_of(session: Session, run: RunRecord, ids: Sequence[int] | None = None) -> list[HeadLine]:
+    """Heads of a run (of those `ids`; None: all) in order of layer and head."""
+    query = head_lines(run.id) if ids is None else head_lines(run.id).where(HeadRecord.id.in_(ids))
+    return [shown_line(line_of(record, run)) for record in session.scalars(query)]
 
 
-def head_line(head: HeadRecord) -> HeadLine:
+def shown_line(stored: StoredLine) -> HeadLine:
     """What grids and lists say of one head."""
-    said = head.description
-    if said is None:
-        return HeadLine(head.layer, head.head, "none", "", None, None, None, None, head.max_salience)
-    test = said.test
+    pairs = stored.test.pairs if stored.test else None
     return HeadLine(
-        layer=head.layer,
-        head=head.head,
-        status=said.status,
-        operation=said.operation,
-        category=said.category,
-        confidence=said.confidence if said.status == "ok" else None,
-        score=test.score if test else None,
-        percentile=test.percentile if test else None,
-        salience=head.max_salience,
+        layer=stored.layer,
+        head=stored.head,
+        status=stored.status,
+        operation=stored.operation,
+        category=stored.category,
+        confidence=stored.confidence if stored.status == "ok" else None,
+        score=finite(pairs.score) if pairs else None,
+        percentile=finite(pairs.percentile) if pairs else None,
+        salience=stored.max_salience,
     )
 
 

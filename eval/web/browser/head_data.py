@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
 
 from sqlalchemy import Engine, and_, func, select
-from sqlalchemy.orm import Session, aliased, joinedload, undefer
+from sqlalchemy.orm import Session, aliased, joinedload
 
 from agent.errors import UnknownRun
-from agent.results import counted_unit
+from agent.results import TestResult
 from agent.runs.database import reading
-from agent.runs.records import DescriptionRecord, HeadRecord, RelationScoreRecord, RunRecord, SearchTermRecord
+from agent.runs.records import HeadRecord, RelationScoreRecord, SearchTermRecord
+from agent.runs.stored import StoredHead, StoredScore, head_of, whole_heads
 from eval.web.browser.browse_data import (
     HeadLine,
     ModelLine,
     RunLine,
     find_model,
     find_run,
-    head_line,
     model_line,
     run_line,
+    shown_line,
 )
-from eval.web.browser.head_scores import scores_of
-from maps_engine.results import SourceChoice
+from maps_engine.results import MappingRow, SourceChoice
 
 
 @dataclass(frozen=True)
@@ -37,21 +36,60 @@ class Similar:
 
 
 @dataclass(frozen=True)
+class HeadRelation:
+    """Relation scores of the head for one operation (0 … 1), and the settings they were made with."""
+
+    relation: str
+    category: str
+    score: float
+    suppression: float
+    source: str | None
+    k: int
+    n_pairs: int
+
+
+@dataclass(frozen=True)
 class HeadDetail:
-    """All of one head in one run."""
+    """All of one head in one run; the properties are what pages show of `stored`."""
 
     model: ModelLine
     run: RunLine
     line: HeadLine
-    rows: list[dict[str, Any]]
-    suppressed_rows: list[dict[str, Any]]
-    said: dict[str, Any] | None  # the description's columns
-    test: dict[str, Any] | None
-    relations: list[dict[str, Any]]
-    similar: list[Similar]
-    source: str  # representation that this head was read through; "auto" while it has no result
-    source_choice: SourceChoice | None
-    scores: list[dict[str, Any]]  # of the description, by `headscribe score`
+    stored: StoredHead
+    relations: tuple[HeadRelation, ...]  # best first
+    similar: tuple[Similar, ...]
+
+    @property
+    def said(self) -> StoredHead | None:
+        """The head with its description, or None while it has none."""
+        return self.stored if self.stored.described else None
+
+    @property
+    def rows(self) -> tuple[MappingRow, ...]:
+        return self.stored.rows
+
+    @property
+    def suppressed_rows(self) -> tuple[MappingRow, ...]:
+        return self.stored.suppressed_rows
+
+    @property
+    def test(self) -> TestResult | None:
+        return self.stored.test
+
+    @property
+    def source(self) -> str:
+        """The representation that this head was read through; "auto" while it has no result."""
+        return self.stored.settings.source
+
+    @property
+    def source_choice(self) -> SourceChoice | None:
+        return self.stored.source_choice
+
+    @property
+    def scores(self) -> list[StoredScore]:
+        """One a scorer and judge, the newest where several settings are stored."""
+        newest = {(one.scorer, one.judge): one for one in sorted(self.stored.scores, key=lambda one: one.created)}
+        return [newest[key] for key in sorted(newest)]
 
 
 def head_detail(engine: Engine, slug: str, layer: int, head: int, run_id: int | None = None) -> HeadDetail:
@@ -59,65 +97,29 @@ def head_detail(engine: Engine, slug: str, layer: int, head: int, run_id: int | 
     with reading(engine) as session:
         model = find_model(session, slug)
         run = find_run(session, model, run_id)
-        query = (
-            select(HeadRecord)
-            .options(
-                undefer(HeadRecord.rows),
-                undefer(HeadRecord.suppressed_rows),
-                joinedload(HeadRecord.description).joinedload(DescriptionRecord.test),
-            )
-            .where(HeadRecord.run_id == run.id, HeadRecord.layer == layer, HeadRecord.head == head)
-        )
-        record = session.scalar(query)
+        record = session.scalar(whole_heads(run.id).where(HeadRecord.layer == layer, HeadRecord.head == head))
         if record is None:
             raise UnknownRun("no such head in this run", got=f"layer {layer}, head {head}")
-        said = record.description
+        stored = head_of(record, run)
         return HeadDetail(
             model=model_line(session, model),
             run=run_line(session, run),
-            line=head_line(record),
-            rows=list(record.rows or []),
-            suppressed_rows=list(record.suppressed_rows or []),
-            said=None if said is None else _columns(said),
-            test=said.test.details if said and said.test else None,
+            line=shown_line(stored),
+            stored=stored,
             relations=_relations(session, model.id, layer, head),
-            similar=_similar(session, record),
-            source=_source(run, said),
-            source_choice=_source_choice(said),
-            scores=scores_of(said),
+            similar=tuple(_similar(session, record)),
         )
 
 
-def _columns(said: DescriptionRecord) -> dict[str, Any]:
-    names = "status operation category input_strings observed_pattern confidence reasoning reason raw_reply"
-    names += " claims retrieved provenance created"
-    values = {name: getattr(said, name) for name in names.split(" ")}
-    return values | {"claims": [one | {"counted": counted_unit(one["kind"])} for one in said.claims]}
-
-
-def _source(run: RunRecord, said: DescriptionRecord | None) -> str:
-    """The run may say "auto"; the description knows what was chosen."""
-    made_with = (said.provenance.get("settings") or {}) if said is not None else {}
-    return str(made_with.get("source") or run.settings["engine"]["source"])
-
-
-def _source_choice(said: DescriptionRecord | None) -> SourceChoice | None:
-    stored = said.provenance.get("source_choice") if said is not None else None
-    return SourceChoice.from_json(stored) if stored else None
-
-
-def _relations(session: Session, model_id: int, layer: int, head: int) -> list[dict[str, Any]]:
+def _relations(session: Session, model_id: int, layer: int, head: int) -> tuple[HeadRelation, ...]:
+    record = RelationScoreRecord
     query = (
-        select(RelationScoreRecord)
-        .where(
-            RelationScoreRecord.model_id == model_id,
-            RelationScoreRecord.layer == layer,
-            RelationScoreRecord.head == head,
-        )
-        .order_by(RelationScoreRecord.score.desc(), RelationScoreRecord.relation)
+        select(record)
+        .where(record.model_id == model_id, record.layer == layer, record.head == head)
+        .order_by(record.score.desc(), record.relation)
     )
-    names = ("relation", "category", "score", "suppression", "source", "k", "n_pairs")
-    return [{name: getattr(record, name) for name in names} for record in session.scalars(query)]
+    names = [field.name for field in fields(HeadRelation)]
+    return tuple(HeadRelation(**{name: getattr(one, name) for name in names}) for one in session.scalars(query))
 
 
 def _similar(session: Session, record: HeadRecord, limit: int = 8) -> list[Similar]:

@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 
 from agent.runs.database import reading
 from agent.runs.head_rows import fold
-from agent.runs.records import DescriptionRecord, HeadRecord, SearchTermRecord, storable
-from eval.web.browser.browse_data import HeadLine, find_model, find_run, head_lines
+from agent.runs.records import DescriptionRecord, HeadRecord, RunRecord, SearchTermRecord, storable
+from eval.web.browser.browse_data import HeadLine, find_model, find_run, lines_of
 
 Where = Literal["all", "reads", "promotes", "suppresses", "description", "operation"]
 WHERES: tuple[Where, ...] = ("all", "reads", "promotes", "suppresses", "description", "operation")
@@ -44,14 +44,14 @@ def search(
             for head_id, rank, why in _found(session, run.id, kind, text):
                 reasons.setdefault(head_id, []).append((rank, why))
         best = sorted(reasons, key=lambda head_id: (min(reasons[head_id])[0], head_id))
-        lines = _lines_by_id(session, run.id, best[:limit])
+        lines = _lines_by_id(session, run, best[:limit])
     hits = [Hit(lines[i], tuple(dict.fromkeys(why for _, why in sorted(reasons[i])))[:4]) for i in best[:limit]]
     return hits, len(best)
 
 
-def _lines_by_id(session: Session, run_id: int, ids: list[int]) -> dict[int, HeadLine]:
+def _lines_by_id(session: Session, run: RunRecord, ids: list[int]) -> dict[int, HeadLine]:
     order = select(HeadRecord.id).where(HeadRecord.id.in_(ids)).order_by(HeadRecord.layer, HeadRecord.head)
-    return dict(zip(session.scalars(order), head_lines(session, run_id, ids), strict=True))
+    return dict(zip(session.scalars(order), lines_of(session, run, ids), strict=True))
 
 
 def _found(session: Session, run_id: int, kind: str, text: str) -> list[tuple[int, int, str]]:

@@ -176,7 +176,7 @@ def test_what_cannot_be_written_is_a_failure(model, pairs, tmp_path):
     (tmp_path / "file").write_text("")
     options = ("--model", model, "--pairs", pairs, "--min-pairs", 5, "--source", "embedding")
     done = run(*options, "--csv", tmp_path / "file" / "a.csv")
-    assert (done.exit_code, "cannot write" in done.stderr) == (1, True)
+    assert (done.exit_code, "the file cannot be written" in done.stderr) == (1, True)
     assert run(*options, "--csv", tmp_path).exit_code == 2  # known before any work
 
 

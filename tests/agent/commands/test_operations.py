@@ -126,9 +126,9 @@ def test_added_from_a_run(believable):
 
 
 def _rows(engine):
-    from agent.runs.tables import export_rows
+    from agent.runs.stored import stored_lines
 
-    return list(export_rows(engine, 1))
+    return [one.to_json() for one in stored_lines(engine, 1)]
 
 
 @pytest.mark.parametrize(

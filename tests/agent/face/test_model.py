@@ -86,7 +86,7 @@ def test_labelling_is_one_resumable_run(model, tmp_path):
     steps = []
     store = tmp_path / "heads.sqlite"
     part = model.label(store=store, layers="1", progress=lambda *step: steps.append(step))
-    assert [(row["layer"], row["head"]) for row in part.heads] == [(1, 0), (1, 1), (1, 2), (1, 3)]
+    assert [(one.layer, one.head) for one in part.heads] == [(1, 0), (1, 1), (1, 2), (1, 3)]
     assert [step[:2] for step in steps] == [(1, 4), (2, 4), (3, 4), (4, 4)]
     whole = model.label(store=store)
     assert (whole.run_id, len(whole.heads)) == (part.run_id, 8)

@@ -16,9 +16,11 @@ from agent.pipeline.describing import NOT_TESTED
 from agent.pipeline.label import Plan, label, prepare
 from agent.pipeline.one_head import describe_on
 from agent.pipeline.worker import HeadDone, HeadWorker
+from agent.runs.claims import claim_heads
 from agent.runs.database import open_database
-from agent.runs.store import claim_heads, counts, finish_run, load_mapping
-from agent.runs.tables import export_rows, list_runs, show_run
+from agent.runs.state import counts, finish_run
+from agent.runs.stored import stored_head, stored_heads
+from agent.runs.tables import list_runs, show_run
 from agent.runs.workers import is_dead, kept_replies, release_dead, worker_name
 from maps_engine.results import EngineSettings
 from tests.support.agent.bulk_runs import QueueDescriber, letter_bench, tiny_request
@@ -60,8 +62,8 @@ def planned(model, tmp_path, monkeypatch):
 
 
 def rows_of(plan: Plan):
-    rows = list(export_rows(plan.database, plan.job.run_id))
-    return [{k: v for k, v in row.items() if k not in ("run",)} for row in rows]
+    rows = [one.to_json() for one in stored_heads(plan.database, plan.job.run_id)]
+    return [{k: v for k, v in row.items() if k != "run"} for row in rows]
 
 
 def test_all_heads_are_labelled_with_everything_recorded(planned):
@@ -169,7 +171,7 @@ def test_a_killed_process_loses_no_reply_that_came(planned, monkeypatch):
     assert len(describer.asked) == 8
     now = counts(plan.database, plan.job.run_id)
     assert (now.done, now.claimed) == (0, 8)
-    assert list(export_rows(plan.database, plan.job.run_id)) == []  # untested is not done
+    assert list(stored_heads(plan.database, plan.job.run_id)) == []  # untested is not done
     kept = kept_replies(plan.database, plan.job.run_id, plan.job.keys)
     assert len(kept) == 7  # the failed one is asked again
     pretend_dead(plan)
@@ -373,8 +375,8 @@ def test_stored_mappings_say_their_real_source(planned):
     settings = EngineSettings(source="auto", top=8, targets=3)
     plan = planned(QueueDescriber(), settings=settings)
     label(plan, on_event=Stopping(), stop=never)
-    stored = load_mapping(plan.database, plan.job.run_id, 1, 0)
-    assert stored is not None
+    stored = stored_head(plan.database, plan.job.run_id, 1, 0)
+    assert stored.mapping.source == stored.source
     assert stored.source in ("embedding", "first-mlp", "first-block")
 
 

@@ -13,8 +13,8 @@ from agent.pipeline import label as bulk
 from agent.pipeline.describing import NOT_TESTED
 from agent.pipeline.label import label, prepare
 from agent.pipeline.worker import HeadDone, HeadWorker
-from agent.runs.store import counts
-from agent.runs.tables import export_rows
+from agent.runs.state import counts
+from agent.runs.stored import stored_heads, stored_lines
 from agent.runs.workers import kept_replies
 from tests.agent.pipeline.test_label import pretend_dead
 from tests.support.agent.bulk_runs import letter_bench, tiny_request
@@ -74,7 +74,8 @@ def test_attempts_and_conversations_are_recorded(planned):
     plan = planned(Answers())
     outcome, done = run(plan)
     assert outcome.counts.done == 4
-    for row in export_rows(plan.database, plan.job.run_id):
+    for head in stored_heads(plan.database, plan.job.run_id):
+        row = head.to_json()
         trace = row["trace"]
         assert trace["attempts"][0]["operation"] == "red to blue"
         assert trace["conversation"][0]["role"] == "user"
@@ -82,8 +83,8 @@ def test_attempts_and_conversations_are_recorded(planned):
         assert trace["usage"]["read"] >= 20
         assert row["test"]["reason"] != NOT_TESTED
     assert all(one.usage.read >= 20 for one in done)
-    (brief, *_) = export_rows(plan.database, plan.job.run_id, with_mappings=False)
-    assert "trace" not in brief
+    (brief, *_) = stored_lines(plan.database, plan.job.run_id)
+    assert "trace" not in brief.to_json()
 
 
 def test_a_spent_budget_keeps_what_is_done_and_the_next_run_goes_on(planned):
@@ -115,7 +116,8 @@ def test_what_was_kept_before_a_crash_is_judged_by_the_same_pairs(planned, monke
     outcome, _ = run(planned(model))
     assert outcome.counts.done == 4
     assert len(model.questions) == asked  # nothing is asked again, pairs included
-    for row in export_rows(plan.database, plan.job.run_id):
+    for head in stored_heads(plan.database, plan.job.run_id):
+        row = head.to_json()
         trace = kept[row["layer"], row["head"]].trace
         assert trace.conversation
         assert row["trace"]["attempts"] == [one.to_json() for one in trace.attempts] or row["trace"]["attempts"]

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from agent.runs.database import open_database
-from agent.runs.tables import export_rows, list_runs
+from agent.runs.stored import stored_heads
+from agent.runs.tables import list_runs
 from tests.support.agent.label_process import forked
 
 pytestmark = [pytest.mark.slow, pytest.mark.model]
@@ -42,7 +43,8 @@ def table(database):
     if not runs:
         return None, []
     assert len(runs) == 1
-    rows = list(export_rows(engine, runs[0].run_id))  # everything that is kept of a head, to the last bit
+    # everything that is kept of a head, to the last bit
+    rows = [one.to_json() for one in stored_heads(engine, runs[0].run_id)]
     engine.dispose()
     return runs[0], rows
 

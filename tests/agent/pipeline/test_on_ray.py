@@ -13,7 +13,7 @@ import pytest
 from agent.pipeline.label import label, prepare
 from agent.pipeline.request import LabelRequest
 from agent.pipeline.worker import HeadDone
-from agent.runs.tables import export_rows
+from agent.runs.stored import stored_heads
 from maps_engine.errors import HeadscribeError, UserMistake
 from tests.support.agent.bulk_runs import tiny_request
 
@@ -51,12 +51,11 @@ def cluster_room(monkeypatch):
 
 def results(plan):
     """Everything but numbers' last digits: workers multiply with another number of threads."""
-    kept = ("layer", "head", "status", "operation", "input_strings", "observed_pattern", "reason")
+    kept = ("layer", "head", "status", "operation", "input_strings", "observed_pattern", "reason", "verdict")
     return [
-        {k: row[k] for k in kept}
-        | {"tokens": [(r["token_id"], [t["token_id"] for t in r["targets"]]) for r in row["rows"]]}
-        | {"verdict": row["test"]["verdict"]}
-        for row in export_rows(plan.database, plan.job.run_id)
+        {k: getattr(head, k) for k in kept}
+        | {"tokens": [(r.token_id, [t.token_id for t in r.targets]) for r in head.rows]}
+        for head in stored_heads(plan.database, plan.job.run_id)
     ]
 
 

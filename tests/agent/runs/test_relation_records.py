@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from agent.commands.runs import app
 from agent.runs.identity import ModelCard, RunIdentity
-from agent.runs.relation_readings import relation_readings
+from agent.runs.relation_scores import relation_readings
 from agent.runs.store import open_run
 from eval.web.browser.browse_data import model_grid, relation_values
 from eval.web.browser.head_data import head_detail
@@ -52,8 +52,8 @@ def test_scores_are_shown_beside_the_run(labelled, tmp_path):
     values = relation_values(engine, run.model_id, first.name)
     assert values == {(i, h): pytest.approx(first.score[i, h].item(), abs=1e-4) for i in range(3) for h in range(4)}
     shown = head_detail(engine, slug, 2, 1, run.run_id).relations
-    assert {one["source"] for one in shown} == {"embedding"}
-    assert [one["relation"] for one in shown] == [
+    assert {one.source for one in shown} == {"embedding"}
+    assert [one.relation for one in shown] == [
         one.name for one in sorted(TABLE.scored, key=lambda one: (-one.score[2, 1].item(), one.name))
     ]
 

@@ -17,25 +17,16 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, inspect, text
 
 from agent.errors import BadDatabaseUrl, DatabaseUnusable, UnknownRun
+from agent.runs.claims import claim_heads, release_claims, renew_claims, retry_heads
 from agent.runs.database import create_engine_for, database_url, open_database, upgrade_database, writing
 from agent.runs.head_rows import fold
 from agent.runs.identity import ModelCard, RunIdentity
 from agent.runs.records import Base, storable
-from agent.runs.store import (
-    OpenedRun,
-    RelationScore,
-    claim_heads,
-    counts,
-    finish_run,
-    load_mapping,
-    open_run,
-    release_claims,
-    renew_claims,
-    retry_heads,
-    store_relation_scores,
-    store_result,
-)
-from agent.runs.tables import compare_runs, delete_run, export_rows, list_runs, show_run
+from agent.runs.relation_scores import RelationScore, store_relation_scores
+from agent.runs.state import counts, finish_run
+from agent.runs.store import OpenedRun, open_run, store_result
+from agent.runs.stored import stored_head, stored_heads
+from agent.runs.tables import compare_runs, delete_run, list_runs, show_run
 from maps_engine.model import ModelShape
 from maps_engine.results import EngineSettings
 from tests.support.agent.claim_worker import work
@@ -103,14 +94,15 @@ def test_a_worker_that_lost_its_claim_stores_nothing(any_engine: Engine) -> None
 def test_a_result_comes_back_as_it_went_in_hostile_tokens_included(any_engine: Engine) -> None:
     run = opened(any_engine).run_id
     mapping = replace(a_mapping(1, 2, operation="antonym", hostile=True), model=CARD.name, fingerprint=CARD.fingerprint)
-    assert load_mapping(any_engine, run, 1, 2) is None
+    with pytest.raises(UnknownRun, match="no result for this head: got run 1, layer 1, head 2"):
+        stored_head(any_engine, run, 1, 2)
     store_result(any_engine, run, a_report(mapping, None, "failed"), category=None)
-    assert load_mapping(any_engine, run, 1, 2) == mapping
-    row = next(export_rows(any_engine, run))
-    assert row["raw_reply"] == "Sure! Here is\x00 the answer"
-    assert row["status"] == "failed"
-    assert row["operation"] == ""
-    assert [r["token"] for r in row["rows"][: len(HOSTILE)]] == list(HOSTILE)
+    stored = stored_head(any_engine, run, 1, 2)
+    assert stored.mapping == mapping
+    assert (stored,) == tuple(stored_heads(any_engine, run))
+    assert stored.raw_reply == "Sure! Here is\x00 the answer"
+    assert (stored.status, stored.operation) == ("failed", "")
+    assert [row.token for row in stored.rows[: len(HOSTILE)]] == list(HOSTILE)
     assert retry_heads(any_engine, run) == 1
     store_result(any_engine, run, a_report(mapping, None, "failed"))  # again: replaces, does not pile up
     with any_engine.connect() as connection:
@@ -158,7 +150,9 @@ def test_compare_export_and_delete(any_engine: Engine) -> None:
 def test_unknown_heads_are_refused(sqlite_engine: Engine) -> None:
     run = opened(sqlite_engine, heads=[(0, 0)]).run_id
     with pytest.raises(UnknownRun, match="layer 2, head 3"):
-        load_mapping(sqlite_engine, run, 2, 3)
+        stored_head(sqlite_engine, run, 2, 3)
+    with pytest.raises(UnknownRun, match="no such head: got layer 2, head 3"):
+        store_result(sqlite_engine, run, a_report(a_mapping(2, 3, operation="antonym"), "antonym"))
 
 
 def test_relation_scores_replace_by_relation(any_engine: Engine) -> None:

@@ -11,11 +11,12 @@ import pytest
 from sqlalchemy import Engine
 
 from agent.runs.database import reading
-from eval.errors import BadAnswer, BadImport, BadStudy
+from eval.errors import BadAnswer, BadImport, BadStudy, NotFound
 from eval.judges.opening import open_judge
 from eval.judges.protocol import Assessment
 from eval.rating.answers import FinalRating, answered, final_ratings
-from eval.rating.exchange import export, import_study
+from eval.rating.exchange.export import export
+from eval.rating.exchange.imports import import_study
 from eval.rating.judges import answer_of, run_judge
 from eval.rating.people import invite
 from eval.rating.ratings import Answer, save
@@ -56,7 +57,7 @@ def comparable(ratings: list[FinalRating]) -> list[FinalRating]:
 
 
 @pytest.mark.parametrize("fmt", ["jsonl", "label-studio"])
-def test_row_13_round_trip_into_a_new_database(rated: tuple[Engine, int], fmt: str, tmp_path: Path) -> None:
+def test_a_study_makes_the_round_trip_into_a_new_database(rated: tuple[Engine, int], fmt: str, tmp_path: Path) -> None:
     engine, study = rated
     text = export(engine, study, fmt)
     other = open_studies(str(tmp_path / "other.sqlite"))
@@ -73,7 +74,7 @@ def test_row_13_round_trip_into_a_new_database(rated: tuple[Engine, int], fmt: s
     other.dispose()
 
 
-def test_row_13_answers_given_in_label_studio(rated: tuple[Engine, int]) -> None:
+def test_answers_given_in_label_studio_are_imported(rated: tuple[Engine, int]) -> None:
     engine, study = rated
     tasks = json.loads(export(engine, study, "label-studio"))
     for task in tasks:
@@ -88,7 +89,7 @@ def test_row_13_answers_given_in_label_studio(rated: tuple[Engine, int]) -> None
     assert {(r.pattern, r.plausible, r.note) for r in mine} == {("yes", "no", "seen")}
 
 
-def test_row_13_csv_is_safe_in_spreadsheets(rated: tuple[Engine, int]) -> None:
+def test_the_csv_of_a_study_is_safe_in_spreadsheets(rated: tuple[Engine, int]) -> None:
     engine, study = rated
     rows = list(csv.DictReader(io.StringIO(export(engine, study, "csv"))))
     assert len(rows) == len(final_ratings(engine, study))
@@ -123,7 +124,7 @@ def test_import_checks_answers_hash_and_items(rated: tuple[Engine, int], tmp_pat
     other.dispose()
 
 
-def test_row_11_hand_made_items_are_in_no_rate(rated: tuple[Engine, int]) -> None:
+def test_hand_made_items_are_in_no_rate(rated: tuple[Engine, int]) -> None:
     engine, study = rated
     ratings = final_ratings(engine, study)
     assert {r.kind for r in ratings} == {"real", "control", "practice", "attention"}
@@ -214,7 +215,7 @@ def test_disagreements_verdicts_and_approval(rated: tuple[Engine, int]) -> None:
     assert all(len({a.plausible for a in d.answers}) > 1 for d in split)
     with pytest.raises(BadAnswer, match="unknown verdict"):
         adjudicate(engine, study, split[0].public_id, verdict="maybe", note="", by="lead")
-    with pytest.raises(BadStudy, match="no such item"):
+    with pytest.raises(NotFound, match="no such item"):
         adjudicate(engine, study, "nope", verdict="yes", note="", by="lead")
     approved = {str(a.origin) for a in approved_descriptions(engine, study)}
     items = items_of(engine, study)

@@ -14,7 +14,7 @@ from eval.rating.store import open_studies
 from tests.support.eval.studies import launched
 
 
-def test_row_09_links_open_once_and_codes_reopen(studies: Engine) -> None:
+def test_links_open_once_and_codes_open_again(studies: Engine) -> None:
     study = launched(studies)
     name, token = invite(studies, study_id=study, now=0.0)
     assert (name, whose_link(studies, token, now=1)) == ("R1", ("R1", False))
@@ -39,7 +39,7 @@ def test_row_09_links_open_once_and_codes_reopen(studies: Engine) -> None:
         redeem(studies, fresh, now=61 * 86400)
 
 
-def test_row_09_a_dump_of_the_database_holds_nothing_usable(tmp_path: Path) -> None:
+def test_a_dump_of_the_database_holds_nothing_usable(tmp_path: Path) -> None:
     engine = open_studies(str(tmp_path / "s.sqlite"))
     study = launched(engine)
     _, token = invite(engine, study_id=study)

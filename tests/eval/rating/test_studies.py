@@ -17,14 +17,7 @@ from eval.rating.people import invite
 from eval.rating.ratings import save
 from eval.rating.slots import next_screen
 from eval.rating.store import backup, open_studies
-from eval.rating.studies import (
-    StudySettings,
-    close_study,
-    create_study,
-    get_study,
-    launch,
-    verify,
-)
+from eval.rating.studies import StudySettings, close_study, create_study, get_study, launch, verify
 from eval.rating.tables import Base, Item, Rating, Slot
 from tests.support.believable import Believable
 from tests.support.eval.studies import YES, items_of, launched, launched_from_run, rater, simple_heads, work
@@ -37,7 +30,7 @@ def test_migrations_make_exactly_the_rating_tables(studies: Engine) -> None:
         assert columns == {(c.name, c.nullable) for c in table.columns}, name
 
 
-def test_row_11_practice_attention_and_control(filled: tuple[Engine, Believable]) -> None:
+def test_a_study_has_practice_attention_and_control_items(filled: tuple[Engine, Believable]) -> None:
     engine, facts = filled
     study = launched_from_run(engine, facts.run_id, n_heads=10, control_share=0.3, practice=2, attention=2)
     items = items_of(engine, study)
@@ -118,7 +111,7 @@ def test_closed_studies_take_no_answers(studies: Engine) -> None:
         invite(studies, study_id=study)
 
 
-def test_row_19_live_backup_while_answers_come_in(tmp_path: Path) -> None:
+def test_a_backup_is_whole_while_answers_come_in(tmp_path: Path) -> None:
     engine = open_studies(str(tmp_path / "s.sqlite"))
     study = launched(engine, 40, k=1)
     person = rater(engine, study)
@@ -148,7 +141,7 @@ def test_heads_from_another_tool() -> None:
             heads_from_jsonl(["", bad])
 
 
-def test_row_03_what_a_rater_gets_names_no_head(filled: tuple[Engine, Believable]) -> None:
+def test_what_a_rater_gets_names_no_head(filled: tuple[Engine, Believable]) -> None:
     engine, facts = filled
     study = launched_from_run(engine, facts.run_id, n_heads=5)
     person = rater(engine, study)

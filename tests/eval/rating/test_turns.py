@@ -12,14 +12,12 @@ import pytest
 from sqlalchemy import Engine, event, select, text
 
 from agent.runs.database import reading
-from eval.errors import BadAnswer, BadStudy
+from eval.errors import BadAnswer, BadStudy, NotFound
 from eval.rating.people import invite, redeem
+from eval.rating.progress import progress
 from eval.rating.ratings import Answer, own_rating, own_ratings, save, save_and_next, save_draft
 from eval.rating.slots import confirm_instructions, next_screen
-from eval.rating.studies import (
-    audit_trail,
-    progress,
-)
+from eval.rating.studies import audit_trail
 from eval.rating.tables import Rating, RatingVersion
 from tests.support.eval.race_worker import rate_everything
 from tests.support.eval.studies import YES, items_of, launched, rater, work
@@ -30,7 +28,7 @@ PER_ITEM = """SELECT item_id, count(*), count(DISTINCT rater_id) FROM ratings
 
 
 @pytest.mark.parametrize("n_raters", [8])
-def test_row_02_exactly_k_under_races_of_threads(studies: Engine, n_raters: int) -> None:
+def test_racing_threads_give_each_item_exactly_k_raters(studies: Engine, n_raters: int) -> None:
     study = launched(studies, 20, k=3)
     people = [rater(studies, study) for _ in range(n_raters)]
     errors: list[Exception] = []
@@ -55,7 +53,7 @@ def test_row_02_exactly_k_under_races_of_threads(studies: Engine, n_raters: int)
     assert (p.slots, p.done, p.free, p.leased) == (60, 60, 0, 0)
 
 
-def test_row_02_exactly_k_under_races_of_processes(studies: Engine) -> None:
+def test_racing_processes_give_each_item_exactly_k_raters(studies: Engine) -> None:
     study = launched(studies, 8, k=2)
     people = [rater(studies, study) for _ in range(3)]
     url = studies.url.render_as_string(hide_password=False)
@@ -72,7 +70,7 @@ def test_row_02_exactly_k_under_races_of_processes(studies: Engine) -> None:
     assert len(rows) == 8
 
 
-def test_row_05_resume_with_draft(studies: Engine) -> None:
+def test_a_rater_resumes_with_the_draft(studies: Engine) -> None:
     study = launched(studies)
     person = rater(studies, study)
     first = next_screen(studies, person)
@@ -86,7 +84,7 @@ def test_row_05_resume_with_draft(studies: Engine) -> None:
     assert next_screen(studies, person).public_id != first.public_id
 
 
-def test_row_06_edit_keeps_one_value_and_the_history(studies: Engine) -> None:
+def test_edit_keeps_one_value_and_the_history(studies: Engine) -> None:
     study = launched(studies)
     person = rater(studies, study)
     item = next_screen(studies, person).public_id
@@ -101,7 +99,7 @@ def test_row_06_edit_keeps_one_value_and_the_history(studies: Engine) -> None:
     assert [e.what for e in audit_trail(studies, study)][:3] == ["changed", "changed", "rated"]
 
 
-def test_row_07_skip_needs_a_reason_and_frees_the_place(studies: Engine) -> None:
+def test_skip_needs_a_reason_and_frees_the_place(studies: Engine) -> None:
     study = launched(studies, 1, k=2)
     a, b, c = (rater(studies, study) for _ in range(3))
     item = next_screen(studies, a).public_id
@@ -126,7 +124,7 @@ def test_a_skip_taken_back_takes_its_place_again(studies: Engine) -> None:
     assert (p.slots, p.done, p.skipped, p.free) == (1, 1, 0, 0)
 
 
-def test_row_08_progress_counts_and_finish(studies: Engine) -> None:
+def test_progress_counts_up_to_the_finish(studies: Engine) -> None:
     study = launched(studies, 3, k=1)
     person = rater(studies, study)
     seen = []
@@ -155,7 +153,7 @@ def test_bad_answers_are_named(answer: Answer, field: str) -> None:
     assert list(answer.problems()) == [field]
 
 
-def test_row_11_practice_gives_feedback_and_attention_is_watched(studies: Engine) -> None:
+def test_practice_gives_feedback_and_attention_is_watched(studies: Engine) -> None:
     study = launched(studies, 4, practice=1, attention=2)
     person = rater(studies, study)
     screen = next_screen(studies, person)
@@ -173,7 +171,7 @@ def test_row_11_practice_gives_feedback_and_attention_is_watched(studies: Engine
     assert mine.done == 7
 
 
-def test_row_19_leases_expire_and_are_shown(studies: Engine) -> None:
+def test_leases_expire_and_are_shown(studies: Engine) -> None:
     study = launched(studies, 1, k=1, lease_minutes=10)
     slow, quick = rater(studies, study, "slow"), rater(studies, study, "quick")
     item = next_screen(studies, slow, now=0).public_id
@@ -197,8 +195,11 @@ def test_an_item_that_was_never_given_is_refused(studies: Engine) -> None:
     study, other = launched(studies, 2), launched(studies, 2)
     person = rater(studies, study)
     mine = next_screen(studies, person).public_id
-    for public_id in (*items_of(studies, other), *(i for i in items_of(studies, study) if i != mine), "nope"):
-        with pytest.raises(BadStudy):
+    for public_id in (*items_of(studies, other), "nope"):
+        with pytest.raises(NotFound):
+            save(studies, person, public_id, YES)
+    for public_id in set(items_of(studies, study)) - {mine}:
+        with pytest.raises(BadStudy, match="not given to you"):
             save(studies, person, public_id, YES)
 
 

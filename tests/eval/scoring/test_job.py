@@ -22,8 +22,10 @@ from agent.results import HeadDescription, HeadReport, TestResult
 from agent.runs.database import open_database, reading
 from agent.runs.identity import ModelCard, RunIdentity
 from agent.runs.records import Base, DescriptionScoreRecord
-from agent.runs.store import finish_run, open_run, store_result
-from agent.runs.tables import delete_run, export_rows
+from agent.runs.state import finish_run
+from agent.runs.store import open_run, store_result
+from agent.runs.stored import stored_heads
+from agent.runs.tables import delete_run
 from agent.words import embedder
 from agent.words.fields import SemanticFields
 from eval.commands.headscribe import app
@@ -189,9 +191,9 @@ def test_the_table_is_the_migrations_and_goes_with_its_run(database, fields, map
     keeper = DatabaseKeeper(opened, collection.run_id, job.identity())
     made = job.run([keeper])
     assert sorted(keeper.known(), key=str) == sorted(made, key=str)
-    exported = next(row for row in export_rows(opened, collection.run_id) if row["scores"])
-    assert [one["scorer"] for one in exported["scores"]] == list(ROW_SCORERS)
-    assert exported["scores"][0]["score"] == made[0].own.score
+    stored = next(one for one in stored_heads(opened, collection.run_id) if one.scores)
+    assert [one.scorer for one in stored.scores] == list(ROW_SCORERS)
+    assert stored.scores[0].score == made[0].own.score
     job.run([keeper])
     other = replace(job, seed=5)
     other.run([DatabaseKeeper(opened, collection.run_id, other.identity())])

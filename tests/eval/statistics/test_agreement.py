@@ -77,7 +77,7 @@ def test_ac1_equals_the_published_example_and_the_formula() -> None:
     assert alpha_of(table, 2) < 0
 
 
-def test_unanimous_data_is_said_in_words() -> None:
+def test_agreement_without_variation_is_said_in_words() -> None:
     answers = [Answered(str(i), r, "yes") for i in range(9) for r in "AB"]
     found = agreement(answers, draws=20)
     assert found.alpha.text() == found.ac1.text() == UNDEFINED

@@ -96,7 +96,7 @@ def overflow(watched: Watched) -> int:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_row_16_axe_finds_nothing_on_any_page(browser: Browser, base: tuple[str, Engine], scheme: str) -> None:
+def test_every_page_passes_the_accessibility_check(browser: Browser, base: tuple[str, Engine], scheme: str) -> None:
     watched = open_page(browser, base[0], color_scheme=scheme)
     for path in PAGES:
         watched.page.goto(path)
@@ -118,7 +118,7 @@ def test_row_16_axe_finds_nothing_on_any_page(browser: Browser, base: tuple[str,
 
 
 @pytest.mark.parametrize("width", [320, 390, 768])
-def test_row_16_pages_reflow_without_sideways_scrolling(browser: Browser, base: tuple[str, Engine], width: int) -> None:
+def test_pages_reflow_without_sideways_scrolling(browser: Browser, base: tuple[str, Engine], width: int) -> None:
     size = {"width": width, "height": 800}
     watched = open_page(browser, base[0], viewport=size)
     wide = {}
@@ -133,7 +133,7 @@ def test_row_16_pages_reflow_without_sideways_scrolling(browser: Browser, base: 
     assert {path: n for path, n in wide.items() if n > 0} == {}
 
 
-def test_row_10_hostile_tokens_are_inert(browser: Browser, base: tuple[str, Engine]) -> None:
+def test_hostile_tokens_are_inert_in_the_browser(browser: Browser, base: tuple[str, Engine]) -> None:
     watched = open_page(browser, base[0])
     page = watched.page
     for path in ("/believable-360m/head/7/0", "/compare?a=believable-360m:7.0&b=believable-360m:7.0"):
@@ -157,7 +157,7 @@ def test_row_10_hostile_tokens_are_inert(browser: Browser, base: tuple[str, Engi
     assert page.evaluate(blocked) == "refused"
 
 
-def test_row_10_hostile_tokens_on_the_rating_page(browser: Browser, base: tuple[str, Engine]) -> None:
+def test_hostile_tokens_are_inert_on_the_rating_page(browser: Browser, base: tuple[str, Engine]) -> None:
     study = launched_from_run(base[1], 1, k=1, first_layer=7, practice=0, attention=0, control_share=0.0)
     watched = open_page(browser, base[0])
     join(watched, invite(base[1], study_id=study)[1])
@@ -171,7 +171,7 @@ def test_row_10_hostile_tokens_on_the_rating_page(browser: Browser, base: tuple[
     assert watched.errors == []
 
 
-def test_row_14_grid_metric_permalink_and_back(browser: Browser, base: tuple[str, Engine]) -> None:
+def test_the_grid_keeps_its_metric_in_the_address_and_goes_back(browser: Browser, base: tuple[str, Engine]) -> None:
     watched = open_page(browser, base[0])
     page = watched.page
     page.goto("/")
@@ -201,7 +201,7 @@ def test_row_14_grid_metric_permalink_and_back(browser: Browser, base: tuple[str
     assert watched.errors == []
 
 
-def test_row_14_search_compare_and_links(browser: Browser, base: tuple[str, Engine]) -> None:
+def test_search_finds_heads_and_compare_shows_two(browser: Browser, base: tuple[str, Engine]) -> None:
     page = open_page(browser, base[0]).page
     page.goto("/believable-360m")
     page.fill("#q", "antonym")
@@ -219,7 +219,7 @@ def test_row_14_search_compare_and_links(browser: Browser, base: tuple[str, Engi
     page.wait_for_selector("#job")
 
 
-def test_row_17_no_request_leaves_the_machine(browser: Browser, base: tuple[str, Engine]) -> None:
+def test_no_request_leaves_the_machine(browser: Browser, base: tuple[str, Engine]) -> None:
     watched = open_page(browser, base[0])
     for path in PAGES:
         watched.page.goto(path)
@@ -233,7 +233,7 @@ def test_row_17_no_request_leaves_the_machine(browser: Browser, base: tuple[str,
     assert [e for e in watched.errors if "404" not in e] == []
 
 
-def test_row_18_browsing_works_without_javascript(browser: Browser, base: tuple[str, Engine]) -> None:
+def test_browsing_works_without_javascript(browser: Browser, base: tuple[str, Engine]) -> None:
     page = open_page(browser, base[0], java_script_enabled=False).page
     page.goto("/believable-360m")
     page.select_option("#metric", "score")

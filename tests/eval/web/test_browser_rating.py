@@ -12,9 +12,9 @@ from sqlalchemy import create_engine, select, text
 
 from agent.runs.database import reading
 from eval.rating.answers import final_ratings
-from eval.rating.exchange import export
+from eval.rating.exchange.export import export
 from eval.rating.people import invite
-from eval.rating.studies import progress
+from eval.rating.progress import progress
 from eval.rating.tables import Event, Item
 from tests.support.eval.browser import answer, join, open_page, screen_id
 from tests.support.eval.browser_site import Site, browser, site
@@ -23,7 +23,7 @@ __all__ = ["browser", "site"]
 pytestmark = pytest.mark.browser
 
 
-def test_row_03_a_rater_sees_no_head_no_score_no_kind(site: Site, browser: Browser) -> None:
+def test_a_rater_sees_no_head_no_score_no_kind(site: Site, browser: Browser) -> None:
     study = site.study(n_heads=4, control_share=0.5, attention=1, practice=1)
     watched, token, _ = site.rater(browser, study, keep_bodies=True)
     page = watched.page
@@ -46,7 +46,7 @@ def test_row_03_a_rater_sees_no_head_no_score_no_kind(site: Site, browser: Brows
             assert item.kind not in item.public_id
 
 
-def test_row_04_ten_items_by_keyboard_alone(site: Site, browser: Browser) -> None:
+def test_ten_items_are_rated_by_keyboard_alone(site: Site, browser: Browser) -> None:
     study = site.study(n_heads=10)
     watched = open_page(browser, site.base)
     page = watched.page
@@ -81,7 +81,7 @@ def test_row_04_ten_items_by_keyboard_alone(site: Site, browser: Browser) -> Non
     assert found[3][::2] == ("no", "y1s is text here")
 
 
-def test_row_05_resume_in_a_new_context_by_the_same_link(site: Site, browser: Browser) -> None:
+def test_a_rater_resumes_in_a_new_browser_by_the_same_link(site: Site, browser: Browser) -> None:
     watched, token, code = site.rater(browser, site.study())
     page = watched.page
     answer(page)
@@ -102,7 +102,7 @@ def test_row_05_resume_in_a_new_context_by_the_same_link(site: Site, browser: Br
     assert "You said yes" in again.inner_text("#answer")
 
 
-def test_row_06_undo_and_edit_keep_one_value_and_the_history(site: Site, browser: Browser) -> None:
+def test_undo_and_edit_keep_one_value_and_the_history(site: Site, browser: Browser) -> None:
     study = site.study()
     page = site.rater(browser, study)[0].page
     answer(page)
@@ -121,7 +121,7 @@ def test_row_06_undo_and_edit_keep_one_value_and_the_history(site: Site, browser
     assert events[-2:] == ["rated", "changed"]
 
 
-def test_row_07_skip_needs_a_reason(site: Site, browser: Browser) -> None:
+def test_skip_needs_a_reason(site: Site, browser: Browser) -> None:
     page = site.rater(browser, site.study())[0].page
     before = screen_id(page)
     page.keyboard.press("s")
@@ -137,7 +137,7 @@ def test_row_07_skip_needs_a_reason(site: Site, browser: Browser) -> None:
     assert site.rows("SELECT skip_reason FROM ratings") == [("I do not read this script",)]
 
 
-def test_row_08_the_total_follows_what_others_rate_while_the_item_stays(site: Site, browser: Browser) -> None:
+def test_the_total_follows_what_others_rate_while_the_item_stays(site: Site, browser: Browser) -> None:
     study = site.study(n_heads=4)
     page, other = (site.rater(browser, study)[0].page for _ in range(2))
     item, heading = screen_id(page), page.inner_text("h1")
@@ -147,7 +147,7 @@ def test_row_08_the_total_follows_what_others_rate_while_the_item_stays(site: Si
     assert screen_id(page) == item
 
 
-def test_row_08_progress_after_each_item_and_finish(site: Site, browser: Browser) -> None:
+def test_progress_shows_after_each_item_up_to_the_finish(site: Site, browser: Browser) -> None:
     page = site.rater(browser, site.study(n_heads=3))[0].page
     lines = []
     for _ in range(3):
@@ -159,7 +159,7 @@ def test_row_08_progress_after_each_item_and_finish(site: Site, browser: Browser
     assert re.search(r"3 of 3 rated, saved \d\d:\d\d", page.inner_text("main"))
 
 
-def test_row_09_a_second_use_of_the_link_is_refused(site: Site, browser: Browser) -> None:
+def test_a_second_use_of_the_link_is_refused(site: Site, browser: Browser) -> None:
     watched, token, _ = site.rater(browser, site.study())
     assert token not in " ".join(u for u in watched.requests if "/join/" not in u)
     assert token not in watched.page.url
@@ -177,7 +177,7 @@ def test_row_09_a_second_use_of_the_link_is_refused(site: Site, browser: Browser
     assert own["sameSite"] == "Lax"
 
 
-def test_row_18_rating_works_without_javascript(site: Site, browser: Browser) -> None:
+def test_rating_works_without_javascript(site: Site, browser: Browser) -> None:
     study = site.study(n_heads=3, practice=1)
     watched = open_page(browser, site.base, java_script_enabled=False)
     page = watched.page
@@ -199,7 +199,7 @@ def test_row_18_rating_works_without_javascript(site: Site, browser: Browser) ->
     assert site.rows("SELECT count(*) FROM ratings") == [(4,)]
 
 
-def test_row_19_the_lead_sees_leases(site: Site, browser: Browser) -> None:
+def test_the_lead_sees_leases(site: Site, browser: Browser) -> None:
     study = site.study()
     site.rater(browser, study)
     lead = open_page(browser, site.base).page

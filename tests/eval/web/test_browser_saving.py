@@ -23,9 +23,7 @@ def _state(page: Page) -> str:
 
 
 @pytest.mark.parametrize("trouble", ["abort", "500", "slow"])
-def test_row_01_a_failed_save_keeps_the_answer_and_a_retry_stores_one_row(
-    site: Site, browser: Browser, trouble: str
-) -> None:
+def test_a_failed_save_keeps_the_answer_and_a_retry_stores_one_row(site: Site, browser: Browser, trouble: str) -> None:
     watched, _, _ = site.rater(browser, site.study())
     page = watched.page
     answer(page, plausible="2", save=False)
@@ -60,7 +58,7 @@ def test_row_01_a_failed_save_keeps_the_answer_and_a_retry_stores_one_row(
     assert rows == [("partly", "a thought worth keeping", 1)]
 
 
-def test_row_01_a_first_question_that_failed_is_answered_by_pressing_again(site: Site, browser: Browser) -> None:
+def test_a_first_question_that_failed_is_answered_by_pressing_again(site: Site, browser: Browser) -> None:
     watched, _, _ = site.rater(browser, site.study(n_heads=2))
     asked: list[str] = []
 
@@ -77,7 +75,7 @@ def test_row_01_a_first_question_that_failed_is_answered_by_pressing_again(site:
     assert site.rows("SELECT pattern, version FROM ratings") == [("yes", 1)]
 
 
-def test_row_01_keys_pressed_while_an_answer_is_saved_send_nothing_more(site: Site, browser: Browser) -> None:
+def test_keys_pressed_while_an_answer_is_saved_send_nothing_more(site: Site, browser: Browser) -> None:
     study = site.study(n_heads=3)
     watched, _, _ = site.rater(browser, study)
     page = watched.page
@@ -104,7 +102,7 @@ def test_row_01_keys_pressed_while_an_answer_is_saved_send_nothing_more(site: Si
     assert site.rows("SELECT plausible, version FROM ratings") == [("yes", 1)]
 
 
-def test_row_02_eight_browsers_at_once_give_exactly_k(site: Site) -> None:
+def test_eight_browsers_at_once_give_each_item_exactly_k_raters(site: Site) -> None:
     study = site.study(k=3, n_heads=12)
     tokens = [invite(site.engine, study_id=study)[1] for _ in range(8)]
     errors: list[BaseException] = []

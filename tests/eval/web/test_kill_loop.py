@@ -13,8 +13,8 @@ import pytest
 
 from eval.rating.answers import final_ratings
 from eval.rating.people import invite
+from eval.rating.progress import progress
 from eval.rating.store import open_studies
-from eval.rating.studies import progress
 from tests.support.eval.studies import launched
 from tests.support.eval.web_server import free_port, start
 
@@ -56,7 +56,7 @@ def _rate(base: str, token: str, name: str, confirmed: dict[tuple[str, str], str
 
 
 @pytest.mark.slow
-def test_row_01_kill_9_in_a_loop_loses_no_confirmed_answer(tmp_path: Path) -> None:
+def test_killing_the_server_in_a_loop_loses_no_confirmed_answer(tmp_path: Path) -> None:
     database = str(tmp_path / "kill.sqlite")
     engine = open_studies(database)
     study = launched(engine, 150, k=4, pattern_first=False)

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from agent.commands.label_heads import app as label_heads
 from agent.commands.operations import app as known
-from agent.runs.tables import export_rows, list_runs
+from agent.runs.stored import stored_lines
+from agent.runs.tables import list_runs
 from eval.commands.rate_heads import app as rate_heads
 from eval.rating.store import open_studies
 from eval.web.app import create_app
@@ -52,9 +53,9 @@ def test_a_describe_job_with_the_real_model_joins_the_run_of_label_heads(databas
     assert found["state"] == "done", found
     operation = found["result"]["description"]["operation"]
     assert len(list_runs(engine)) == 1
-    rows = {(r["layer"], r["head"]): r for r in export_rows(engine, list_runs(engine)[0].run_id)}
-    assert sorted(rows) == [(23, 4), (26, 2)]
-    assert {rows[key]["category"] for key in rows} == {"knowledge", "linguistic"}  # countries, and pronouns
+    lines = {(one.layer, one.head): one for one in stored_lines(engine, list_runs(engine)[0].run_id)}
+    assert sorted(lines) == [(23, 4), (26, 2)]
+    assert {one.category for one in lines.values()} == {"knowledge", "linguistic"}  # countries, and pronouns
     twin = client.get(f"/{slug}/head/23/4.json").json()
     assert (twin["description"]["operation"], twin["description"]["category"]) == (operation, "knowledge")
     assert operation in client.get(f"/{slug}/head/23/4").text

@@ -6,12 +6,14 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 from starlette.testclient import TestClient
 
 from agent.results import Claim
 from agent.runs.identity import ModelCard, RunIdentity
-from agent.runs.store import RelationScore, open_run, store_relation_scores
+from agent.runs.records import DescriptionRecord
+from agent.runs.relation_scores import RelationScore, store_relation_scores
+from agent.runs.store import open_run
 from agent.runs.tables import show_run
 from eval.rating.people import new_api_token
 from eval.scoring.keepers import DatabaseKeeper
@@ -55,6 +57,26 @@ def test_the_api_reads_what_is_there(site: tuple[WebSettings, TestClient]) -> No
         answer = client.get(path)
         assert (answer.status_code, list(answer.json())) == (404, ["error"]), path
     assert client.get("/api/openapi.json").json()["openapi"].startswith("3.")
+
+
+def test_a_page_of_descriptions_reads_no_other_heads(filled: tuple[Engine, Believable]) -> None:
+    engine, facts = filled
+    client = client_of(create_app(WebSettings(engine)))
+    whole = client.get(f"/api/v1/runs/{facts.run_id}/descriptions?limit=1000").json()["descriptions"]
+    loaded: list[object] = []
+
+    def count(record: object, _: object) -> None:
+        loaded.append(record)
+
+    event.listen(DescriptionRecord, "load", count)
+    try:
+        for offset, limit in ((0, 5), (40, 20), (1000, 5)):
+            loaded.clear()
+            page = client.get(f"/api/v1/runs/{facts.run_id}/descriptions?offset={offset}&limit={limit}").json()
+            assert page == {"total": 48, "descriptions": whole[offset : offset + limit]}
+            assert len(loaded) == len(page["descriptions"])
+    finally:
+        event.remove(DescriptionRecord, "load", count)
 
 
 def test_a_describe_job_runs_and_is_kept(site: tuple[WebSettings, TestClient]) -> None:

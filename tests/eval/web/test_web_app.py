@@ -6,9 +6,12 @@ import re
 
 import pytest
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from sqlalchemy import Engine
 from starlette.testclient import TestClient
 
+from agent.errors import UnknownRun
+from eval.errors import BadStudy, NotFound
 from eval.rating.people import invite
 from eval.rating.studies import close_study
 from eval.web.app import create_app
@@ -16,6 +19,7 @@ from eval.web.pages import token_text
 from eval.web.security import POLICY, RateLimit
 from eval.web.serve import is_loopback, serve
 from eval.web.settings import WebSettings
+from maps_engine.errors import HeadscribeError, UserMistake
 from tests.support.believable import HOSTILE, Believable
 from tests.support.eval.studies import YES, launched_from_run
 from tests.support.eval.web_app import OURS, client_of, sign_in
@@ -51,7 +55,7 @@ def test_pages_come_with_strict_headers_and_nothing_inline(site: tuple[WebSettin
     assert not re.search(r"(?:src|href|action)=\"(?:https?:)?//", text)
 
 
-def test_row_10_hostile_tokens_are_escaped(site: tuple[WebSettings, TestClient]) -> None:
+def test_hostile_tokens_are_escaped(site: tuple[WebSettings, TestClient]) -> None:
     text = site[1].get("/believable-360m/head/7/0").text
     for bad in ("<script>window", "<img src=x", "\u202e", "\x00", "\x1b", "x" * 200):
         assert bad not in text
@@ -78,7 +82,36 @@ def test_a_grid_of_relation_scores_says_how_they_were_made(site: tuple[WebSettin
     assert "in the top" not in site[1].get("/believable-360m?metric=percentile").text
 
 
-def test_row_14_json_twin_says_the_same(site: tuple[WebSettings, TestClient]) -> None:
+def test_the_table_of_a_run_leads_to_heads_of_that_run(site: tuple[WebSettings, TestClient]) -> None:
+    for view in ("grid", "table"):
+        page = site[1].get(f"/believable-360m?run=1&view={view}").text
+        links = re.findall(r'href="(/believable-360m/head/[^"]+)"', page)
+        assert len(links) == 48
+        assert [link for link in links if not link.endswith("?run=1")] == [], view
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (NotFound("this was taken away"), 404),
+        (UnknownRun("this was never labelled"), 404),
+        (BadStudy("a study has no such setting"), 400),
+        (UserMistake("no such option"), 400),
+    ],
+)
+def test_not_found_follows_from_the_type_and_never_from_the_words(
+    filled: tuple[Engine, Believable], error: HeadscribeError, status: int
+) -> None:
+    app = create_app(WebSettings(filled[0]))
+
+    def failing() -> None:
+        raise error
+
+    app.router.routes.insert(0, APIRoute("/failing", failing))
+    assert client_of(app).get("/failing").status_code == status
+
+
+def test_a_page_and_its_json_twin_say_the_same(site: tuple[WebSettings, TestClient]) -> None:
     client = site[1]
     twin = client.get("/believable-360m/head/7/1.json").json()
     api = client.get("/api/v1/models/believable-360m/heads/7/1").json()
@@ -122,7 +155,7 @@ def test_large_bodies_are_refused(site: tuple[WebSettings, TestClient]) -> None:
     assert answer.status_code == 413
 
 
-def test_row_09_links_cookies_roles_and_sign_out(guarded: tuple[Engine, TestClient]) -> None:
+def test_a_link_signs_in_once_with_a_strict_cookie_until_sign_out(guarded: tuple[Engine, TestClient]) -> None:
     engine, client = guarded
     _, token = invite(engine, study_id=1)
     first = client.get(f"/join/{token}")
@@ -148,7 +181,7 @@ def test_row_09_links_cookies_roles_and_sign_out(guarded: tuple[Engine, TestClie
     assert client.post("/join", headers=OURS, data={"code": code[1]}).headers["location"] == "/rate"
 
 
-def test_row_09_tries_at_links_are_limited(guarded: tuple[Engine, TestClient]) -> None:
+def test_tries_at_links_are_limited(guarded: tuple[Engine, TestClient]) -> None:
     _, client = guarded
     seen = [client.post("/join", headers=OURS, data={"code": str(n)}).status_code for n in range(12)]
     assert seen == [401] * 10 + [429] * 2
@@ -277,4 +310,4 @@ def test_my_ratings_and_edits(guarded: tuple[Engine, TestClient]) -> None:
     changed = client.post(f"/rate/mine/{item}", headers=OURS, data=answer | {"note": "hm"})
     assert changed.headers["location"] == "/rate/mine"
     assert client.get("/rate/mine").status_code == 200
-    assert client.get("/rate/mine/none").status_code == 400
+    assert client.get("/rate/mine/none").status_code == 404

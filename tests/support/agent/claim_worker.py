@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from agent.runs.claims import claim_heads
 from agent.runs.database import open_database
-from agent.runs.store import claim_heads, store_result
+from agent.runs.store import store_result
 from tests.support.believable import a_mapping, a_report
 
 

@@ -1,14 +1,30 @@
-"""With which settings the stored relation scores of a model were made: source representation and k."""
+"""Relation scores of a model in the database, and the settings they were made with: source representation and k."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 
 from sqlalchemy import Engine, select
 
-from agent.runs.database import reading
+from agent.runs.database import reading, writing
+from agent.runs.identity import content_hash
 from agent.runs.records import RelationScoreRecord
+from maps_engine.results import EngineSettings
+
+
+@dataclass(frozen=True)
+class RelationScore:
+    """phi_R and its suppression twin of one head."""
+
+    relation: str
+    category: str
+    layer: int
+    head: int
+    score: float
+    suppression: float
+    k: int
+    n_pairs: int
 
 
 @dataclass(frozen=True)
@@ -18,6 +34,28 @@ class RelationReading:
     source: str | None
     k: int
     n_pairs: int
+
+
+def store_relation_scores(
+    engine: Engine, model_id: int, scores: Iterable[RelationScore], *, settings: EngineSettings
+) -> int:
+    """Keep relation scores of a model; those of the same relations go, whatever they were read through.
+
+    Returns how many.
+    """
+    settings_hash = content_hash(asdict(settings))
+    rows = [asdict(score) for score in scores]
+    with writing(engine) as session:
+        for relation in sorted({row["relation"] for row in rows}):
+            old = select(RelationScoreRecord).where(
+                RelationScoreRecord.model_id == model_id, RelationScoreRecord.relation == relation
+            )
+            for record in session.scalars(old):
+                session.delete(record)
+        session.flush()
+        whose = {"model_id": model_id, "settings_hash": settings_hash, "source": settings.source}
+        session.add_all(RelationScoreRecord(**whose, **row) for row in rows)
+    return len(rows)
 
 
 def relation_readings(engine: Engine, model_id: int) -> dict[str, RelationReading]:

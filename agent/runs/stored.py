@@ -1,0 +1,280 @@
+"""Described heads as they come out of the database: the one reader of them, and their plain JSON form.
+
+`StoredLine` is what a list says of a head; `StoredHead` adds the evidence. Exports, reports, the web app, the rating
+of descriptions and their scores all read through here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from sqlalchemy import Engine, Select, select
+from sqlalchemy.orm import contains_eager, undefer
+
+from agent.errors import UnknownRun
+from agent.results import Claim, Retrieved, TestResult
+from agent.runs.database import reading
+from agent.runs.head_rows import claims_of, retrieved_of, row_values, rows_of, test_of
+from agent.runs.records import DescriptionRecord, DescriptionScoreRecord, HeadRecord, RunRecord
+from agent.runs.state import run_record
+from maps_engine.results import EngineSettings, HeadMapping, MappingRow, SourceChoice
+
+NO_DESCRIPTION = "none"  # status of a head without a description
+_SAID = ("status", "operation", "category", "input_strings", "observed_pattern", "confidence", "reason", "reasoning")
+_SETTINGS = frozenset(field.name for field in fields(EngineSettings))
+
+
+@dataclass(frozen=True, slots=True)
+class StoredScore:
+    """One automatic score of a description, 0 … 1, beside that of another head's description (`swapped`)."""
+
+    scorer: str
+    judge: str
+    settings_hash: str
+    score: float | None  # None where it could not be scored
+    low: float | None
+    high: float | None
+    n: int
+    swapped: float | None
+    same_operation: bool = False  # the other head's description says the same
+    created: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, as exports hold them."""
+        values = asdict(self)
+        del values["same_operation"], values["created"]
+        return values
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredLine:
+    """A head of a run and what was said of it. Without a description `status` is NO_DESCRIPTION."""
+
+    model: str
+    fingerprint: str
+    run: int
+    layer: int
+    head: int
+    describer: str
+    test: TestResult | None = None
+    status: str = NO_DESCRIPTION  # else one of `agent.runs.records.STATUSES`
+    operation: str = ""
+    category: str | None = None
+    input_strings: str = ""
+    observed_pattern: str = ""
+    confidence: float = 0.0  # 0 … 1
+    reason: str = ""
+    reasoning: str = ""
+    max_salience: float | None = None
+
+    @property
+    def described(self) -> bool:
+        return self.status != NO_DESCRIPTION
+
+    @property
+    def verdict(self) -> str | None:
+        """Of the test; None where there was none."""
+        return self.test.verdict if self.test else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values: the place, the test, the words."""
+        return self._place() | self._words()
+
+    def _place(self) -> dict[str, Any]:
+        names = ("model", "fingerprint", "run", "layer", "head", "describer")
+        return {name: getattr(self, name) for name in names} | {"test": self.test.to_json() if self.test else None}
+
+    def _words(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _SAID}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredHead(StoredLine):
+    """A head with its mapping and all evidence. `provenance` and `trace` are JSON objects, kept as they were made."""
+
+    settings: EngineSettings  # of the mapping; its source may be "auto" while there is no description
+    rows: tuple[MappingRow, ...] = ()
+    suppressed_rows: tuple[MappingRow, ...] = ()
+    held_out_rows: tuple[MappingRow, ...] = ()
+    scores: tuple[StoredScore, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    retrieved: tuple[Retrieved, ...] = ()
+    raw_reply: str | None = None
+    provenance: Mapping[str, Any]
+    trace: Mapping[str, Any] | None = None  # how an agent found the description
+    created: float | None = None  # when it was described, seconds since 1970
+
+    @property
+    def source(self) -> str | None:
+        """The representation that the head was read through; None where the description does not tell."""
+        found: str | None = (self.provenance.get("settings") or {}).get("source")
+        return found
+
+    @property
+    def source_choice(self) -> SourceChoice | None:
+        """Why that representation, where it was chosen."""
+        stored = self.provenance.get("source_choice")
+        return SourceChoice.from_json(stored) if stored else None
+
+    @property
+    def mapping(self) -> HeadMapping:
+        """The mapping as the engine made it."""
+        place = (self.model, self.fingerprint, self.layer, self.head)
+        return HeadMapping(*place, self.settings, self.rows, self.suppressed_rows, self.held_out_rows)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values: one line of a JSONL export."""
+        rows = {name: row_values(getattr(self, name)) for name in ("rows", "suppressed_rows", "held_out_rows")}
+        return (
+            self._place()
+            | rows
+            | {"scores": [one.to_json() for one in self.scores]}
+            | self._words()
+            | {
+                "claims": [asdict(one) for one in self.claims],
+                "retrieved": [asdict(one) for one in self.retrieved],
+                "raw_reply": self.raw_reply,
+                "provenance": dict(self.provenance),
+                "trace": self.trace,
+            }
+        )
+
+
+def head_of_json(values: Mapping[str, Any]) -> StoredHead:
+    """The head of one line of a JSONL export, without its test, scores and trace.
+
+    Raises KeyError, TypeError, ValueError or AttributeError where it is no such line.
+    """
+    return StoredHead(
+        model=values["model"],
+        fingerprint=values["fingerprint"],
+        run=values.get("run") or 0,
+        layer=int(values["layer"]),
+        head=int(values["head"]),
+        describer=values["describer"],
+        status=values["status"],
+        operation=values["operation"],
+        category=values.get("category"),
+        input_strings=values["input_strings"],
+        observed_pattern=values["observed_pattern"],
+        confidence=values["confidence"],
+        reason=values.get("reason") or "",
+        rows=rows_of(values["rows"] or []),
+        suppressed_rows=rows_of(values.get("suppressed_rows") or []),
+        held_out_rows=rows_of(values["held_out_rows"] or []),
+        settings=_settings({"source": "first-mlp"}, values["provenance"]),
+        provenance=values["provenance"],
+    )
+
+
+def stored_heads(engine: Engine, run_id: int) -> Iterator[StoredHead]:
+    """Every head with a result, in order of layer and head. Raises UnknownRun."""
+    with reading(engine) as session:
+        run = run_record(session, run_id)
+        for record in session.scalars(_with_result(whole_heads(run_id)).execution_options(yield_per=100)):
+            yield head_of(record, run)
+
+
+def stored_head(engine: Engine, run_id: int, layer: int, head: int) -> StoredHead:
+    """One head with a result. Raises UnknownRun."""
+    with reading(engine) as session:
+        run = run_record(session, run_id)
+        query = _with_result(whole_heads(run_id)).where(HeadRecord.layer == layer, HeadRecord.head == head)
+        record = session.scalar(query)
+        if record is None:
+            raise UnknownRun("the run has no result for this head", got=f"run {run_id}, layer {layer}, head {head}")
+        return head_of(record, run)
+
+
+def stored_lines(engine: Engine, run_id: int, *, offset: int = 0, limit: int | None = None) -> Iterator[StoredLine]:
+    """Heads with a result in order of layer and head: `limit` (None: all) from number `offset`. Raises UnknownRun."""
+    with reading(engine) as session:
+        run = run_record(session, run_id)
+        query = _with_result(head_lines(run_id)).offset(offset).limit(limit)
+        for record in session.scalars(query.execution_options(yield_per=500)):
+            yield line_of(record, run)
+
+
+def head_lines(run_id: int) -> Select[HeadRecord]:
+    """All heads of a run in order, with what `line_of` needs."""
+    return (
+        select(HeadRecord)
+        .outerjoin(HeadRecord.description)
+        .options(contains_eager(HeadRecord.description).joinedload(DescriptionRecord.test))
+        .where(HeadRecord.run_id == run_id)
+        .order_by(HeadRecord.layer, HeadRecord.head)
+    )
+
+
+def whole_heads(run_id: int) -> Select[HeadRecord]:
+    """All heads of a run in order, with what `head_of` needs."""
+    description = contains_eager(HeadRecord.description)
+    return head_lines(run_id).options(
+        undefer(HeadRecord.rows),
+        undefer(HeadRecord.suppressed_rows),
+        undefer(HeadRecord.held_out_rows),
+        description.undefer(DescriptionRecord.trace),
+        description.selectinload(DescriptionRecord.scores),
+    )
+
+
+def _with_result(query: Select[HeadRecord]) -> Select[HeadRecord]:
+    return query.where(HeadRecord.state == "done", DescriptionRecord.id.is_not(None))
+
+
+def line_of(record: HeadRecord, run: RunRecord) -> StoredLine:
+    """What a list says of the head."""
+    return StoredLine(**_line_values(record, run))
+
+
+def head_of(record: HeadRecord, run: RunRecord) -> StoredHead:
+    """The head with everything that is stored of it."""
+    said = record.description
+    provenance = said.provenance if said else {}
+    head = StoredHead(
+        **_line_values(record, run),
+        settings=_settings(run.settings["engine"], provenance),
+        rows=rows_of(record.rows or []),
+        suppressed_rows=rows_of(record.suppressed_rows or []),
+        held_out_rows=rows_of(record.held_out_rows or []),
+        provenance=provenance,
+    )
+    if said is None:
+        return head
+    return replace(
+        head,
+        scores=tuple(map(_score, said.scores)),
+        claims=claims_of(said.claims),
+        retrieved=retrieved_of(said.retrieved),
+        raw_reply=said.raw_reply,
+        trace=said.trace,
+        created=said.created,
+    )
+
+
+def _line_values(record: HeadRecord, run: RunRecord) -> dict[str, Any]:
+    said = record.description
+    return {
+        "model": run.model.name,
+        "fingerprint": run.model.fingerprint,
+        "run": run.id,
+        "layer": record.layer,
+        "head": record.head,
+        "describer": run.describer,
+        "max_salience": record.max_salience,
+        "test": test_of(said.test.details) if said and said.test else None,
+    } | ({name: getattr(said, name) for name in _SAID} if said else {})
+
+
+def _settings(of_run: Mapping[str, Any], provenance: Mapping[str, Any]) -> EngineSettings:
+    """A run may say "auto"; a description knows what was chosen for its head."""
+    values = {**of_run, **(provenance.get("settings") or {})}
+    return EngineSettings(**{name: value for name, value in values.items() if name in _SETTINGS})
+
+
+def _score(record: DescriptionScoreRecord) -> StoredScore:
+    names = ("scorer", "judge", "settings_hash", "score", "low", "high", "n", "swapped", "created")
+    same = bool(record.details.get("same_operation"))
+    return StoredScore(**{name: getattr(record, name) for name in names}, same_operation=same)
