@@ -1,6 +1,6 @@
 """Figures of relation scores: a heatmap an operation, an overview, operations per head. PNG or SVG.
 
-Drawn on a canvas of their own (no pyplot, no display, no global state).
+They stand alone, on white paper, and are the same file for the same scores.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from agent.output.figures.heatmaps import operation_heatmap
@@ -40,5 +41,6 @@ def file_name(name: str) -> str:
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    figure.savefig(path, dpi=DPI, metadata={"Date": None} if path.suffix == ".svg" else None)
+    with mpl.rc_context({"svg.hashsalt": "headscribe"}):  # ids from the content, not random
+        figure.savefig(path, dpi=DPI, metadata={"Date": None} if path.suffix == ".svg" else None)
     return path
