@@ -33,7 +33,7 @@ def bar_chart(labels: Sequence[str], series: Sequence[Series], *, axis: str) -> 
         for place, (one, colour) in enumerate(zip(series, COLOURS, strict=False)):
             shift = (place - (len(series) - 1) / 2) * width
             _bars(axes, one, shift, width, colour)
-        axes.set_ylim(0, 1)
+        axes.set(xlim=(-0.6, len(labels) - 0.4), ylim=(0, 1))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.grid(axis="y")
         step = step_of(len(labels), MOST_LABELS)

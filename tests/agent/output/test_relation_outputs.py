@@ -88,6 +88,13 @@ def test_figures_are_written(scores, form, tmp_path):
         assert "<svg" in written[0].read_text()
 
 
+@pytest.mark.parametrize("form", ["png", "svg"])
+def test_the_same_scores_give_the_same_files(scores, form, tmp_path):
+    small = replace(scores, relations=scores.relations[:1])
+    first, second = (write_figures(small, findings(small), tmp_path / name, form=form) for name in ("a", "b"))
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
 def test_no_scores_no_figures(tmp_path):
     empty = made_up_scores(n=1)
     assert write_figures(empty, findings(empty), tmp_path) == []

@@ -100,6 +100,14 @@ def test_correlation_table_sets_the_papers_numbers_beside_ours():
     assert "| own | 40 | – |" in text
 
 
+def test_names_of_operations_are_no_markdown():
+    hostile = "![x](http://e.org/p.png)"
+    result = correlations(row(hostile, 0.3), row("plain", 0.9))
+    for text in (table_text("correlation", result), " ".join(read_correlation(result))):
+        assert "!\\[x\\](http" in text
+        assert hostile not in text
+
+
 def test_reading_names_what_reads_poorly_and_what_differs():
     rows = [row("copying", 0.3, paper=True), row("name-copying", 0.96, paper=True), row("silent", None)]
     text = " ".join(read_correlation(correlations(*rows)))
