@@ -90,7 +90,7 @@
     }
     const rows = [...legend].sort((a, b) => b[1][2] - a[1][2]).map(([words, [letter, look, n]]) => {
       const item = make("li");
-      item.append(make("span", `cell f-${look}`, letter), make("span", "", `${words} `), make("span", "num", n));
+      item.append(make("span", `swatch f-${look}`, letter), make("span", "", `${words} `), make("span", "num", n));
       return item;
     });
     $("legend").replaceChildren(...rows);
