@@ -56,7 +56,9 @@
         cells.set(cell.dataset.key, cell);
         row.append(cell);
       }
-      row.append(coverage(states), make("div", "dim", `${states.ok} of ${states.ok + states.unclear + states.failed}`));
+      const share = make("div", "dim", `${states.ok} of ${states.ok + states.unclear + states.failed}`);
+      share.setAttribute("role", "gridcell");
+      row.append(coverage(states), share);
       grid.append(row);
     }
     focus = grid.querySelector(".cell:enabled"); // a disabled one cannot be reached by Tab
@@ -65,7 +67,7 @@
   const coverage = (states) => {
     const total = states.ok + states.unclear + states.failed;
     const strip = make("div", "cov");
-    strip.setAttribute("role", "img");
+    strip.setAttribute("role", "gridcell");
     strip.setAttribute("aria-label", `${states.ok} named, ${states.unclear} unclear, ${states.failed} failed`);
     strip.title = strip.getAttribute("aria-label");
     for (const name of ["ok", "failed"]) {

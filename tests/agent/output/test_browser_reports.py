@@ -19,7 +19,7 @@ from agent.output.figures.style import drawing, figure_bytes  # noqa: E402
 from agent.output.markdown import document, escaped, table  # noqa: E402
 from agent.output.pages import Picture  # noqa: E402
 from agent.output.relation_report import render_report  # noqa: E402
-from tests.support.eval.browser import chromium  # noqa: E402
+from tests.support.eval.browser import axe_findings, chromium  # noqa: E402
 from tests.support.relation_tables import made_up_scores  # noqa: E402
 
 pytestmark = pytest.mark.browser
@@ -85,6 +85,12 @@ def test_reports_fit_the_screen_and_their_pictures_load(page):
     assert page.evaluate("[...document.images].every((one) => one.complete && one.naturalWidth > 0)")
     assert "<script>window.hacked=1</script>" in page.locator("body").inner_text()
     assert page.locator("main img[onerror], main script").count() == 0
+
+
+def test_axe_finds_nothing(page):
+    for summary in page.locator("summary").all()[:2]:
+        summary.click()
+    assert axe_findings(page) == []
 
 
 @pytest.mark.parametrize("view", VIEWS[:2], ids=str)
