@@ -64,10 +64,10 @@ def _facts(r: StudyReport) -> list[str]:
 
 
 def _table(rows: Sequence[Row]) -> list[str]:
-    return [table(_HEAD, [row_cells(row) for row in rows], numbers=False)]
+    return [table(_HEAD, [_cells(row) for row in rows], numbers=False)]
 
 
-def row_cells(row: Row) -> tuple[str, ...]:
+def _cells(row: Row) -> tuple[str, ...]:
     """The cells of one line, in the order of the table's head."""
     return (
         escaped(row.group),

@@ -60,6 +60,14 @@ def test_row_10_hostile_tokens_are_escaped(site: tuple[WebSettings, TestClient])
     assert [row["token"] for row in twin["rows"][: len(HOSTILE)]] == list(HOSTILE)
 
 
+@pytest.mark.parametrize("view", ["grid", "table"])
+def test_every_head_of_a_chosen_run_keeps_the_run(site: tuple[WebSettings, TestClient], view: str) -> None:
+    text = site[1].get(f"/believable-360m?run=1&view={view}").text
+    links = re.findall(r'href="(/believable-360m/head/[^"]*)"', text)
+    assert len(links) == 48
+    assert [link for link in links if not link.endswith("?run=1")] == []
+
+
 def test_a_grid_of_relation_scores_says_how_they_were_made(site: tuple[WebSettings, TestClient]) -> None:
     text = site[1].get("/believable-360m?metric=relation:antonym").text
     assert '<p class="dim small">relation score: antonym, in the top 10, source ' in text
