@@ -1,35 +1,59 @@
 """One self-contained HTML report of relation scores: works offline, light and dark, on a phone.
 
-Heatmaps are pictures of one pixel a head (a few hundred bytes each) inside inline SVG, their zero transparent, so that
-they stand on either background. Without scripts everything is there but the filter and the read-out of single heads.
+A heatmap is a picture of one pixel a head (a few hundred bytes) inside SVG rather than a drawn figure: some fifty
+operations with two maps each stay a small file, the maps follow light and dark, and a pointer reads single heads out.
+Without scripts everything is there but the filter and that read-out.
 """
 
 from __future__ import annotations
 
 import base64
-import struct
-import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from io import BytesIO
+from typing import Any, Protocol
 
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
+import numpy as np
+from matplotlib.image import imsave
+from torch import Tensor
 
 from agent.output.figures.style import step_of
+from agent.output.pages import report_html
 from agent.output.terminal.relation_page import sharing_sentence
-from maps_engine.checkpoints.token_spelling import visible
+from maps_engine.results import SourceChoice
+from maps_engine.scores.head_structure import Findings
 from maps_engine.scores.summary import OperationSummary, by_category, readable_p
+from maps_engine.scores.table import ModelScores
 from maps_engine.scores.table_json import versions
 
-if TYPE_CHECKING:
-    from torch import Tensor
+PROMOTING, SUPPRESSING = (13, 110, 160), (196, 74, 24)  # red, green, blue
 
-    from agent.pipeline.relation_job import Result
 
-PROMOTING, SUPPRESSING = (13, 110, 160), (196, 74, 24)
+class Asked(Protocol):
+    """How the scores were asked for."""
+
+    @property
+    def k(self) -> int | None: ...
+    @property
+    def min_pairs(self) -> int: ...
+    @property
+    def target(self) -> str: ...
+    @property
+    def threshold(self) -> float: ...
+
+
+class Scored(Protocol):
+    """What the report is about: a table of scores, what was found in it, and how it was asked for."""
+
+    @property
+    def job(self) -> Asked: ...
+    @property
+    def scores(self) -> ModelScores: ...
+    @property
+    def choice(self) -> SourceChoice | None: ...
+    @property
+    def found(self) -> Findings: ...
+    def summaries(self, top: int) -> tuple[OperationSummary, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -37,7 +61,7 @@ class Heatmap:
     """One side of one operation: a picture, its bytes for the read-out, and its best head."""
 
     title: str
-    picture: str  # data URI of a PNG, layers upwards
+    picture: str  # data address of a PNG, layers upwards
     bytes: str  # base64, one byte a head, layer by layer
     layers: int
     heads: int
@@ -50,30 +74,26 @@ class Heatmap:
         return max(12.0 if self.heads < 20 else 4.0, 110 / self.heads), 8.0 if self.layers < 50 else 4.0
 
 
-def render_report(result: Result, *, top: int) -> str:
-    """The page as one string; nothing in it asks the network for anything."""
-    page = files("agent.output") / "relation_report_page"
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(p=readable_p, shown=visible)
-    template = environment.from_string((page / "report.html.j2").read_text("utf-8"))
+def render_report(result: Scored, *, top: int) -> str:
+    """The page as one string, with the `top` heads of every operation."""
     summaries = result.summaries(top)
-    return template.render(
-        css=Markup((page / "report.css").read_text("utf-8")),
-        js=Markup((page / "report.js").read_text("utf-8")),
+    return report_html(
+        "relations.html",
+        script="relations.js",
         scores=result.scores,
         found=result.found,
         categories=[(name, rows) for name, rows in by_category(summaries)],
         too_few=[one for one in summaries if not one.best],
-        maps=_all_maps(result),
+        maps=_all_maps(result.scores),
         sharing=sharing_sentence(result.found),
         provenance=_provenance(result),
         shares=result.choice.evidence if result.choice is not None else (),
-        implements=lambda one: _implements(one, result.found.tau),
         bars=_bars(result.found.operations_per_head),
+        readable_p=readable_p,
     )
 
 
-def _provenance(result: Result) -> list[tuple[str, Any]]:
+def _provenance(result: Scored) -> list[tuple[str, Any]]:
     scores, job = result.scores, result.job
     made = ", ".join(f"{name} {value}" for name, value in versions().items())
     return [
@@ -90,46 +110,37 @@ def _provenance(result: Result) -> list[tuple[str, Any]]:
     ]
 
 
-def _implements(one: OperationSummary, tau: float) -> str:
-    heads = "head" if one.n_heads == 1 else "heads"
-    return f"{one.n_heads} {heads} from {tau:g} on, {one.n_suppressors} suppressing"
-
-
-def _all_maps(result: Result) -> dict[str, tuple[Heatmap, Heatmap]]:
-    maps = {}
-    for one in result.scores.scored:
-        if one.score is not None and one.suppression is not None:
-            sides = (("promotes", one.score, PROMOTING), ("suppresses", one.suppression, SUPPRESSING))
-            first, second = (_heatmap(title, table, colour) for title, table, colour in sides)
-            maps[one.name] = (first, second)
-    return maps
+def _all_maps(scores: ModelScores) -> dict[str, tuple[Heatmap, Heatmap]]:
+    return {
+        one.name: (
+            _heatmap("promotes", one.score, PROMOTING),
+            _heatmap("suppresses", one.suppression, SUPPRESSING),
+        )
+        for one in scores.scored
+        if one.score is not None and one.suppression is not None
+    }
 
 
 def _heatmap(title: str, table: Tensor, colour: tuple[int, int, int]) -> Heatmap:
     layers, heads = table.shape
-    levels = bytes(round(255 * x) for row in table.tolist() for x in row)
-    flipped = b"".join(b"\0" + levels[i * heads : (i + 1) * heads] for i in reversed(range(layers)))
+    levels = (255 * table.double().numpy()).round().astype(np.uint8)
     best = divmod(int(table.argmax()), heads) if float(table.max()) > 0 else None
     ticks = tuple(range(0, layers, step_of(layers, 8)))
-    picture = f"data:image/png;base64,{base64.b64encode(png(flipped, heads, layers, colour)).decode()}"
-    return Heatmap(title, picture, base64.b64encode(levels).decode(), layers, heads, best, ticks)
+    picture = f"data:image/png;base64,{base64.b64encode(score_picture(levels, colour)).decode()}"
+    return Heatmap(title, picture, base64.b64encode(levels.tobytes()).decode(), layers, heads, best, ticks)
 
 
-def png(rows: bytes, width: int, height: int, colour: tuple[int, int, int]) -> bytes:
-    """A PNG with 256 shades of one colour by opacity; `rows` are filter bytes and one byte a pixel."""
-    header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
-    parts = (("IHDR", header), *_palette(colour), ("IDAT", zlib.compress(rows, 9)), ("IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(name, data) for name, data in parts)
+def score_picture(levels: np.ndarray, colour: tuple[int, int, int]) -> bytes:
+    """A PNG of one pixel a head, the last layer on top: `colour`, as opaque as `levels` (L, H, uint8) says.
 
-
-@cache
-def _palette(colour: tuple[int, int, int]) -> tuple[tuple[str, bytes], tuple[str, bytes]]:
-    return ("PLTE", bytes(colour) * 256), ("tRNS", bytes(range(256)))
-
-
-def _chunk(name: str, data: bytes) -> bytes:
-    body = name.encode() + data
-    return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+    Where a head scores 0 the picture is transparent, so that it stands on a light and on a dark page.
+    """
+    pixels = np.empty((*levels.shape, 4), np.uint8)
+    pixels[..., :3] = colour
+    pixels[..., 3] = levels[::-1]
+    content = BytesIO()
+    imsave(content, pixels, format="png")
+    return content.getvalue()
 
 
 def _bars(counts: tuple[int, ...]) -> list[tuple[int, int, float]]:

@@ -1,55 +1,58 @@
 """One HTML file with everything of a run: the map of heads, coverage, operations, search, every head's evidence.
 
-The data stand in the page as JSON in which `<`, `>` and `&` are escaped, so nothing in it can end its element; the
-script writes texts by `textContent` alone, and the page's own policy allows no other script, style or request.
+The heads stand in the page as JSON in which `<`, `>` and `&` are escaped, so nothing in it can end its element; the
+script writes texts by `textContent` alone.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import math
-import time
-from collections.abc import Mapping, Sequence
-from html import escape
-from importlib.resources import files
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from string import Template
 from typing import Any
 
+from markupsafe import Markup
 from sqlalchemy import Engine
 
+from agent.output.pages import date_time, report_html
+from agent.output.tokens import SHOWN_CHARACTERS
 from agent.results import TestResult
 from agent.runs.stored import StoredHead, stored_heads
 from agent.runs.tables import RunSummary, show_run
 from maps_engine.checkpoints.token_spelling import visible
 from maps_engine.results import MappingRow
 
-TOKEN_LENGTH = 60
 SUPPRESSED_ROWS = 10
+
+
+@dataclass(frozen=True)
+class RunTexts:
+    """What the page says of the run as a whole; `categories` and `verdicts` are the choices of its filters."""
+
+    model: str
+    about: str
+    footer: str
+    totals: tuple[tuple[str, int], ...]
+    categories: tuple[tuple[str, str], ...]
+    verdicts: tuple[tuple[str, str], ...]
 
 
 def write_report(engine: Engine, run_id: int, path: Path) -> int:
     """Write the page of a run; returns the number of heads in it. Raises UnknownRun."""
     summary = show_run(engine, run_id)
     heads = [head_values(head) for head in stored_heads(engine, run_id)]
-    path.write_text(report_page(page_values(summary, heads)), encoding="utf-8")
+    path.write_text(report_page(summary, heads), encoding="utf-8")
     return len(heads)
 
 
-def report_page(values: Mapping[str, Any]) -> str:
-    """The page around `values`."""
-    folder = files("agent.output") / "run_report_page"
-    style, script = ((folder / name).read_text("utf-8") for name in ("report.css", "report.js"))
-    return Template((folder / "report.html").read_text("utf-8")).substitute(
-        title=escape(f"{values['model']}: attention heads"),
-        style=style,
-        script=script,
-        style_hash=_digest(style),
-        script_hash=_digest(script),
-        data=embedded_json(values),
-    )
+def report_page(summary: RunSummary, heads: Sequence[Mapping[str, Any]]) -> str:
+    """The page around `heads`, each as `head_values` gives it."""
+    n_heads = 1 + max((head["head"] for head in heads), default=-1)
+    data = embedded_json({"n_heads": n_heads, "heads": heads})
+    return report_html("run.html", script="run.js", run=run_texts(summary, heads), data=Markup(data))
 
 
 def embedded_json(values: object) -> str:
@@ -58,26 +61,38 @@ def embedded_json(values: object) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _digest(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def page_values(summary: RunSummary, heads: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What the page shows of the run as a whole."""
+def run_texts(summary: RunSummary, heads: Sequence[Mapping[str, Any]]) -> RunTexts:
+    """Title, totals and footer from the run's record."""
     counts = summary.counts
-    when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(summary.finished or summary.started))
+    when = date_time(summary.finished or summary.started)
     state = "" if counts.done == counts.total else f" Not finished: {counts.done} of {counts.total} heads are done."
-    engine = summary.settings["engine"]
-    return {
-        "model": visible(summary.model),
-        "about": f"Described by {visible(summary.describer)} from the weights alone, "
-        f"source {engine['source']}, {when}.{state}",
-        "footer": f"headscribe, run {summary.run_id}, identity {summary.identity[:16]}, "
+    return RunTexts(
+        model=visible(summary.model),
+        about=f"Described by {visible(summary.describer)} from the weights alone, "
+        f"source {summary.settings['engine']['source']}, {when}.{state}",
+        footer=f"headscribe, run {summary.run_id}, identity {summary.identity[:16]}, "
         f"checkpoint {summary.fingerprint[:16]}, prompts {summary.settings['prompt_hash'][:12]}. "
         "Layers and heads count from 0; ␣ is a space.",
-        "n_heads": 1 + max((head["head"] for head in heads), default=-1),
-        "heads": heads,
-    }
+        totals=_totals(heads),
+        categories=_choices(head["category"] for head in heads),
+        verdicts=_choices(head["verdict"] for head in heads if head["status"] == "ok"),
+    )
+
+
+def _totals(heads: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, int], ...]:
+    states = Counter(head["status"] for head in heads)
+    supported = sum(head["status"] == "ok" and head["verdict"] == "supported" for head in heads)
+    return (
+        ("heads", len(heads)),
+        ("named", states["ok"]),
+        ("supported by test", supported),
+        ("unclear", states["unclear"]),
+        ("failed", states["failed"]),
+    )
+
+
+def _choices(values: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    return tuple((value, visible(value)) for value in sorted(set(values) - {""}))
 
 
 def head_values(head: StoredHead) -> dict[str, Any]:
@@ -122,7 +137,7 @@ def _row(row: MappingRow) -> list[Any]:
 
 
 def _token(text: str) -> str:
-    cut = text if len(text) <= TOKEN_LENGTH else f"{text[:TOKEN_LENGTH]}…"
+    cut = text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
     return visible(cut)
 
 

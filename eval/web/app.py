@@ -47,7 +47,8 @@ def create_app(settings: WebSettings) -> FastAPI:
     app.state.jobs = _jobs(settings)
     app.state.link_limit = RateLimit(10, 60.0)  # failed tries to open a link, per address
     app.state.api_limit = RateLimit(600, 60.0)
-    app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
+    shared: list[str | tuple[str, str]] = [("agent.output", "static")]  # the style sheet, which reports have too
+    app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static", packages=shared), name="static")
     app.include_router(api.router)
     app.include_router(api_page.router)
     app.include_router(browse.router)

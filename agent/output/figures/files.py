@@ -1,6 +1,6 @@
 """Figures of relation scores: a heatmap an operation, an overview, operations per head. PNG or SVG.
 
-Drawn on a canvas of their own (no pyplot, no display, no global state).
+They stand alone, on white paper, and are the same file for the same scores.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from agent.output.figures.heatmaps import operation_heatmap
@@ -45,6 +46,7 @@ def file_name(name: str) -> str:
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    with whole_file(path) as whole:
+    # ids in SVG from the content, not random
+    with whole_file(path) as whole, mpl.rc_context({"svg.hashsalt": "headscribe"}):
         figure.savefig(whole, dpi=DPI, metadata={"Date": None} if path.suffix == ".svg" else None)
     return path

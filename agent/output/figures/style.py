@@ -1,14 +1,23 @@
-"""What all figures share: colours, sizes, ticks. Colours tell the categories apart for colour-blind readers too."""
+"""What all figures share: colours, sizes, ticks, files. Colours tell things apart for colour-blind readers too.
+
+Figures are drawn on canvases of their own: no pyplot, no display.
+"""
 
 from __future__ import annotations
 
 import re
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from io import BytesIO
 from typing import Final
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 
 from maps_engine.scores.table import ModelScores
@@ -17,6 +26,34 @@ DPI: Final = 160
 INK: Final = "#1f2430"
 SOFT: Final = "#6b7280"
 LINE: Final = "#d9dce3"
+PAPER: Final = "#ffffff"
+BLUE, ORANGE, GREY = "#2f6fb0", "#d98a1f", "#8a94a3"  # of data: readable on light and on dark paper
+_DARK: Final = {INK: "#e6eaf0", SOFT: "#a3aebc", LINE: "#3a4552", PAPER: "#1a2029"}
+_STYLE: Final[Mapping[str, object]] = {
+    "figure.facecolor": PAPER,
+    "axes.facecolor": PAPER,
+    "savefig.facecolor": PAPER,
+    "text.color": INK,
+    "axes.labelcolor": SOFT,
+    "axes.edgecolor": LINE,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.labelsize": 9,
+    "axes.titlesize": 9,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "grid.color": LINE,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "svg.hashsalt": "headscribe",  # element ids from the content: the same numbers give the same file
+}
+_drawing = threading.RLock()
 CATEGORY_COLOURS: Final = {
     "algorithmic": "#0072b2",
     "knowledge": "#d55e00",
@@ -25,6 +62,34 @@ CATEGORY_COLOURS: Final = {
 }
 _OTHERS: Final = ("#56b4e9", "#e69f00", "#5c5c5c", "#b8a800")
 FADE: Final = 0.12
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """The style of figures in reports, while one is made and saved.
+
+    One at a time: matplotlib's settings belong to the process, and the web app draws in several threads.
+    """
+    with _drawing, mpl.rc_context(dict(_STYLE)):
+        yield
+
+
+def figure_bytes(figure: Figure, form: str = "svg") -> bytes:
+    """The figure as a file of this format; an SVG follows the reader's light or dark. Call inside `drawing()`."""
+    content = BytesIO()
+    figure.savefig(content, format=form, dpi=DPI, metadata={"Date": None} if form == "svg" else None)
+    return _follows_dark(content.getvalue()) if form == "svg" else content.getvalue()
+
+
+def _follows_dark(svg: bytes) -> bytes:
+    """`svg` with a rule that exchanges the style's light colours where the reader prefers dark."""
+    rules = "".join(
+        f'[style*="{part}: {light}"]{{{part}:{dark}!important}}'
+        for light, dark in _DARK.items()
+        for part in ("fill", "stroke")
+    )
+    start, mark, rest = svg.partition(b"<defs>")
+    return start + f"<style>@media (prefers-color-scheme: dark){{{rules}}}</style>".encode() + mark + rest
 
 
 def score_map() -> ListedColormap:

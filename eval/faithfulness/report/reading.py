@@ -1,10 +1,11 @@
-"""What the numbers say, in sentences made from the numbers and from nothing else."""
+"""What the numbers say, in Markdown sentences made from the numbers and from nothing else."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from agent.output.markdown import escaped
 from eval.faithfulness.report.paper_figures import LLAMA_8B_R, PYTHIA_12B_ABLATION
 from eval.faithfulness.report.text import number
 
@@ -170,5 +171,5 @@ def read_cost(result: Row) -> str:
     return f"Cost on {cost['device']}, {cost['threads']} threads: {stages or 'all read from the folder'}; {memory}."
 
 
-def _listed(items: Any) -> str:
-    return ", ".join(items)
+def _listed(items: Iterable[str]) -> str:
+    return ", ".join(map(escaped, items))

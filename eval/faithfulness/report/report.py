@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from agent.output.markdown import document, escaped
+from agent.output.pages import Picture
 from eval.errors import MixedResults
 from eval.faithfulness.report import figures
 from eval.faithfulness.report.paper_figures import LLAMA_8B_R
@@ -25,6 +24,7 @@ from maps_engine.files import write_whole
 from maps_engine.model import Checkpoint
 
 MOST_PANELS = 12
+TITLE = "Are the scores read from weights what the heads do?"
 TITLES = {
     "correlation": "Scores from weights against scores at inference",
     "multi-token": "Sources of several tokens",
@@ -34,22 +34,13 @@ TITLES = {
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A figure of the report and what stands below it."""
-
-    name: str
-    svg: bytes
-    caption: str
-
-
-@dataclass(frozen=True)
 class Section:
-    """One experiment: sentences, table, figures."""
+    """One experiment: sentences, table (both Markdown), figures."""
 
     title: str
     sentences: tuple[str, ...]
     table: str
-    figures: tuple[Figure, ...]
+    pictures: tuple[Picture, ...]
 
 
 def write_report(folder: ResultsFolder, checkpoint: Checkpoint) -> list[Path]:
@@ -61,20 +52,23 @@ def write_report(folder: ResultsFolder, checkpoint: Checkpoint) -> list[Path]:
             got=f"none of {', '.join(TITLES)} in {folder.path}",
             next_step="Run `headscribe check correlation` with the same --out first.",
         )
-    intro = _intro(checkpoint)
-    shown = [figure for section in sections for figure in section.figures]
-    written = [write_whole(folder.path / "figures" / f"{one.name}.svg", one.svg, parents=True) for one in shown]
-    written.append(write_whole(folder.path / "report.md", _markdown(intro, sections)))
-    written.append(write_whole(folder.path / "report.html", _html(intro, sections)))
-    return written
+    pictures = {_address(one): one for section in sections for one in section.pictures}
+    text = _markdown(_intro(checkpoint), sections)
+    files = {address: one.svg for address, one in pictures.items()}
+    files |= {"report.md": text.encode(), "report.html": document(TITLE, text, pictures).encode()}
+    return [write_whole(folder.path / name, content, parents=True) for name, content in files.items()]
+
+
+def _address(picture: Picture) -> str:
+    return f"figures/{picture.file_name}"
 
 
 def _intro(checkpoint: Checkpoint) -> list[str]:
     shape = checkpoint.weights.shape
     templates = "; ".join(f"“{template.replace(MARK, ' X')}”" for template in TEMPLATES)
     return [
-        f"Model {checkpoint.name} ({checkpoint.weights.family}, {shape.n_layers} layers of {shape.n_heads} heads, "
-        f"{shape.n_value_heads} value heads a layer), checkpoint {checkpoint.fingerprint[:12]}.",
+        f"Model {escaped(checkpoint.name)} ({checkpoint.weights.family}, {shape.n_layers} layers of {shape.n_heads} "
+        f"heads, {shape.n_value_heads} value heads a layer), checkpoint {checkpoint.fingerprint[:12]}.",
         f"Templates: {templates}. Without context, the last position's attention is 1 on the source and every other "
         "activation is as in the clean run.",
     ]
@@ -101,21 +95,21 @@ def _section(folder: ResultsFolder, checkpoint: Checkpoint, kind: str) -> Sectio
     limit = "all pairs" if result["max_pairs"] is None else f"at most {result['max_pairs']} pairs an operation"
     notes = [f"{limit.capitalize()}; running model in {result['dtype']}.", read_cost(result)]
     return Section(
-        TITLES[kind], (*readers[kind](result), *notes), table_text(kind, result), tuple(_figures(folder, kind, result))
+        TITLES[kind], (*readers[kind](result), *notes), table_text(kind, result), tuple(_pictures(folder, kind, result))
     )
 
 
-def _figures(folder: ResultsFolder, kind: str, result: Any) -> list[Figure]:
+def _pictures(folder: ResultsFolder, kind: str, result: Any) -> list[Picture]:
     if kind == "causal" and result["relations"]:
         caption = "Accuracy with heads zeroed, 95 % intervals over prompts; control tasks at the last point."
-        return [Figure("ablation-curves", figures.ablation_curves(result["relations"]), caption)]
+        return [Picture("ablation-curves", figures.ablation_curves(result["relations"]), caption)]
     if kind == "compare-settings" and result["settings"]:
         caption = "Mean correlation over operations under each of the engine's settings."
-        return [Figure("settings", figures.setting_bars(result["settings"]), caption)]
+        return [Picture("settings", figures.setting_bars(result["settings"]), caption)]
     panels = _panels(folder, result) if kind == "correlation" else {}
     if not panels:
         return []
-    return [Figure("static-dynamic", figures.scatter_grid(panels), "Every point is a head.")]
+    return [Picture("static-dynamic", figures.scatter_grid(panels), "Every point is a head.")]
 
 
 def _panels(folder: ResultsFolder, result: Any) -> dict[str, tuple[torch.Tensor, torch.Tensor, float | None]]:
@@ -134,59 +128,10 @@ def _panels(folder: ResultsFolder, result: Any) -> dict[str, tuple[torch.Tensor,
     return panels
 
 
-def _markdown(intro: list[str], sections: list[Section]) -> str:
-    parts = ["# Are the scores read from weights what the heads do?", *intro]
+def _markdown(intro: Sequence[str], sections: Sequence[Section]) -> str:
+    parts = [f"# {TITLE}", *intro]
     for section in sections:
         parts += [f"## {section.title}", *section.sentences]
-        parts += [f"![{figure.caption}](figures/{figure.name}.svg)" for figure in section.figures]
+        parts += [f"![{one.caption}]({_address(one)})" for one in section.pictures]
         parts.append(section.table)
     return "\n\n".join(parts) + "\n"
-
-
-_STYLE = """
-:root { color-scheme: light dark; }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
-th, td { border-bottom: 1px solid #8a94a355; padding: .25rem .55rem; text-align: right; vertical-align: bottom; }
-th:first-child, td:first-child { text-align: left; }
-.scroll { overflow-x: auto; } figure { margin: 1rem 0; } img { max-width: 100%; background: #fff; }
-figcaption { color: #6b7583; }
-"""
-
-
-def _html(intro: list[str], sections: list[Section]) -> str:
-    parts = [f"<p>{escape(line)}</p>" for line in intro]
-    for section in sections:
-        parts.append(f"<h2>{escape(section.title)}</h2>")
-        parts += [f"<p>{escape(line)}</p>" for line in section.sentences]
-        parts += [_html_figure(figure) for figure in section.figures]
-        parts.append(_html_table(section.table))
-    title = "Are the scores read from weights what the heads do?"
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f"<title>{title}</title><style>{_STYLE}</style></head><body><h1>{title}</h1>{''.join(parts)}</body></html>\n"
-    )
-
-
-def _html_figure(figure: Figure) -> str:
-    data = base64.b64encode(figure.svg).decode()
-    caption = escape(figure.caption)
-    return (
-        f'<figure><img alt="{caption}" src="data:image/svg+xml;base64,{data}">'
-        f"<figcaption>{caption}</figcaption></figure>"
-    )
-
-
-def _html_table(markdown: str) -> str:
-    """The Markdown tables that `report_text.grid` makes, as HTML; other lines as paragraphs."""
-    rows, rest = [], []
-    for line in markdown.splitlines():
-        if not line.startswith("|"):
-            rest.append(line)
-        elif not line.startswith("|---"):
-            rows.append([cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]])
-    head, *body = [[escape(cell).replace("**", "") for cell in row] for row in rows]
-    top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
-    lines = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in body)
-    after = "".join(f"<p>{escape(line)}</p>" for line in rest if line.strip())
-    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table></div>{after}'

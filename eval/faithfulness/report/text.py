@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from agent.output.markdown import escaped, table
 from eval.faithfulness.report.paper_figures import LLAMA_8B_R, PYTHIA_12B_ABLATION
 
 Row = Mapping[str, Any]
@@ -36,13 +37,6 @@ def interval(value: Row | None) -> str:
     return f"{number(value['value'])} [{number(value['low'])}, {number(value['high'])}]"
 
 
-def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first column is text, the others are numbers."""
-    lines = ["| " + " | ".join(head) + " |", "|" + "|".join(["---", *["---:"] * (len(head) - 1)]) + "|"]
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return "\n".join(lines)
-
-
 def correlation_table(result: Row) -> str:
     """Operation by operation, the paper's first; r of Llama-3.1 8B beside ours where the paper prints it."""
     head = ["operation", "pairs", "r without context", "p", "ρ", "r with context", "p"]
@@ -53,7 +47,7 @@ def correlation_table(result: Row) -> str:
         theirs = LLAMA_8B_R.get(row["name"])
         rows.append(
             [
-                row["name"] + (" *" if row["paper"] else ""),
+                escaped(row["name"]) + (" *" if row["paper"] else ""),
                 str(row["pairs"]),
                 number(without["r"]),
                 small(without["p"]),
@@ -70,7 +64,7 @@ def correlation_table(result: Row) -> str:
         r = [number(means[c]) for c in ("without_context", "with_context")]
         s = [number(means[c]) for c in ("suppression_without_context", "suppression_with_context")]
         rows.append([label, "", r[0], "", "", r[1], "", s[0], s[1], "", ""])
-    return grid(head, rows)
+    return table(head, rows)
 
 
 def _means(result: Row) -> list[tuple[str, Row]]:
@@ -91,7 +85,7 @@ def causal_table(result: Row) -> str:
         zero, mean = row["zero"], row["mean"]
         rows.append(
             [
-                row["name"],
+                escaped(row["name"]),
                 str(row["prompts"]),
                 f"{row['removed']} of {row['heads']}",
                 interval(row["base"]),
@@ -101,14 +95,14 @@ def causal_table(result: Row) -> str:
                 "{:.2f} → {:.2f} / {:.2f} / {:.2f}".format(*theirs) if theirs else "",
             ]
         )
-    return grid(head, rows) + "\n\n" + skipped_text(result["skipped"])
+    return table(head, rows) + "\n\n" + skipped_text(result["skipped"])
 
 
 def skipped_text(skipped: Sequence[Row]) -> str:
     """What was left out, and why."""
     if not skipped:
         return "Nothing was left out."
-    return "Left out: " + "; ".join(f"{one['name']} ({one['why']})" for one in skipped) + "."
+    return "Left out: " + "; ".join(escaped(f"{one['name']} ({one['why']})") for one in skipped) + "."
 
 
 def settings_table(result: Row) -> str:
@@ -128,7 +122,7 @@ def settings_table(result: Row) -> str:
         ]
         for one in result["settings"]
     ]
-    return grid(head, rows)
+    return table(head, rows)
 
 
 def _lead(one: Row, projection: str) -> str:

@@ -7,43 +7,41 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.rating.report.figures import Series, bar_chart
+from agent.output.markdown import document, escaped, table
+from agent.output.pages import Picture
 from eval.rating.report.report import Row, StudyReport
 from maps_engine.files import write_whole
 
+REAL_AGAINST_SWAPPED, BY_LAYER = "real-against-swapped", "by-layer"  # names of the figures
 _HEAD = ("group", "heads plausible", "at least partly", "ratings plausible", "heads with a pattern", "heads", "ties")
 
 
-def figures(report: StudyReport) -> dict[str, str]:
-    """File name -> SVG: patterns and plausibility by layer; real against swapped."""
-    rows = report.by_layer
-    by_layer = [
-        Series("a pattern is seen", [row.pattern.heads for row in rows]),
-        Series("description plausible", [row.plausible.heads for row in rows]),
-    ]
+def figures(report: StudyReport) -> tuple[Picture, ...]:
+    """Real against swapped descriptions; patterns and plausibility by layer."""
+    from eval.rating.report.figures import Series, bar_chart  # matplotlib takes a second to import
+
     both = [report.overall.plausible.ratings, report.control.plausible.ratings]
-    charts = {
-        "real-against-swapped.svg": bar_chart(
-            "Share of ratings that call a description plausible",
-            ["real", "swapped"],
-            [Series("plausible ratings", both)],
-            axis="descriptions",
-        )
-    }
-    if rows:
-        labels = [row.group for row in rows]
-        charts["by-layer.svg"] = bar_chart("Heads by layer", labels, by_layer, axis="layer")
-    return charts
+    labels = [f"{name}\n{one.text()}" for name, one in zip(("real", "swapped"), both, strict=True)]
+    chart = bar_chart(labels, [Series("plausible ratings", both)], axis="descriptions")
+    charts = [Picture(REAL_AGAINST_SWAPPED, chart, "Share of ratings that call a description plausible")]
+    if rows := report.by_layer:
+        by_layer = [
+            Series("a pattern is seen", [row.pattern.heads for row in rows]),
+            Series("description plausible", [row.plausible.heads for row in rows]),
+        ]
+        chart = bar_chart([row.group for row in rows], by_layer, axis="layer")
+        charts.append(Picture(BY_LAYER, chart, "Heads with a pattern and with a plausible description, by layer"))
+    return tuple(charts)
 
 
 def as_markdown(report: StudyReport, *, linked: bool = True) -> str:
     """The report; `linked`: with links to its two figures, the files of `figures()` beside it."""
-    parts = [f"# {_plain(report.name)}", "", *_facts(report), ""]
+    parts = [f"# {escaped(report.name)}", "", *_facts(report), ""]
     parts += ["## Plausibility", "", *_table([report.overall, report.control]), ""]
     parts += [f"Real minus swapped descriptions: {report.gap.text()} (share of ratings).", ""]
-    parts += ["![real against swapped](real-against-swapped.svg)", ""] if linked else []
+    parts += [f"![real against swapped]({REAL_AGAINST_SWAPPED}.svg)", ""] if linked else []
     if report.by_layer:
-        link = ["![by layer](by-layer.svg)", ""] if linked else []
+        link = [f"![by layer]({BY_LAYER}.svg)", ""] if linked else []
         parts += ["## By layer", "", *link, *_table(report.by_layer), ""]
     parts += ["## By category", "", *_table(report.by_category), ""]
     parts += ["## By describer", "", *_table(report.by_describer), ""]
@@ -54,15 +52,11 @@ def as_markdown(report: StudyReport, *, linked: bool = True) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _plain(text: str) -> str:
-    return " ".join(text.split()).replace("<", "&lt;").replace("|", "\\|").replace("[", "\\[")
-
-
 def _facts(r: StudyReport) -> list[str]:
     coverage = r.coverage.text() if r.coverage else "not known (heads come from elsewhere)"
     settled = ", ".join(f"{n} {verdict}" for verdict, n in r.adjudicated.items() if n) or "none"
     return [
-        f"- study: {r.state}; content hash `{r.content_hash[:16] or 'none yet'}`; source: {_plain(r.source) or '-'}",
+        f"- study: {r.state}; content hash `{r.content_hash[:16] or 'none yet'}`; source: {escaped(r.source) or '-'}",
         f"- {r.n_heads} heads and {r.n_controls} control items (swapped descriptions), {r.k} raters each",
         f"- coverage: share of the run's heads that have a description: {coverage}",
         f"- {r.skipped} skips; {r.cannot} answers `cannot judge`, left out of rates; {r.late} late, not counted",
@@ -71,14 +65,13 @@ def _facts(r: StudyReport) -> list[str]:
 
 
 def _table(rows: Sequence[Row]) -> list[str]:
-    lines = ["| " + " | ".join(_HEAD) + " |", "|---" * len(_HEAD) + "|"]
-    return lines + ["| " + " | ".join(cells) + " |" for cells in map(row_cells, rows)]
+    return [table(_HEAD, [_cells(row) for row in rows], numbers=False)]
 
 
-def row_cells(row: Row) -> tuple[str, ...]:
+def _cells(row: Row) -> tuple[str, ...]:
     """The cells of one line, in the order of the table's head."""
     return (
-        _plain(row.group),
+        escaped(row.group),
         row.plausible.heads.text(),
         row.at_least_partly.heads.text(),
         row.plausible.ratings.text(),
@@ -96,17 +89,15 @@ def _agreement(report: StudyReport) -> list[str]:
             continue
         lines.append(f"- {question}: {found.text()}")
         lines += [
-            f"  - kappa {_plain(a)} and {_plain(b)}: {kappa.text()} (n = {kappa.n})"
+            f"  - kappa {escaped(a)} and {escaped(b)}: {kappa.text()} (n = {kappa.n})"
             for (a, b), kappa in found.kappa.items()
         ]
     return lines
 
 
 def _judges(report: StudyReport) -> list[str]:
-    lines = ["| judge | heads plausible | same verdict as people |", "|---|---|---|"]
-    return lines + [
-        f"| {_plain(j.judge)} | {j.plausible.heads.text()} | {j.same_as_people.text()} |" for j in report.judges
-    ]
+    rows = [(escaped(j.judge), j.plausible.heads.text(), j.same_as_people.text()) for j in report.judges]
+    return [table(("judge", "heads plausible", "same verdict as people"), rows, numbers=False)]
 
 
 def _notes() -> list[str]:
@@ -119,27 +110,18 @@ def _notes() -> list[str]:
 
 
 def as_html(report: StudyReport) -> str:
-    """One file that opens offline: the Markdown's content with the figures inside, light and dark."""
-    from markdown_it import MarkdownIt
-
-    charts = figures(report)
-    text = as_markdown(report)
-    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
-    for name, svg in charts.items():
-        alt = name.removesuffix(".svg").replace("-", " ")
-        body = body.replace(f'<img src="{name}" alt="{alt}" />', svg)
-    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Study report</title><style>{style}</style></head><body><main>{body}</main></body></html>\n"
-    )
+    """The Markdown report as one file that opens offline, with its figures inside."""
+    pictures = {one.file_name: one for one in figures(report)}
+    return document("Study report", as_markdown(report), pictures)
 
 
 def write_report(report: StudyReport, folder: Path) -> list[Path]:
     """report.md, report.html and the figures, into `folder`; returns the files."""
-    texts = {"report.md": as_markdown(report), "report.html": as_html(report)} | figures(report)
-    return [write_whole(folder / name, text, parents=True) for name, text in texts.items()]
+    pictures = {one.file_name: one for one in figures(report)}
+    text = as_markdown(report)
+    files = {"report.md": text.encode(), "report.html": document("Study report", text, pictures).encode()}
+    files |= {name: one.svg for name, one in pictures.items()}
+    return [write_whole(folder / name, content, parents=True) for name, content in files.items()]
 
 
 def report_json(report: StudyReport) -> dict[str, Any]:

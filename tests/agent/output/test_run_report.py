@@ -16,6 +16,7 @@ from agent.runs.identity import ModelCard  # noqa: E402
 from agent.runs.store import open_run, store_result  # noqa: E402
 from maps_engine.model import ModelShape  # noqa: E402
 from tests.support.believable import a_mapping, a_report, fill_database, identity_of  # noqa: E402
+from tests.support.eval.browser import axe_findings  # noqa: E402
 from tests.support.record_fixtures import quick  # noqa: E402
 
 pytestmark = pytest.mark.browser
@@ -143,6 +144,16 @@ def test_colours_by_test(page):
 
 def shown_heads(page) -> list[str]:
     return page.locator(".head .id").all_text_contents()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(browser, report_of_few, scheme):
+    page = browser.new_page(color_scheme=scheme)
+    page.goto(report_of_few.as_uri())
+    assert axe_findings(page) == []
+    page.locator(".head").first.click()
+    assert axe_findings(page) == []
+    page.close()
 
 
 def test_a_common_operation_shows_its_heads_alone_whatever_was_searched_before(few):

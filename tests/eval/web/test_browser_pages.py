@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser
 from sqlalchemy import Engine
 
 from eval.rating.people import invite
 from eval.rating.ratings import Answer
 from tests.support.believable import Believable
-from tests.support.eval.browser import Watched, answer, chromium, join, open_page
+from tests.support.eval.browser import Watched, answer, axe_findings, chromium, join, open_page
 from tests.support.eval.studies import items_of, launched_from_run, rater, work
 from tests.support.eval.web_server import served
 
@@ -39,10 +38,6 @@ PAGES = (
     "/api/docs",
     "/nothing-here",
 )
-AXE = {
-    "resultTypes": ["violations"],
-    "runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]},
-}
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +81,7 @@ def rating_page(browser: Browser, base: tuple[str, Engine], **options: object) -
 
 
 def assert_axe(watched: Watched, where: str) -> None:
-    found = Axe().run(watched.page, options=AXE)
-    said = [f"{v['id']}: {v['help']} {[n['target'] for n in v['nodes'][:3]]}" for v in found.response["violations"]]
-    assert said == [], where
+    assert axe_findings(watched.page) == [], where
 
 
 def overflow(watched: Watched) -> int:

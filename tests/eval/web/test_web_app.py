@@ -15,7 +15,6 @@ from eval.errors import BadStudy, NotFound
 from eval.rating.people import invite
 from eval.rating.studies import close_study
 from eval.web.app import create_app
-from eval.web.pages import token_text
 from eval.web.security import POLICY, RateLimit
 from eval.web.serve import is_loopback, serve
 from eval.web.settings import WebSettings
@@ -65,15 +64,12 @@ def test_hostile_tokens_are_escaped(site: tuple[WebSettings, TestClient]) -> Non
     assert [row["token"] for row in twin["rows"][: len(HOSTILE)]] == list(HOSTILE)
 
 
-def test_tokens_show_what_cannot_be_seen() -> None:
-    assert token_text(" a\n\x00") == (
-        '<bdi class="tok"><span class="sp">␣</span>a<span class="esc">\\n</span><span class="esc">U+0000</span></bdi>'
-    )
-    assert "empty" in token_text("")
-    for bad in HOSTILE:
-        shown = str(token_text(bad))
-        assert "<script" not in shown
-        shown.encode("utf-8")
+@pytest.mark.parametrize("view", ["grid", "table"])
+def test_every_head_of_a_chosen_run_keeps_the_run(site: tuple[WebSettings, TestClient], view: str) -> None:
+    text = site[1].get(f"/believable-360m?run=1&view={view}").text
+    links = re.findall(r'href="(/believable-360m/head/[^"]*)"', text)
+    assert len(links) == 48
+    assert [link for link in links if not link.endswith("?run=1")] == []
 
 
 def test_a_grid_of_relation_scores_says_how_they_were_made(site: tuple[WebSettings, TestClient]) -> None:

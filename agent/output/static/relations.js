@@ -5,7 +5,7 @@
   const category = document.getElementById("category");
   const found = document.getElementById("found");
   const operations = [...document.querySelectorAll(".operation")];
-  const tau = parseFloat(found.parentElement.textContent.match(/[\d.]+/)[0]);
+  const tau = parseFloat(found.dataset.tau);
   tools.hidden = false;
 
   const fits = (one, words) => {

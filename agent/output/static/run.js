@@ -18,7 +18,6 @@
   const WORDS = { ok: "named", unclear: "unclear", failed: "failed" };
   const heads = data.heads;
   const byKey = new Map(heads.map((head) => [`${head.layer}.${head.head}`, head]));
-  const count = (of) => heads.reduce((seen, head) => seen.set(of(head), (seen.get(of(head)) || 0) + 1), new Map());
   const named = (head) => head.status === "ok";
 
   const face = (head, metric) => {
@@ -39,7 +38,7 @@
     if (data.n_heads > 48) grid.classList.add("most");
     const layers = [...new Set(heads.map((head) => head.layer))].sort((a, b) => b - a);
     for (const layer of layers) {
-      const row = make("div", "row");
+      const row = make("div", "map-row");
       row.setAttribute("role", "row");
       const number = make("div", "number", layer);
       number.setAttribute("role", "rowheader");
@@ -57,7 +56,9 @@
         cells.set(cell.dataset.key, cell);
         row.append(cell);
       }
-      row.append(coverage(states), make("div", "share", `${states.ok} of ${states.ok + states.unclear + states.failed}`));
+      const share = make("div", "dim", `${states.ok} of ${states.ok + states.unclear + states.failed}`);
+      share.setAttribute("role", "gridcell");
+      row.append(coverage(states), share);
       grid.append(row);
     }
     focus = grid.querySelector(".cell:enabled"); // a disabled one cannot be reached by Tab
@@ -66,7 +67,7 @@
   const coverage = (states) => {
     const total = states.ok + states.unclear + states.failed;
     const strip = make("div", "cov");
-    strip.setAttribute("role", "img");
+    strip.setAttribute("role", "gridcell");
     strip.setAttribute("aria-label", `${states.ok} named, ${states.unclear} unclear, ${states.failed} failed`);
     strip.title = strip.getAttribute("aria-label");
     for (const name of ["ok", "failed"]) {
@@ -124,9 +125,9 @@
     const sorted = [...counts].sort((a, b) => b[1][0] - a[1][0]);
     const items = sorted.slice(0, 24).map(([operation, [n, head]]) => {
       const item = make("li");
-      const button = make("button");
+      const button = make("button", "bare");
       button.type = "button";
-      const meter = make("span", `meter f-${face(head, "category")[1]}`);
+      const meter = make("span", `share-line f-${face(head, "category")[1]}`);
       meter.style.width = `${(100 * n) / sorted[0][1][0]}%`;
       button.append(make("span", "", operation), make("span", "num", n), meter);
       button.addEventListener("click", () => showOperation(operation));
@@ -176,7 +177,7 @@
   };
   const line = (head) => {
     const item = make("li");
-    const button = make("button", "head");
+    const button = make("button", "head bare");
     button.type = "button";
     button.dataset.key = `${head.layer}.${head.head}`;
     const title = make("span", "op", named(head) ? head.operation : WORDS[head.status]);
@@ -206,10 +207,16 @@
     for (const [token, salience, targets] of rows) {
       const row = make("tr");
       if (withSalience) row.append(make("td", "num", salience.toFixed(2)));
-      const source = make("td");
-      source.append(make("span", "tok", token));
+      const source = make("td", "source");
+      source.append(make("bdi", "tok", token));
+      const list = make("ul", "targets");
+      list.append(...targets.map((target) => {
+        const item = make("li");
+        item.append(make("bdi", "tok", target));
+        return item;
+      }));
       const cell = make("td");
-      cell.append(...targets.map((target) => make("span", "tok", target)));
+      cell.append(list);
       row.append(source, cell);
       whole.append(row);
     }
@@ -218,10 +225,10 @@
   };
   const page = (head) => {
     const body = document.createDocumentFragment();
-    const top = make("div", "bar");
+    const top = make("div", "head-line");
     const title = make("h2", "", `Head ${head.layer}.${head.head}: ${named(head) ? head.operation : WORDS[head.status]}`);
     title.id = "page-title";
-    const close = make("button", "close", "Close");
+    const close = make("button", "", "Close");
     close.type = "button";
     close.addEventListener("click", () => $("page").close());
     top.append(title, close);
@@ -251,19 +258,6 @@
   $("page").addEventListener("click", (event) => { if (event.target === $("page")) $("page").close(); });
 
   // --- start ---------------------------------------------------------------------------------------------
-  $("model").textContent = data.model;
-  $("about").textContent = data.about;
-  $("footer").textContent = data.footer;
-  const states = count((head) => head.status);
-  const supported = heads.filter((head) => named(head) && head.verdict === "supported").length;
-  for (const [name, n] of [["heads", heads.length], ["named", states.get("ok") || 0], ["supported by test", supported], ["unclear", states.get("unclear") || 0], ["failed", states.get("failed") || 0]]) {
-    const box = make("div");
-    box.append(make("dt", "", name), make("dd", "", n));
-    $("totals").append(box);
-  }
-  const options = (id, values) => $(id).append(...[...values].filter(Boolean).sort().map((value) => { const one = make("option", "", value); one.value = value; return one; }));
-  options("category", count((head) => head.category).keys());
-  options("verdict", count((head) => (named(head) ? head.verdict : "")).keys());
   drawGrid();
   paint();
   drawOperations();
