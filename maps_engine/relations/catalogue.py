@@ -82,7 +82,8 @@ def read_pairs_file(path: Path, *, k: int = 10) -> Relation:
         ) from error
     except ValueError as error:  # a number of thousands of digits
         raise BadRelationFile(f"{path.name} cannot be read as JSON", got=error) from error
-    return replace(relation, pairs=merge_sources(relation.pairs))
+    pairs = merge_sources(relation.pairs)
+    return replace(relation, pairs=pairs, own=True, joined=relation.n_pairs - len(pairs))
 
 
 def read_pairs(path: Path, *, k: int = 10) -> tuple[Relation, ...]:

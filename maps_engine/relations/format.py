@@ -20,6 +20,7 @@ Pair: TypeAlias = tuple[str, tuple[str, ...]]
 CATEGORIES: Final = ("algorithmic", "knowledge", "linguistic", "translation")  # the paper's four
 OWN_CATEGORY: Final = "own"  # pairs brought by the user
 MAX_LISTED: Final = 5  # bad rows spelled out in one message
+_NO_SETTINGS: Final = frozenset({"pairs", "own", "joined"})  # fields of `Relation` that a file does not set by name
 _JSON_SPACE = re.compile(r"[ \t\r\n]*")
 _TYPES: Final[Mapping[str, type]] = {"int": int, "bool": bool, "str": str}
 
@@ -45,6 +46,8 @@ class Relation:
     source_space: bool = True
     target_space: bool = True
     identity: bool = False  # targets are the sources themselves: copying
+    own: bool = False  # read from a file of the user's: every pair that can be encoded counts
+    joined: int = 0  # rows of that file whose targets went to an earlier row of the same source
 
     @property
     def n_pairs(self) -> int:
@@ -143,7 +146,7 @@ def json_array_rows(text: str, start: int) -> Iterator[Row]:
 
 def relation_from_object(whole: Mapping[str, Any], rows: Iterable[Row], defaults: Relation, where: str) -> Relation:
     """A `Relation` in our own format; every field but `pairs` falls back to `defaults`."""
-    kinds = {field.name: str(field.type) for field in fields(Relation) if field.name != "pairs"}
+    kinds = {field.name: str(field.type) for field in fields(Relation) if field.name not in _NO_SETTINGS}
     bad = [f"unknown field {_shown(name)}" for name in whole if name not in kinds and name != "pairs"]
     bad += [
         f"{name} must be {kind}, got {_shown(whole[name])}"
@@ -163,7 +166,7 @@ def format_relation(relation: Relation) -> str:
     lines = []
     for field in fields(Relation):
         value = getattr(relation, field.name)
-        if field.name != "pairs" and value != field.default:
+        if field.name not in _NO_SETTINGS and value != field.default:
             lines.append(f"  {json.dumps(field.name)}: {json.dumps(value, ensure_ascii=False)},")
     pairs = [
         json.dumps([source, targets[0] if len(targets) == 1 else list(targets)], ensure_ascii=False)

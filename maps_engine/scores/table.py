@@ -36,13 +36,19 @@ class RelationScores:
     n_pairs: int
     n_used: int
     target: TargetRule
-    dropped: tuple[tuple[str, int], ...] = ()  # why pairs fell out, and how many
+    dropped: tuple[tuple[str, int], ...] = ()  # why pairs were left out, and how many
     score: Tensor | None = None  # (L, H) phi
     suppression: Tensor | None = None  # (L, H) phi on -M
     promoting: Significance | None = None
     suppressing: Significance | None = None
     through: Tensor | None = None  # (L, H) index into ModelScores.sources; None: the only one
     suppressed_through: Tensor | None = None
+    own: bool = False  # the user's pairs
+
+    @property
+    def left_out(self) -> str:
+        """Why pairs were left out, in words: "reason: pairs; reason: pairs", or empty."""
+        return "; ".join(f"{reason}: {n}" for reason, n in self.dropped)
 
     @property
     def verdict(self) -> str:
@@ -128,6 +134,7 @@ def _unscored(relation: Relation, encoded: EncodedRelation, k: int) -> RelationS
         encoded.n_used,
         encoded.target,
         encoded.dropped,
+        own=relation.own,
     )
 
 
