@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,30 +14,13 @@ from maps_engine.errors import UserMistake
 from maps_engine.finite import finite
 from maps_engine.relations.choice import choose_relations
 from maps_engine.relations.encoding import TargetRule
-from maps_engine.results import EngineSettings, SourceChoice
-from maps_engine.scores.head_structure import TAU, Findings, findings
-from maps_engine.scores.summary import OperationSummary, summarise
+from maps_engine.results import EngineSettings
+from maps_engine.scores.head_structure import TAU
+from maps_engine.scores.result import RelationResult, ScoreSettings
 from maps_engine.scores.table import MIN_PAIRS, ModelScores, score_relations
 from maps_engine.scores.table_json import read_scores, scores_to_json
 
 FORMATS = ("png", "svg")
-
-
-@dataclass(frozen=True)
-class Result:
-    """Scores of one model, and what was asked for."""
-
-    job: Job
-    scores: ModelScores
-    choice: SourceChoice | None  # under "auto": how many heads read through each representation
-
-    @cached_property
-    def found(self) -> Findings:
-        return findings(self.scores, self.job.threshold)
-
-    def summaries(self, top: int) -> tuple[OperationSummary, ...]:
-        """Best heads of every operation."""
-        return summarise(self.scores, tau=self.job.threshold, top=top)
 
 
 @dataclass(frozen=True)
@@ -56,13 +38,14 @@ class Job:
     threshold: float = TAU
     device: str = "auto"
 
-    def run(self) -> Result:
+    def run(self) -> RelationResult:
         """Open the model and score. Mistakes in the options are found before the model is opened."""
         if not 0 < self.threshold <= 1:
             raise UserMistake("the threshold is a share of pairs", got=self.threshold, expected="above 0, at most 1")
         if self.target not in ("single", "first-token"):
             raise UserMistake("unknown rule for targets", got=self.target, expected="single or first-token")
         chosen = choose_relations(self.relations, self.pairs, k=self.k)
+        asked = ScoreSettings(self.k, self.min_pairs, cast(TargetRule, self.target), self.threshold, self.revision)
         settings = EngineSettings(source=self.source)
         engine = MapsEngine.open(self.model, settings=settings, revision=self.revision, device=self.device)
         with layer_bar(f"{len(chosen)} operations", engine.shape.n_layers) as done:
@@ -72,11 +55,11 @@ class Job:
                 source=self.source,
                 k=self.k,
                 min_pairs=self.min_pairs,
-                target=cast(TargetRule, self.target),
+                target=asked.target,
                 progress=done,
             )
         choice = engine.chooser.for_model() if self.source == "auto" and scores.scored else None
-        return Result(self, scores, choice)
+        return RelationResult(asked, scores, choice)
 
 
 @dataclass(frozen=True)
@@ -102,7 +85,7 @@ class Outputs:
         if self.figures is not None and self.figures.exists() and not self.figures.is_dir():
             raise UserMistake("--figures names a file", got=self.figures, expected="a folder")
 
-    def write(self, result: Result, *, top: int) -> list[Path]:
+    def write(self, result: RelationResult, *, top: int) -> list[Path]:
         """Write what was asked for; returns the paths."""
         import json
 
@@ -121,18 +104,10 @@ class Outputs:
         return written
 
 
-def whole_json(result: Result) -> dict[str, Any]:
+def whole_json(result: RelationResult) -> dict[str, Any]:
     """The scores, how they were asked for, and the findings."""
-    job = result.job
-    settings = {
-        "k": job.k,
-        "min_pairs": job.min_pairs,
-        "target": job.target,
-        "threshold": job.threshold,
-        "revision": job.revision,
-    }
     choice = None if result.choice is None else asdict(result.choice)
-    extra = {"settings": settings, "source_choice": choice, "findings": finite(asdict(result.found))}
+    extra = {"settings": asdict(result.settings), "source_choice": choice, "findings": finite(asdict(result.found))}
     return {**scores_to_json(result.scores), **extra}
 
 
@@ -144,13 +119,13 @@ def saved_or_scored(job: Job) -> ModelScores:
     return job.run().scores
 
 
-def _write_report(result: Result, path: Path, top: int) -> None:
+def _write_report(result: RelationResult, path: Path, top: int) -> None:
     from agent.output.relation_report import render_report
 
     write_text(render_report(result, top=top), path)
 
 
-def _write_figures(result: Result, folder: Path, form: str) -> None:
+def _write_figures(result: RelationResult, folder: Path, form: str) -> None:
     from agent.output.figures.files import write_figures
 
     with writing(folder / "figure"):

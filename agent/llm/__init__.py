@@ -1,1 +1,4 @@
-"""Language models behind one door: providers, limits, retries, replies kept on disk, tool calls, validated answers."""
+"""Language models as one interface: providers, limits, retries, kept replies, tool calls, validated answers.
+
+May import `maps_engine`, `prompts`, `agent.errors` and `agent.quiet`.
+"""

@@ -27,7 +27,7 @@ from maps_engine.scores.table_json import versions
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from agent.commands.relation_job import Result
+    from maps_engine.scores.result import RelationResult
 
 PROMOTING, SUPPRESSING = (13, 110, 160), (196, 74, 24)
 
@@ -50,7 +50,7 @@ class Heatmap:
         return max(12.0 if self.heads < 20 else 4.0, 110 / self.heads), 8.0 if self.layers < 50 else 4.0
 
 
-def render_report(result: Result, *, top: int) -> str:
+def render_report(result: RelationResult, *, top: int) -> str:
     """The page as one string; nothing in it asks the network for anything."""
     page = files("agent.output") / "relation_report_page"
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -73,17 +73,17 @@ def render_report(result: Result, *, top: int) -> str:
     )
 
 
-def _provenance(result: Result) -> list[tuple[str, Any]]:
-    scores, job = result.scores, result.job
+def _provenance(result: RelationResult) -> list[tuple[str, Any]]:
+    scores, settings = result.scores, result.settings
     made = ", ".join(f"{name} {value}" for name, value in versions().items())
     return [
         ("model", scores.model),
         ("fingerprint", scores.fingerprint),
         ("source representation", f"{scores.source} ({', '.join(scores.sources)})"),
-        ("list length k", job.k or "each operation's own"),
-        ("fewest pairs", job.min_pairs),
-        ("targets", job.target),
-        ("threshold", job.threshold),
+        ("list length k", settings.k or "each operation's own"),
+        ("fewest pairs", settings.min_pairs),
+        ("targets", settings.target),
+        ("threshold", settings.threshold),
         ("null", "targets dealt to other sources of the operation; Fisher's exact test"),
         ("made with", made),
         ("written", datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")),
@@ -95,7 +95,7 @@ def _implements(one: OperationSummary, tau: float) -> str:
     return f"{one.n_heads} {heads} from {tau:g} on, {one.n_suppressors} suppressing"
 
 
-def _all_maps(result: Result) -> dict[str, tuple[Heatmap, Heatmap]]:
+def _all_maps(result: RelationResult) -> dict[str, tuple[Heatmap, Heatmap]]:
     maps = {}
     for one in result.scores.scored:
         if one.score is not None and one.suppression is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -115,6 +114,7 @@ def following(options: Mapping[str, Any]) -> Iterator[Run]:
     quiet_libraries()
     import torch
 
+    from agent.output.terminal.stage_bars import progress_bars
     from eval.faithfulness.bench import Bench
     from eval.faithfulness.correlation import PairLimits
     from eval.faithfulness.static_scores import named_setting
@@ -178,27 +178,8 @@ def _among(own: Sequence[Relation], wanted: Sequence[str] | None) -> Sequence[Re
 
 
 def _in_data_folder(bench: Bench) -> Bench:
-    from eval.faithfulness.results_folder import ResultsFolder
+    from eval.results_folder import ResultsFolder
     from maps_engine.folders import data_folder
 
     bench.folder = ResultsFolder(data_folder() / "faithfulness" / bench.checkpoint.fingerprint[:12])
     return bench
-
-
-@contextmanager
-def progress_bars() -> Iterator[Any]:
-    """A bar on standard error for each stage; nothing where that is no terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(file=sys.stderr)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        tasks: dict[str, Any] = {}
-
-        def tell(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done, total=total)
-
-        yield tell

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from eval.faithfulness.dynamic_scores import Projection, Projector
-from eval.faithfulness.results_folder import Identity, ResultsFolder
 from eval.faithfulness.running.running_model import RunningModel
 from eval.faithfulness.running.templates import PromptMaker
+from eval.results_folder import Identity, ResultsFolder
 from maps_engine.checkpoints.opening import open_checkpoint
 from maps_engine.model import Checkpoint
 

@@ -9,9 +9,9 @@ import torch
 
 from eval.faithfulness.bench import Bench
 from eval.faithfulness.dynamic_scores import DynamicScores, Projection, dynamic_scores, record
-from eval.faithfulness.results_folder import Identity
 from eval.faithfulness.running.pair_choice import ChosenPairs, in_groups
 from eval.faithfulness.running.templates import TEMPLATES, template_hash
+from eval.results_folder import Identity
 from maps_engine.ov.pair_scores import PairScores
 
 Table = dict[str, dict[Projection, DynamicScores]]

@@ -15,7 +15,7 @@ from agent.describers.prompting import MAX_PROPOSED, PairsAnswer, as_data, as_se
 from agent.errors import DescriberDown, ModelFault
 from agent.llm.protocol import LanguageModel
 from agent.results import HeadDescription
-from eval.scoring.results import Said
+from eval.judges.said import Said
 from maps_engine.results import MappingRow
 from prompts import load_prompts
 

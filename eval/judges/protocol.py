@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.results import HeadDescription
-from eval.scoring.results import Said
+from eval.judges.said import Said
 from maps_engine.results import MappingRow
 
 if TYPE_CHECKING:

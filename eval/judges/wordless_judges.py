@@ -17,7 +17,7 @@ from agent.words.fields import SemanticFields
 from agent.words.forms import FORM_BY_NAME
 from agent.words.known_pairs import label_of
 from agent.words.spelling import core
-from eval.scoring.results import Said
+from eval.judges.said import Said
 from maps_engine.relations.catalogue import Relation
 from maps_engine.results import MappingRow
 from prompts import load_prompts

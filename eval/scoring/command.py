@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from agent.output.console import console, echo_json
 from agent.output.run_files import formula_safe
-from eval.commands.check_options import progress_bars
-from eval.faithfulness.results_folder import write_whole
+from agent.output.terminal.stage_bars import progress_bars
+from eval.results_folder import write_whole
 from eval.scoring.bench import Bench
 from eval.scoring.job import ScoreJob
 from eval.scoring.keeping import JsonlKeeper

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from agent.runs.identity import content_hash
 from eval.judges.protocol import Judge
+from eval.judges.said import Said
 from eval.scoring.collection import Collection
 from eval.scoring.keeping import Keeper
 from eval.scoring.questions.foreign_rows import RowsOf, borrowed_rows
@@ -21,7 +22,7 @@ from eval.scoring.questions.generation import Generator, PlannedPairs
 from eval.scoring.questions.items import Material
 from eval.scoring.questions.scorers import GENERATION, ROW_SCORERS, judge_items
 from eval.scoring.questions.swaps import Swap, family_of, foreign_heads, swaps
-from eval.scoring.results import HeadKey, HeadScore, Item, Outcome, Said, Subject
+from eval.scoring.results import HeadKey, HeadScore, Item, Outcome, Subject
 
 FORMAT: Final = 1  # of the questions: another number never shares results with this one
 GENERATION_BATCH: Final = 32  # heads whose pairs are scored in one pass

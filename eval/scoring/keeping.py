@@ -20,7 +20,7 @@ from agent.runs.database import reading, writing
 from agent.runs.identity import content_hash
 from agent.runs.records import DescriptionRecord, DescriptionScoreRecord, HeadRecord
 from eval.errors import BadImport, MixedResults
-from eval.faithfulness.results_folder import write_whole
+from eval.results_folder import write_whole
 from eval.scoring.results import HeadKey, HeadScore, ScorerSummary
 
 if TYPE_CHECKING:

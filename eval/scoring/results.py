@@ -1,4 +1,4 @@
-"""What passes between the parts of scoring: a description as a judge sees it, judged items, scores of heads."""
+"""What passes between the parts of scoring: described heads, judged items, scores of heads."""
 
 from __future__ import annotations
 
@@ -11,26 +11,6 @@ from eval.rating.report.agreement import Estimate
 from maps_engine.results import HeadMapping, MappingRow
 
 HeadKey = tuple[int, int]  # layer, head
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """The words of a description, without its evidence: all that a judge may go by."""
-
-    operation: str
-    input_strings: str = ""
-    observed_pattern: str = ""
-
-    @classmethod
-    def of(cls, description: HeadDescription) -> Said:
-        """The words of `description`."""
-        return cls(description.operation, description.input_strings, description.observed_pattern)
-
-    @property
-    def text(self) -> str:
-        """Everything in one line."""
-        parts = (self.operation.rstrip(".") + ".", self.observed_pattern, self.input_strings)
-        return " ".join(part.strip() for part in parts if part.strip())
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,9 @@ from eval.faithfulness.report import figures
 from eval.faithfulness.report.paper_figures import LLAMA_8B_R
 from eval.faithfulness.report.reading import read_causal, read_correlation, read_cost, read_settings
 from eval.faithfulness.report.text import table_text
-from eval.faithfulness.results_folder import ResultsFolder, write_whole
 from eval.faithfulness.running.templates import MARK, TEMPLATES
 from eval.faithfulness.static_scores import PAPER
+from eval.results_folder import ResultsFolder, write_whole
 from maps_engine.errors import UserMistake
 from maps_engine.model import Checkpoint
 

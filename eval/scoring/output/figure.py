@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.faithfulness.results_folder import write_whole
+from eval.results_folder import write_whole
 from eval.scoring.questions.scorers import CHANCE
 from eval.scoring.results import HeadScore
 

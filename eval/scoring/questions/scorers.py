@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 from eval.judges.protocol import Judge, Rating
+from eval.judges.said import Said
 from eval.scoring.measures import (
     Measure,
     area_under_curve,
@@ -30,7 +31,7 @@ from eval.scoring.questions.items import (
     intruder_items,
     simulation_items,
 )
-from eval.scoring.results import Item, Judged, Outcome, Said
+from eval.scoring.results import Item, Judged, Outcome
 from eval.scoring.statistics import exact_share, interval_of_area, interval_of_groups
 from maps_engine.results import MappingRow
 

@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.image import imread
 
-from agent.commands.relation_job import Job, Result
 from agent.output.figures.files import (
     file_name,
     operation_heatmap,
@@ -27,6 +26,7 @@ from agent.output.relation_files import COLUMNS, safe_cell, table_rows, write_cs
 from agent.output.relation_report import png, render_report
 from maps_engine.errors import Failure
 from maps_engine.scores.head_structure import findings
+from maps_engine.scores.result import RelationResult, ScoreSettings
 from maps_engine.scores.table import best_over_sources
 from tests.support.relation_tables import made_up_scores
 
@@ -115,8 +115,8 @@ def test_titles_hold_no_mathematics():
     assert len(plain("x" * 200, 40)) == 40
 
 
-def result_of(scores, **options):
-    return Result(Job("made-up", **options), scores, None)
+def result_of(scores):
+    return RelationResult(ScoreSettings(), scores, None)
 
 
 def test_report_is_self_contained_and_whole(scores):

@@ -26,10 +26,10 @@ from eval.faithfulness.causal import (
     steps,
 )
 from eval.faithfulness.causal_runs import causal
-from eval.faithfulness.results_folder import ResultsFolder
 from eval.faithfulness.running.few_shot import FewShot, Question, few_shots, prompts_for, questions
 from eval.faithfulness.running.running_model import Ablation
 from eval.rating.report.agreement import wilson
+from eval.results_folder import ResultsFolder
 from maps_engine.errors import UserMistake
 from maps_engine.relations.catalogue import load_relations
 from maps_engine.relations.encoding import encode_relation

@@ -19,11 +19,11 @@ from scipy import stats
 from eval.errors import MixedResults
 from eval.faithfulness.correlation import COLUMNS, PairLimits, correlation, multi_token
 from eval.faithfulness.dynamic_runs import from_json, run_dynamic, to_json
-from eval.faithfulness.results_folder import ResultsFolder, write_whole
 from eval.faithfulness.running.pair_choice import one_token_pairs
 from eval.faithfulness.settings_comparison import compare_settings, mean_r, paired_lead
 from eval.faithfulness.static_scores import COMPARED, PAPER, compared_settings, named_setting, static_scores
 from eval.faithfulness.statistics import correlate, mean_rate, repeated_rate
+from eval.results_folder import ResultsFolder, write_whole
 from maps_engine.engine import MapsEngine
 from maps_engine.errors import Failure
 from maps_engine.ov.pair_scores import PairSet

@@ -15,12 +15,13 @@ from agent.llm.protocol import Reply
 from agent.words.fields import SemanticFields
 from eval.judges.model_judge import FAULTS_IN_A_ROW, ModelJudge, intruder_of, ratings_of
 from eval.judges.protocol import open_judge
+from eval.judges.said import Said
 from eval.judges.wordless_judges import EmbeddingJudge, LexicalJudge
 from eval.scoring.measures import area_under_curve
 from eval.scoring.questions.foreign_rows import borrowed_rows
 from eval.scoring.questions.items import Material
 from eval.scoring.questions.scorers import ROW_SCORERS, judge_items
-from eval.scoring.results import Item, Said
+from eval.scoring.results import Item
 from maps_engine.relations.catalogue import load_relations
 from tests.support.agent.mappings import HOSTILE, LetterEmbedder
 from tests.support.eval.scored_heads import OPERATIONS, a_row, subjects
