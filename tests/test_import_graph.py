@@ -28,7 +28,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("maps_engine.relations",),
     ("maps_engine.source_choice",),
     ("maps_engine.engine",),
-    ("maps_engine.scores", "maps_engine.cost"),
+    ("maps_engine.scores",),
     ("agent.errors", "agent.quiet"),
     ("agent.words", "agent.llm"),
     ("agent.results",),

@@ -2,5 +2,5 @@
 
 See docs/method.md, "Operation to heads: the relation score" and "Suppression".
 
-May import all of `maps_engine` but `maps_engine.cost`.
+May import every room of `maps_engine`.
 """

@@ -13,10 +13,8 @@ def show_estimate(out: Console, estimate: Estimate) -> None:
     """One line a part."""
     out.print(inert(f"{estimate.model}: {estimate.heads} heads", "bold"))
     parts = (
-        ("what heads read (X)", estimate.sources_seconds),
-        ("choice of X, head by head", estimate.choice_seconds),
-        ("salient tokens and targets", estimate.scan_seconds),
-        ("reading layers, listing rows", estimate.reading_seconds),
+        ("the first layer", estimate.first_layer_seconds),
+        ("all other layers", estimate.more_layers_seconds),
         ("descriptions (lexical)", estimate.describe_seconds),
         ("tests on all heads", estimate.test_seconds),
         ("together", estimate.seconds),
@@ -25,8 +23,6 @@ def show_estimate(out: Console, estimate: Estimate) -> None:
         out.print(f"  {name:<28} {readable_time(seconds):>9}")
     out.print(f"  {'memory at the peak':<28} {estimate.peak_bytes / 1e9:>6.1f} GB")
     out.print(
-        f"  This machine multiplies {estimate.float32_gflops:.0f} GFLOP/s in float32, {estimate.scan_gflops:.0f} in"
-        " the arithmetic of the scan. Right within a factor of two where nothing else runs; a language model's own"
-        " time comes on top.",
+        "  From two layers timed on this machine, as busy as it is now; a language model's own time comes on top.",
         style="dim",
     )
