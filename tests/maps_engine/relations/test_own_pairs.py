@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from maps_engine.errors import BadRelationFile, HeadscribeError, UserMistake
 from maps_engine.relations.catalogue import SUFFIXES, load_relations, read_pairs, read_pairs_file
-from maps_engine.relations.format import format_relation, merge_sources
+from maps_engine.relations.format import merge_sources
 from tests.support.catalogue_rules import validate
+from tests.support.relation_files import format_relation
 from tests.support.relation_samples import CAPITALS, relation
 
 FRANCE = (("France", ("Paris",)), ("x", ("a", "b")))
