@@ -1,1 +1,4 @@
-"""Checks: experiments with forward passes, scores of descriptions, rating studies and the web app."""
+"""What checks the rest: experiments with forward passes, scores of descriptions, rating studies and the web app.
+
+May import `maps_engine`, `agent` and `prompts`.
+"""

@@ -1,4 +1,4 @@
-"""The engine's front door: open a model once, then ask for mappings and relation scores of its heads."""
+"""Open a model once, then ask for mappings and relation scores of its heads."""
 
 from __future__ import annotations
 
@@ -40,17 +40,21 @@ class MapsEngine:
         device: str = "auto",
         precision: Precision = "auto",
     ) -> MapsEngine:
-        """Open `model` (alias, hub id, folder or GGUF file); nothing but headers is read yet."""
+        """Open `model` (alias, hub id, folder or GGUF file); only headers are read yet.
+
+        Raises UserMistake for an unknown source or device, and what `open_checkpoint` raises.
+        """
         if settings.source != "auto":
             check_source_name(settings.source)
         return cls(open_checkpoint(model, revision=revision, device=device), settings, precision)
 
     @property
     def shape(self) -> ModelShape:
+        """Sizes of the model."""
         return self.checkpoint.weights.shape
 
     def at(self, source: str) -> SourceEngine:
-        """The engine under one named representation; kept, so that X is computed once."""
+        """The engine under one named representation; kept, so that X is computed once. Raises UserMistake."""
         if source not in self._by_source:
             settings = replace(self.settings, source=source)
             made = SourceEngine(self.checkpoint, settings, self.precision)
@@ -62,10 +66,11 @@ class MapsEngine:
 
     @cached_property
     def chooser(self) -> SourceChooser:
+        """Chooses the representation of each head under "auto"."""
         return SourceChooser(self.checkpoint, self.settings, self.at)
 
     def source_of(self, layer: int, head: int) -> SourceChoice:
-        """The representation that `head` is read through, and the runners-up where it was chosen."""
+        """The representation that `head` is read through, and the others where it was chosen. Raises OutOfRange."""
         self.check_head(layer, head)
         if self.settings.source != "auto":
             return SourceChoice(self.settings.source, "user")
@@ -76,7 +81,10 @@ class MapsEngine:
         self.at("embedding").check_head(layer, head)
 
     def map_head(self, layer: int, head: int, *, held_out: int = HELD_OUT) -> HeadMapping:
-        """Salient tokens and mappings of one head."""
+        """Salient tokens of one head and what it maps them to; `held_out` rows more than the settings list.
+
+        Raises OutOfRange, and BrokenCheckpoint where weights are not finite.
+        """
         choice = self.source_of(layer, head)
         mapping = self.at(choice.source).map_head(layer, head, held_out=held_out)
         return replace(mapping, source_choice=choice)
@@ -89,7 +97,10 @@ class MapsEngine:
         held_out: int = HELD_OUT,
         progress: Callable[[int], None] | None = None,
     ) -> Iterator[HeadMapping]:
-        """Mappings of `heads` (default: all) of `layers`, layer by layer, heads in order."""
+        """Mappings of `heads` (default: all) of `layers`, layer by layer, heads in order. Raises as `map_head`.
+
+        `progress` is called with each layer that is done.
+        """
         wanted = range(self.shape.n_heads) if heads is None else heads
         for layer in range(self.shape.n_layers) if layers is None else layers:
             choices = dict(zip(wanted, self._choices(layer, wanted), strict=True))
@@ -117,5 +128,8 @@ class MapsEngine:
         layers: Iterable[int] | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> list[PairScores]:
-        """phi and suppression of every head for every set of token-id pairs, read through `source`."""
+        """Relation and suppression scores, (L, H) for each set of pairs of token ids, read through `source`.
+
+        Raises UserMistake for an unknown source.
+        """
         return self.at(source).score_pairs(pair_sets, layers=layers, progress=progress)

@@ -1,4 +1,4 @@
-"""What the engine needs of a model: about forty lines of Protocol, so that numbers never know file formats.
+"""What the maps need of a model, as protocols: nothing that computes knows file formats or families.
 
 Letters follow the paper: L layers, H query heads, K value heads (K < H with grouped-query attention),
 d model width, d_h head width, V rows of the embedding.
@@ -40,7 +40,7 @@ class AttentionWeights:
 
 @dataclass(frozen=True)
 class Norm:
-    """A normalisation; `gain` already holds the 1 of (1 + w) norms. Callable on (n, d)."""
+    """A normalisation of rows, called on (n, d); `gain` and `bias` are (d,), the 1 of (1 + w) gains included."""
 
     kind: Literal["rms", "layer"]
     gain: Tensor | None
@@ -59,13 +59,20 @@ class ModelWeights(Protocol):
     """Weights of one model, read lazily; every tensor comes back on `device` in `dtype`."""
 
     @property
-    def shape(self) -> ModelShape: ...
+    def shape(self) -> ModelShape:
+        """Sizes of the model."""
+
     @property
-    def family(self) -> str: ...
+    def family(self) -> str:
+        """Name of the architecture, such as "llama"."""
+
     @property
-    def device(self) -> torch.device: ...
+    def device(self) -> torch.device:
+        """Where tensors come to lie."""
+
     @property
-    def dtype(self) -> torch.dtype: ...
+    def dtype(self) -> torch.dtype:
+        """What tensors come back as, whatever the files hold."""
 
     def embedding(self, ids: Tensor | slice) -> Tensor:
         """(n, d): the vectors that enter block 0 for bare tokens, scale and embedding norm applied."""
@@ -73,14 +80,18 @@ class ModelWeights(Protocol):
     def unembedding(self, ids: Tensor | slice) -> Tensor:
         """(n, d): rows of U transposed, one per token."""
 
-    def attention(self, layer: int) -> AttentionWeights: ...
+    def attention(self, layer: int) -> AttentionWeights:
+        """W_V, W_O and value bias of all heads of `layer`."""
+
     def attention_norm(self, layer: int) -> Norm | None:
         """The norm before the attention of `layer`; None where the block has none (OLMo 2)."""
 
     def post_attention_norm(self, layer: int) -> Norm | None:
         """The norm on the attention's output before the residual (Gemma 2/3, OLMo 2); else None."""
 
-    def final_norm(self) -> Norm | None: ...
+    def final_norm(self) -> Norm | None:
+        """The norm before the unembedding; None where the model has none."""
+
     def first_mlp(self, x: Tensor) -> Tensor:
         """MLP_0(norm2_0(x)) without residual or post-norm; x is (n, d). Raises UnsupportedModel for mixtures."""
 
@@ -100,7 +111,9 @@ class Vocabulary(Protocol):
     def text(self, token_id: int) -> str:
         """Decoded text with its real leading space; bytes that are no UTF-8 come as <0xE4> marks."""
 
-    def kind(self, token_id: int) -> Literal["normal", "special", "byte", "unused"]: ...
+    def kind(self, token_id: int) -> Literal["normal", "special", "byte", "unused"]:
+        """Text, a control token, bytes that are no complete character, or a row that no text uses."""
+
     def encode(self, text: str) -> list[int]:
         """Ids of `text` as it stands, without special tokens."""
 

@@ -1,6 +1,7 @@
-"""Results of the engine: frozen dataclasses, nothing else passes between rooms.
+"""Results of the engine, as frozen dataclasses.
 
-Scores are raw entries of M (no unit); salience is ||x W_V W_O|| / ||x|| (METHOD, question b).
+Scores are raw entries of M (no unit); salience is the ratio ||x W_V W_O|| / ||x|| (docs/method.md, "Head to
+operation: salient operations").
 """
 
 from __future__ import annotations
@@ -100,6 +101,7 @@ class HeadMapping:
 
     @property
     def source(self) -> str:
+        """The source representation that the head was read through."""
         return self.settings.source
 
     def to_json(self) -> dict[str, Any]:

@@ -11,10 +11,9 @@ only through `first-mlp`, those of layer 29 only through `embedding`. Of the can
 as the best, the first in order of preference is taken, not the one with the highest score: on that model `embedding`
 makes more heads recognisable, but scores through `first-mlp` agree far better with the running model (mean r over 141
 operations 0.70 against 0.24, by `headscribe check compare-settings`), as they should: heads after block 0 read tokens
-that it has enriched. A
-head without evidence gets the first candidate under which a fair share of the model's heads read (READABLE of the
-best candidate's share): `first-mlp` unless it reads next to nothing, as with post-norms; a model without any,
-`embedding`.
+that it has enriched. A head without evidence gets the first candidate under which a fair share of the model's heads
+read (READABLE of the best candidate's share): `first-mlp` unless it reads next to nothing, as with post-norms; a model
+without any such head, `embedding`. See docs/method.md, "Source representations".
 """
 
 from __future__ import annotations
@@ -40,8 +39,8 @@ from maps_engine.results import EngineSettings, SourceChoice, SourceEvidence
 
 CANDIDATES = ("first-mlp", "embedding", "first-block")  # in order of preference: the paper's, the plainest, the fullest
 PAIRS_PER_PROBE = 24
-COMPARABLE = 0.5
-READABLE = 0.2
+COMPARABLE = 0.5  # of a head's best score, from which on the preferred candidate is taken
+READABLE = 0.2  # of the best candidate's share of heads that read
 NULL_ROUNDS = 3
 SAMPLED_LAYERS = 16
 PROBES = (

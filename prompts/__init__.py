@@ -1,7 +1,9 @@
 """Texts that the agent works with: prompt templates and labelled word lists, loaded by one function.
 
 Everything is versioned by content: a changed letter is another version, so a stored reply never answers
-another prompt. This package imports nothing of ours.
+another prompt.
+
+May import nothing of ours.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""The commands around heads, runs and operations, each a few lines over the rooms below, and what commands share.
+"""The commands: options in, a call to the rooms below, an exit code out. Heavy imports stand inside the handlers.
 
-May import every room of `agent`, `maps_engine` and `prompts`; `eval.commands` alone imports it. Whatever is heavy is
-imported inside a command, so that `--help` is instant.
+See docs/design.md, "Commands".
+
+May import `maps_engine`, `prompts` and all of `agent`.
 """

@@ -153,7 +153,8 @@ def _tell(line: str) -> None:
 
 
 def _estimate(request: LabelRequest, as_json: bool) -> None:
-    from agent.pipeline.estimate import estimate_request, show_estimate
+    from agent.output.terminal.estimate_page import show_estimate
+    from agent.pipeline.estimate import estimate_request
 
     estimate = estimate_request(request)
     if as_json:

@@ -1,5 +1,6 @@
-"""Describers: they say in words what a head does, from the rows of its mapping (`protocol`).
+"""From evidence to a description: by rules over the words (lexical), or by asking a language model.
 
-`lexical` counts evidence and needs no language model; `language_model` asks one. `factory` opens either by its name.
-May import `agent.words`, `agent.llm`, `agent.results`, `agent.errors`, `prompts` and `maps_engine`.
+See docs/method.md, "Head to operation: salient operations" and "Calibration".
+
+May import `maps_engine`, `prompts`, `agent.errors`, `agent.words`, `agent.llm` and `agent.results`.
 """

@@ -1,5 +1,4 @@
-"""Asking a language model: providers, limits, retries, replies kept on disk, tool calls, validated answers.
+"""Language models as one interface: providers, limits, retries, kept replies, tool calls, validated answers.
 
-`protocol` is what callers see, `models` opens a model by name, `endpoints` hold one adapter for each kind of client.
-May import `agent.errors`, `prompts` and `maps_engine`.
+May import `maps_engine`, `prompts`, `agent.errors` and `agent.quiet`.
 """

@@ -1,4 +1,4 @@
-"""Known operations, which heads are compared with: what one is, how it is stored, retrieved and added.
+"""Known operations in a vector store (Chroma): the catalogue, what users add, and the search for those like a head.
 
-May import `agent.words`, `agent.results`, `agent.errors` and `maps_engine`.
+May import `maps_engine`, `prompts`, `agent.errors`, `agent.words`, `agent.llm` and `agent.results`.
 """

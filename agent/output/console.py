@@ -17,22 +17,12 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from agent.quiet import quiet_libraries as quiet_libraries  # commands take it with their consoles
 from maps_engine.checkpoints.token_spelling import visible
 from maps_engine.errors import HeadscribeError
 from maps_engine.finite import finite
 
 Handler = TypeVar("Handler", bound=Callable[..., None])
-
-
-def quiet_libraries() -> None:
-    """Keep libraries from sending usage reports and from printing progress over our own output."""
-    for name, value in (
-        ("HF_HUB_DISABLE_TELEMETRY", "1"),
-        ("ANONYMIZED_TELEMETRY", "False"),
-        ("TOKENIZERS_PARALLELISM", "false"),
-        ("TRANSFORMERS_VERBOSITY", "error"),
-    ):
-        os.environ.setdefault(name, value)
 
 
 def console() -> Console:

@@ -31,6 +31,7 @@ COLUMNS: Final = (
     "suppression",
     "suppression_null",
     "suppression_p",
+    "left_out",
 )
 
 
@@ -46,6 +47,7 @@ def table_rows(scores: ModelScores) -> Iterator[dict[str, Any]]:
             "used": one.n_used,
             "target": one.target,
             "verdict": one.verdict,
+            "left_out": one.left_out,
         }
         empty = dict.fromkeys(COLUMNS)
         if one.score is None:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from agent.output.relation_files import need_parquet, write_csv, write_parquet
-from agent.pipeline.relation_job import Result
 from maps_engine.errors import UserMistake
 from maps_engine.files import write_whole
 from maps_engine.finite import finite
+from maps_engine.scores.result import RelationResult
 from maps_engine.scores.table_json import scores_to_json
 
 FORMATS = ("png", "svg")
@@ -41,7 +41,7 @@ class Outputs:
         if self.figures is not None and self.figures.exists() and not self.figures.is_dir():
             raise UserMistake("--figures names a file", got=self.figures, expected="a folder")
 
-    def write(self, result: Result, *, top: int) -> list[Path]:
+    def write(self, result: RelationResult, *, top: int) -> list[Path]:
         """Write what was asked for; returns the paths. Raises FileNotWritten."""
         scores = result.scores
         writers: list[tuple[Path | None, Callable[[Path], None]]] = [
@@ -58,32 +58,24 @@ class Outputs:
         return written
 
 
-def whole_json(result: Result) -> dict[str, Any]:
+def whole_json(result: RelationResult) -> dict[str, Any]:
     """The scores, how they were asked for, and the findings."""
-    job = result.job
-    settings = {
-        "k": job.k,
-        "min_pairs": job.min_pairs,
-        "target": job.target,
-        "threshold": job.threshold,
-        "revision": job.revision,
-    }
     choice = None if result.choice is None else asdict(result.choice)
-    extra = {"settings": settings, "source_choice": choice, "findings": finite(asdict(result.found))}
+    extra = {"settings": asdict(result.settings), "source_choice": choice, "findings": finite(asdict(result.found))}
     return {**scores_to_json(result.scores), **extra}
 
 
-def _write_table(result: Result, path: Path) -> None:
+def _write_table(result: RelationResult, path: Path) -> None:
     write_whole(path, json.dumps(whole_json(result), ensure_ascii=False), parents=True)
 
 
-def _write_report(result: Result, path: Path, top: int) -> None:
+def _write_report(result: RelationResult, path: Path, top: int) -> None:
     from agent.output.relation_report import render_report
 
     write_whole(path, render_report(result, top=top), parents=True)
 
 
-def _write_figures(result: Result, folder: Path, form: str) -> None:
+def _write_figures(result: RelationResult, folder: Path, form: str) -> None:
     from agent.output.figures.files import write_figures
 
     write_figures(result.scores, result.found, folder, form=form)

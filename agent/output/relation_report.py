@@ -11,7 +11,7 @@ import base64
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from matplotlib.image import imsave
@@ -20,40 +20,12 @@ from torch import Tensor
 from agent.output.figures.style import step_of
 from agent.output.pages import report_html
 from agent.output.terminal.relation_page import sharing_sentence
-from maps_engine.results import SourceChoice
-from maps_engine.scores.head_structure import Findings
-from maps_engine.scores.summary import OperationSummary, by_category, readable_p
+from maps_engine.scores.result import RelationResult
+from maps_engine.scores.summary import by_category, readable_p
 from maps_engine.scores.table import ModelScores
 from maps_engine.scores.table_json import versions
 
 PROMOTING, SUPPRESSING = (13, 110, 160), (196, 74, 24)  # red, green, blue
-
-
-class Asked(Protocol):
-    """How the scores were asked for."""
-
-    @property
-    def k(self) -> int | None: ...
-    @property
-    def min_pairs(self) -> int: ...
-    @property
-    def target(self) -> str: ...
-    @property
-    def threshold(self) -> float: ...
-
-
-class Scored(Protocol):
-    """What the report is about: a table of scores, what was found in it, and how it was asked for."""
-
-    @property
-    def job(self) -> Asked: ...
-    @property
-    def scores(self) -> ModelScores: ...
-    @property
-    def choice(self) -> SourceChoice | None: ...
-    @property
-    def found(self) -> Findings: ...
-    def summaries(self, top: int) -> tuple[OperationSummary, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -74,7 +46,7 @@ class Heatmap:
         return max(12.0 if self.heads < 20 else 4.0, 110 / self.heads), 8.0 if self.layers < 50 else 4.0
 
 
-def render_report(result: Scored, *, top: int) -> str:
+def render_report(result: RelationResult, *, top: int) -> str:
     """The page as one string, with the `top` heads of every operation."""
     summaries = result.summaries(top)
     return report_html(
@@ -93,17 +65,17 @@ def render_report(result: Scored, *, top: int) -> str:
     )
 
 
-def _provenance(result: Scored) -> list[tuple[str, Any]]:
-    scores, job = result.scores, result.job
+def _provenance(result: RelationResult) -> list[tuple[str, Any]]:
+    scores, settings = result.scores, result.settings
     made = ", ".join(f"{name} {value}" for name, value in versions().items())
     return [
         ("model", scores.model),
         ("fingerprint", scores.fingerprint),
         ("source representation", f"{scores.source} ({', '.join(scores.sources)})"),
-        ("list length k", job.k or "each operation's own"),
-        ("fewest pairs", job.min_pairs),
-        ("targets", job.target),
-        ("threshold", job.threshold),
+        ("list length k", settings.k or "each operation's own"),
+        ("fewest pairs", settings.min_pairs),
+        ("targets", settings.target),
+        ("threshold", settings.threshold),
         ("null", "targets dealt to other sources of the operation; Fisher's exact test"),
         ("made with", made),
         ("written", datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")),

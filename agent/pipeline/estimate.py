@@ -1,22 +1,31 @@
-"""`label-heads --dry-run`: time and memory before starting. The engine's part is `maps_engine.cost`.
+"""`label-heads --dry-run`: time and memory before starting, from labelling's own steps timed on one layer or two.
 
-The agent's part: the pairs that descriptions predict are scored once on all heads of the model (about NEW_PAIRS rows a
-head labelled, never more than MOST_PAIRS), and a lexical description takes a known time a head. What a language model
-takes is its own and not part of the estimate.
+The first layer holds what is computed once (X of every token, tables, the choice of representations), the second is
+what every further layer takes. Pairs that descriptions predict are scored once on all heads of the model, about
+NEW_PAIRS a head labelled and never more than MOST_PAIRS; the rows of one timed layer are scored on the other, where
+most of them are no entry of any list, as new pairs are on most heads. A lexical description takes a known time; what a
+language model takes is its own and not part of the estimate.
+
+All of it costs what two layers cost, and the memory of the run itself: a model that is too large for this machine
+already shows it here.
 """
 
 from __future__ import annotations
 
+import resource
+import sys
+import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich.console import Console
+import torch
 
-from agent.output.console import inert
-from agent.output.terminal.label_progress import readable_time
 from agent.pipeline.request import LabelRequest, devices_of, parse_indices
 from agent.pipeline.workbench import open_workbench
-from maps_engine.cost import EFFICIENCY, estimate_mapping, measure_speed, probe_operations
+from maps_engine.engine import MapsEngine
+from maps_engine.ov.pair_scores import PairSet
+from maps_engine.results import HeadMapping
 
 NEW_PAIRS = 8
 MOST_PAIRS = 6000
@@ -30,21 +39,16 @@ class Estimate:
 
     model: str
     heads: int
-    sources_seconds: float
-    choice_seconds: float
-    scan_seconds: float
-    reading_seconds: float
+    first_layer_seconds: float
+    more_layers_seconds: float
     describe_seconds: float
     test_seconds: float
     peak_bytes: int
-    float32_gflops: float
-    scan_gflops: float
 
     @property
     def seconds(self) -> float:
         """All parts together."""
-        engine = self.sources_seconds + self.choice_seconds + self.scan_seconds + self.reading_seconds
-        return engine + self.describe_seconds + self.test_seconds
+        return self.first_layer_seconds + self.more_layers_seconds + self.describe_seconds + self.test_seconds
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values with the sum."""
@@ -52,50 +56,44 @@ class Estimate:
 
 
 def estimate_request(request: LabelRequest) -> Estimate:
-    """Measure this machine for a second or two and count the model's operations. Raises HeadscribeError."""
+    """Map two layers from the middle of those asked for and score a layer's worth of pairs. Raises HeadscribeError."""
     engine = open_workbench(request, device=devices_of(request.device)[0]).maps
-    shape = engine.shape
-    layers = parse_indices(request.layers, shape.n_layers, "layer")
-    heads = len(layers) * len(parse_indices(request.heads, shape.n_heads, "head"))
-    low = engine.at("embedding").low_precision is not None
-    speed = measure_speed(shape.d_model, low=low, device=engine.checkpoint.weights.device)
-    mapping = estimate_mapping(engine, n_layers=len(layers), speed=speed)
-    pairs = min(MOST_PAIRS, NEW_PAIRS * heads)
-    tests = shape.n_layers * probe_operations(shape, rows=pairs) / speed.float32 / EFFICIENCY
-    held_for_tests = 4 * shape.vocab_size * shape.d_model  # scoring pairs holds U in float32
+    layers = parse_indices(request.layers, engine.shape.n_layers, "layer")
+    heads = parse_indices(request.heads, engine.shape.n_heads, "head")
+    middle = layers[(len(layers) - 1) // 2 :][:2]
+    timed = [_timed_layer(engine, layer, heads) for layer in middle]
+    n = len(layers) * len(heads)
     return Estimate(
         model=request.model,
-        heads=heads,
-        sources_seconds=mapping.sources_seconds,
-        choice_seconds=mapping.choice_seconds,
-        scan_seconds=mapping.scan_seconds,
-        reading_seconds=mapping.reading_seconds,
-        describe_seconds=LEXICAL_SECONDS * heads,
-        test_seconds=tests,
-        peak_bytes=mapping.peak_bytes + AGENT_BYTES + held_for_tests,
-        float32_gflops=2e-9 * speed.float32,
-        scan_gflops=2e-9 * speed.scan,
+        heads=n,
+        first_layer_seconds=timed[0][1],
+        more_layers_seconds=timed[-1][1] * (len(layers) - 1),
+        describe_seconds=LEXICAL_SECONDS * n,
+        test_seconds=_seconds_a_pair(engine, timed[0][0], layer=middle[-1]) * min(MOST_PAIRS, NEW_PAIRS * n),
+        peak_bytes=_peak_bytes() + AGENT_BYTES,
     )
 
 
-def show_estimate(out: Console, estimate: Estimate) -> None:
-    """One line a part."""
-    out.print(inert(f"{estimate.model}: {estimate.heads} heads", "bold"))
-    parts = (
-        ("what heads read (X)", estimate.sources_seconds),
-        ("choice of X, head by head", estimate.choice_seconds),
-        ("salient tokens and targets", estimate.scan_seconds),
-        ("reading layers, listing rows", estimate.reading_seconds),
-        ("descriptions (lexical)", estimate.describe_seconds),
-        ("tests on all heads", estimate.test_seconds),
-        ("together", estimate.seconds),
-    )
-    for name, seconds in parts:
-        out.print(f"  {name:<28} {readable_time(seconds):>9}")
-    out.print(f"  {'memory at the peak':<28} {estimate.peak_bytes / 1e9:>6.1f} GB")
-    out.print(
-        f"  This machine multiplies {estimate.float32_gflops:.0f} GFLOP/s in float32, {estimate.scan_gflops:.0f} in"
-        " the arithmetic of the scan. Right within a factor of two where nothing else runs; a language model's own"
-        " time comes on top.",
-        style="dim",
-    )
+def _timed_layer(engine: MapsEngine, layer: int, heads: Sequence[int]) -> tuple[list[HeadMapping], float]:
+    """Mappings of a layer, and the seconds that they took."""
+    started = time.perf_counter()
+    found = list(engine.map_heads([layer], heads=heads))  # Python numbers: an accelerator has finished by then
+    return found, time.perf_counter() - started
+
+
+def _seconds_a_pair(engine: MapsEngine, mappings: Sequence[HeadMapping], *, layer: int) -> float:
+    """Scoring one pair on all heads of the model: the rows of `mappings`, timed on `layer`."""
+    rows = [(row.token_id, row.targets[0].token_id) for one in mappings for row in one.rows if row.targets]
+    pairs = [PairSet((token,), ((target,),), 10) for token, target in rows]
+    scoring = engine.at(mappings[0].source)
+    scoring.unembedding.hold()  # once, and not for every layer
+    started = time.perf_counter()
+    scoring.score_pairs(pairs, layers=[layer])
+    return (time.perf_counter() - started) * engine.shape.n_layers / max(1, len(pairs))
+
+
+def _peak_bytes() -> int:
+    """What this process has held at most so far, on an accelerator too."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return own + (torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import cast
 
@@ -18,9 +17,8 @@ from maps_engine.errors import UserMistake
 from maps_engine.relations.choice import choose_relations
 from maps_engine.relations.encoding import TargetRule
 from maps_engine.relations.thresholds import MIN_PAIRS, TAU
-from maps_engine.results import EngineSettings, SourceChoice
-from maps_engine.scores.head_structure import Findings, findings
-from maps_engine.scores.summary import OperationSummary, summarise
+from maps_engine.results import EngineSettings
+from maps_engine.scores.result import RelationResult, ScoreSettings
 from maps_engine.scores.table import ModelScores, score_relations
 from maps_engine.scores.table_json import read_scores
 
@@ -30,24 +28,6 @@ LayerBar = Callable[[str, int], AbstractContextManager[LayerDone]]  # made of wh
 
 def _no_bar(_what: str, _n_layers: int) -> AbstractContextManager[LayerDone]:
     return nullcontext(lambda _source, _layer: None)
-
-
-@dataclass(frozen=True)
-class Result:
-    """Scores of one model, and what was asked for."""
-
-    job: Job
-    scores: ModelScores
-    choice: SourceChoice | None  # under "auto": how many heads read through each representation
-
-    @cached_property
-    def found(self) -> Findings:
-        """Which heads implement or suppress which operations, from the threshold on."""
-        return findings(self.scores, self.job.threshold)
-
-    def summaries(self, top: int) -> tuple[OperationSummary, ...]:
-        """Best heads of every operation."""
-        return summarise(self.scores, tau=self.job.threshold, top=top)
 
 
 @dataclass(frozen=True)
@@ -65,7 +45,7 @@ class Job:
     threshold: float = TAU
     device: str = "auto"
 
-    def run(self, *, bar: LayerBar = _no_bar) -> Result:
+    def run(self, *, bar: LayerBar = _no_bar) -> RelationResult:
         """Open the model and score. Mistakes in the options are found before the model is opened.
 
         Raises UserMistake for a setting or a name that cannot be, and what opening the model raises.
@@ -75,6 +55,7 @@ class Job:
         if self.target not in ("single", "first-token"):
             raise UserMistake("unknown rule for targets", got=self.target, expected="single or first-token")
         chosen = choose_relations(self.relations, self.pairs, k=self.k)
+        asked = ScoreSettings(self.k, self.min_pairs, cast(TargetRule, self.target), self.threshold, self.revision)
         settings = EngineSettings(source=self.source)
         engine = MapsEngine.open(self.model, settings=settings, revision=self.revision, device=self.device)
         with bar(f"{len(chosen)} operations", engine.shape.n_layers) as done:
@@ -84,11 +65,11 @@ class Job:
                 source=self.source,
                 k=self.k,
                 min_pairs=self.min_pairs,
-                target=cast(TargetRule, self.target),
+                target=asked.target,
                 progress=done,
             )
         choice = engine.chooser.for_model() if self.source == "auto" and scores.scored else None
-        return Result(self, scores, choice)
+        return RelationResult(asked, scores, choice)
 
 
 def saved_or_scored(job: Job, *, bar: LayerBar = _no_bar) -> ModelScores:

@@ -1,4 +1,5 @@
-"""Runs in the database: tables and migrations, claims on heads, results, and the one reader of described heads.
+"""The database of runs: models, runs, heads and their results, claims of workers, migrations, relation scores.
 
-Imports `agent.results`, `agent.words`, `agent.llm` and below; nothing of `agent.pipeline` and `agent.output`.
+May import `maps_engine`, `prompts`, `agent.errors`, `agent.words`, `agent.llm`, `agent.results`, `agent.operations`,
+`agent.describers` and `agent.checks`.
 """

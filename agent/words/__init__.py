@@ -1,4 +1,4 @@
-"""What can be known of single words and tokens: spelling, forms, classes, semantic fields, vectors.
+"""What words are to each other: spelling, forms, fields of meaning, embeddings, and pairs of the catalogue.
 
-May import `prompts` and `maps_engine`, nothing else of `agent`.
+May import `maps_engine`, `prompts`, `agent.errors` and `agent.quiet`.
 """

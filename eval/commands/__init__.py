@@ -1,5 +1,6 @@
-"""The commands around scores, experiments, studies and the web app, and `headscribe`, which has all commands.
+"""The commands of checks, scores and rating; options in, a call to the rooms below, an exit code out.
 
-The topmost room: may import everything, and nothing imports it. Whatever is heavy is imported inside a command, so
-that `--help` is instant.
+See docs/design.md, "Commands".
+
+May import `maps_engine`, `agent`, `prompts` and all of `eval`.
 """

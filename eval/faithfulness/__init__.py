@@ -1,1 +1,6 @@
-"""Are the scores read from weights what heads do when the model runs? (METHOD, "How the estimates are checked")."""
+"""Are the scores read from weights what heads do when the model runs?
+
+See docs/method.md, "The checks against the running model".
+
+May import `maps_engine`, `agent`, `prompts`, `eval.errors`, `eval.results_folder`, `eval.judges` and `eval.rating`.
+"""

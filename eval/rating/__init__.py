@@ -1,1 +1,6 @@
-"""Rating studies: people judge descriptions of heads, blind, each head by exactly k of them."""
+"""Rating studies: people judge descriptions of heads without seeing who made them, each head by exactly k of them.
+
+See docs/design.md, "Rating studies".
+
+May import `maps_engine`, `agent`, `prompts`, `eval.errors`, `eval.results_folder` and `eval.judges`.
+"""

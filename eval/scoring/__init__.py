@@ -1,1 +1,7 @@
-"""Automatic scores of head descriptions on tokens that the describer did not see (`headscribe score`)."""
+"""Automatic scores of descriptions on tokens that the describer did not see (`score-descriptions`).
+
+See docs/method.md, "Scores of descriptions".
+
+May import `maps_engine`, `agent`, `prompts`, `eval.errors`, `eval.results_folder`, `eval.judges`, `eval.rating` and
+`eval.faithfulness`.
+"""

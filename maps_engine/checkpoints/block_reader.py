@@ -39,6 +39,7 @@ class BlockReader:
         return self.matrix(self.names.in_block(layer, part.name)), self.bias(layer, part)
 
     def bias(self, layer: int, part: Linear) -> Tensor | None:
+        """Bias (out) of a linear layer of a block; None where it has none."""
         if not self.settings.flag(part.bias):
             return None
         return self._place(self.source.read(self.names.in_block(layer, f"{part.name}.bias")))
@@ -68,6 +69,7 @@ class BlockReader:
         )
 
     def block_norm(self, layer: int, name: str | None) -> Norm | None:
+        """The norm `name` of the block of `layer`; None for None."""
         return self.norm(self.names.in_block(layer, name)) if name else None
 
     def _place(self, tensor: Tensor) -> Tensor:

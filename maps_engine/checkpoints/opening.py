@@ -1,4 +1,4 @@
-"""Open a model: find it, recognise its family, and read nothing that is not asked for."""
+"""Open a model: find it, recognise its family, and leave reading to when a tensor is asked for."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def open_checkpoint(
     """Open a checkpoint given as built-in alias, hub id, local folder or GGUF file.
 
     `device`: "auto" takes CUDA, then MPS, then the CPU. Tensors are read lazily and come back in `dtype`.
-    Raises UnknownModel, UnsupportedModel, BrokenCheckpoint, CacheUnusable, Failure (package not to be had).
+    Raises UnknownModel, UnsupportedModel, BrokenCheckpoint, CacheUnusable, UserMistake (device), Failure (the hub or
+    a package cannot be reached).
     """
     where = pick_device(device)
     located = locate(model, revision=revision)

@@ -33,6 +33,7 @@ class TensorNames:
         return names
 
     def in_block(self, layer: int, name: str) -> str:
+        """The full name of `name`, which is relative to the block of `layer`."""
         return self.prefix + self.settings.family.block.format(layer=layer) + name
 
     def needed(self) -> Iterator[str]:

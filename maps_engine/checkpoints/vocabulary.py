@@ -56,6 +56,7 @@ class TokenizerVocabulary:
         return token if token_id in self._added else spelled_text(token, self._spelling)
 
     def kind(self, token_id: int) -> Kind:
+        """Text, a control token, bytes that are no complete character, or a row that no text uses."""
         token = self._token(token_id)
         if token is None or is_placeholder(token):
             return "unused"

@@ -90,7 +90,7 @@ class FamilyWeights:
         return self._read.norm(self._names.prefix + name) if name else None
 
     def first_mlp(self, x: Tensor) -> Tensor:
-        """MLP_0(norm2_0(x)) on (n, d), without residual and post-norm (METHOD, source "first-mlp")."""
+        """MLP_0(norm2_0(x)) on (n, d), without residual and post-norm (docs/method.md, "Source representations")."""
         return self._first.first_mlp(x)
 
     def first_block(self, x: Tensor) -> Tensor:

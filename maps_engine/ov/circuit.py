@@ -3,7 +3,9 @@
 a = x W_V            (n, d_h)  what the value head reads from a token; shared by its query heads
 y = a W_O            (n, d)    what head h writes
 M[s, t] = y_s . u_t            how strongly h promotes t when it reads s
-||x W_V W_O|| = ||a R^T||      where W_O^T = Q R: d_h numbers instead of d (METHOD, "What exact arithmetic saves")
+||x W_V W_O|| = ||a R^T||      where W_O^T = Q R: d_h numbers instead of d
+
+See docs/method.md, "The map of one head" and "Exact shortcuts".
 """
 
 from __future__ import annotations
@@ -70,7 +72,7 @@ class OVCircuit:
         return self.heads.values(x), x.norm(dim=-1)
 
     def salience(self, ids: Tensor | slice) -> Tensor:
-        """(n, H): sigma = ||x W_V W_O|| / ||x||; 0 where x is 0 (METHOD, question b)."""
+        """(n, H): sigma = ||x W_V W_O|| / ||x||, a ratio without unit; 0 where x is 0."""
         a, x_norm = self.values(ids)
         return written_norms(a, self.factors, self.heads.group) / x_norm.clamp_min(1e-30).unsqueeze(-1)
 

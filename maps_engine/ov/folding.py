@@ -1,4 +1,5 @@
-"""Norm gains and biases folded into the head's matrices, or not (METHOD: "paper" mode folds nothing).
+"""Norm gains and biases folded into the head's matrices, or not; the paper folds nothing (docs/method.md, "The map of
+one head").
 
 What is exact: RMSNorm and LayerNorm are a division by one positive number per position (and a centring) followed by
 a gain. The division changes no rank within a row of M, so folding keeps it out on the output side; on the input side

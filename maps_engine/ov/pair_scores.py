@@ -1,4 +1,5 @@
-"""Relation scores phi_R(h) and suppression scores of all heads for many operations at once (METHOD, question a).
+"""Relation scores phi_R(h) and suppression scores of all heads for many operations at once (docs/method.md, "Operation
+to heads: the relation score" and "Suppression").
 
 A pair (s, t) counts for head h when fewer than k entries of row s of M_h are larger than M_h[s, t]; suppression is the
 same on -M_h. Entries within float32 rounding of the target's count as equal, and equal entries do not push a target

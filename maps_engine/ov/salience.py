@@ -1,4 +1,4 @@
-"""Salient tokens of a head and the targets it maps them to (METHOD, question b).
+"""Salient tokens of a head and the targets it maps them to (docs/method.md, "Head to operation: salient operations").
 
 A scan in float32 streams the vocabulary in chunks. `maps_engine.ov.low_precision` does the same scan in bfloat16 and
 proves, row by row, that the float32 list could not differ; both return the same lists.

@@ -32,7 +32,7 @@ def _room(device: torch.device) -> int:
 
 @dataclass
 class SourceEngine:
-    """All heads of one checkpoint under one set of settings."""
+    """All heads of one checkpoint read through one source representation."""
 
     checkpoint: Checkpoint
     settings: EngineSettings
@@ -43,6 +43,7 @@ class SourceEngine:
 
     @property
     def shape(self) -> ModelShape:
+        """Sizes of the model."""
         return self.checkpoint.weights.shape
 
     def circuit(self, layer: int) -> OVCircuit:
@@ -64,6 +65,7 @@ class SourceEngine:
 
     @cached_property
     def sources(self) -> SourceTable:
+        """X, row by row or held."""
         return SourceTable(
             self.checkpoint.weights,
             self.settings.source,
@@ -73,6 +75,7 @@ class SourceEngine:
 
     @cached_property
     def unembedding(self) -> UnembeddingTable:
+        """U, row by row or held."""
         return UnembeddingTable(self.checkpoint.weights, self.folding)
 
     @cached_property
@@ -94,7 +97,10 @@ class SourceEngine:
                 )
 
     def map_head(self, layer: int, head: int, *, held_out: int = HELD_OUT) -> HeadMapping:
-        """Salient tokens and mappings of one head; vocabulary streamed, one layer's tensors in memory."""
+        """Salient tokens and mappings of one head; vocabulary streamed, one layer's tensors in memory.
+
+        Raises OutOfRange, and BrokenCheckpoint where weights are not finite.
+        """
         self.check_head(layer, head)
         circuit = self.circuit(layer)
         sigma, ids = salient_tokens(circuit, top=self.settings.top + held_out, allowed=self.allowed, head=head)
@@ -167,7 +173,7 @@ class SourceEngine:
         heads: Sequence[int] | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> list[PairScores]:
-        """phi and suppression of every head for every set of token-id pairs; see `relations`."""
+        """Relation and suppression scores of `heads` of `layers` (default: all), for each set of pairs of token ids."""
         self.unembedding.hold()
         chosen = range(self.shape.n_layers) if layers is None else list(layers)
         return score_pairs((self.circuit(i) for i in chosen), pair_sets, heads=heads, progress=progress)

@@ -1,4 +1,4 @@
-"""What a head is given to read: the source representation X of every token (METHOD, "The map of one head").
+"""What a head is given to read: the source representation X of every token (docs/method.md, "Source representations").
 
 embedding     X = E: the vector that enters block 0.
 first-mlp     X = MLP_0(norm2_0(E)), without the residual: the paper's choice for layers >= 1. Layer 0 reads E.

@@ -53,7 +53,7 @@ class RunningTop:
         self.values, self.ids = values, found
 
     def result(self) -> tuple[Tensor, Tensor]:
-        """Values and ids (n, k), largest first, equal values by lower id."""
+        """Values and ids (n, k), largest first, equal values by lower id. Raises ValueError before any `update`."""
         if self.values is None or self.ids is None:
             raise ValueError("no chunk was given")
         by_id = self.ids.argsort(dim=-1, stable=True)

@@ -1,6 +1,7 @@
 """The catalogue of known operations, and the user's own pairs in the same form.
 
-Used to score heads (METHOD, question a), to name them by example mappings, and to test descriptions.
+Used to score heads (docs/method.md, "Operation to heads: the relation score"), to name them by example mappings, and to
+test descriptions.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ _HEADERS: Final = ({"source", "target"}, {"source", "targets"}, {"input", "outpu
 
 
 def load_relations(names: Iterable[str] | None = None) -> tuple[Relation, ...]:
-    """The built-in operations, the paper's 20 first; or those of `names`, in the order asked for."""
+    """The built-in operations, the paper's 20 first; or those of `names`, in the order asked for.
+
+    Raises UserMistake for a name that is not there.
+    """
     if names is None:
         everything = (_built_in(name) for name in built_in_names())
         return tuple(sorted(everything, key=lambda relation: (not relation.paper, relation.name)))
@@ -60,7 +64,8 @@ def read_pairs_file(path: Path, *, k: int = DEFAULT_K) -> Relation:
     """One operation from a JSON, JSON lines, CSV or TSV file; `k` holds where the file itself says none.
 
     Rows are (source, target), (source, [targets]) or, in CSV and TSV, (source, target, further targets…).
-    Rows of the same source are merged. Words are stripped of surrounding spaces.
+    Rows of the same source are merged. Words are stripped of surrounding spaces. Raises UserMistake for a `k` below 1,
+    BadRelationFile for a file that cannot be read or has bad rows.
     """
     if k < 1:
         raise UserMistake("k cannot be below 1", got=k, expected="a whole number from 1")
@@ -83,11 +88,15 @@ def read_pairs_file(path: Path, *, k: int = DEFAULT_K) -> Relation:
         ) from error
     except ValueError as error:  # a number of thousands of digits
         raise BadRelationFile(f"{path.name} cannot be read as JSON", got=error) from error
-    return replace(relation, pairs=merge_sources(relation.pairs))
+    pairs = merge_sources(relation.pairs)
+    return replace(relation, pairs=pairs, own=True, joined=relation.n_pairs - len(pairs))
 
 
 def read_pairs(path: Path, *, k: int = DEFAULT_K) -> tuple[Relation, ...]:
-    """The operations of one file, or of every file of a known suffix in a folder, by file name."""
+    """The operations of one file, or of every file of a known suffix in a folder, by file name.
+
+    Raises as `read_pairs_file`, and BadRelationFile for an empty folder or two files of one name.
+    """
     if not path.is_dir():
         return (read_pairs_file(path, k=k),)
     found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))

@@ -1,7 +1,10 @@
-"""Pairs of words to pairs of token ids: what a tokenizer leaves of an operation (METHOD, question a).
+"""Pairs of words to pairs of token ids: what a tokenizer leaves of an operation.
 
-A pair is used when its source is one token and at least one acceptable target is. Under "first-token" a
-longer target counts by its first token, unless that token is the source itself (Mexico -> Mexico City).
+A pair is used when its source is one token and at least one acceptable target is. Under "first-token" a longer target
+counts by its first token. In an operation of the catalogue, copying apart, a target whose token is the source itself
+does not count (Mexico -> Mexico City by its first token): it would score a copying head. The user's own pairs all
+count, since only the user knows what they are meant to measure. See docs/method.md, "Operation to heads: the relation
+score".
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ SOURCE_SPLIT = "source takes several tokens"
 TARGET_SPLIT = "no target is one token"
 FIRST_IS_SOURCE = "target begins with the source token"
 SAME_SOURCE = "another pair has the same source token"
+JOINED = "another row has the same source: its targets are joined"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,7 @@ class EncodedRelation:
     name: str
     source_ids: tuple[int, ...]
     target_ids: tuple[tuple[int, ...], ...]
-    n_pairs: int
+    n_pairs: int  # of the operation; of an own file, its rows
     target: TargetRule
     dropped: tuple[tuple[str, int], ...]  # reason and number of pairs, most frequent first
 
@@ -40,18 +44,21 @@ class EncodedRelation:
 
 
 def encode_relation(relation: Relation, vocabulary: Vocabulary, *, target: TargetRule = "single") -> EncodedRelation:
-    """The relation's pairs as token ids, and how many pairs fell out for which reason."""
+    """The relation's pairs as token ids, and how many pairs fell out for which reason.
+
+    Raises UserMistake for another `target` than the two rules.
+    """
     if target not in ("single", "first-token"):
         raise UserMistake("unknown rule for targets", got=target, expected='"single" or "first-token"')
     used: dict[int, tuple[int, ...]] = {}
-    dropped: Counter[str] = Counter()
+    dropped: Counter[str] = Counter({JOINED: relation.joined} if relation.joined else ())
     for source, targets in relation.pairs:
         source_id = vocabulary.single_id(source, leading_space=relation.source_space)
         if source_id is None:
             dropped[SOURCE_SPLIT] += 1
             continue
         ids = _target_ids(relation, vocabulary, targets, target)
-        kept = ids if relation.identity else [token for token in ids if token != source_id]
+        kept = ids if relation.identity or relation.own else [token for token in ids if token != source_id]
         if not kept:
             dropped[FIRST_IS_SOURCE if ids else TARGET_SPLIT] += 1
         elif source_id in used:
@@ -62,7 +69,7 @@ def encode_relation(relation: Relation, vocabulary: Vocabulary, *, target: Targe
         name=relation.name,
         source_ids=tuple(used),
         target_ids=tuple(used.values()),
-        n_pairs=relation.n_pairs,
+        n_pairs=relation.n_pairs + relation.joined,
         target=target,
         dropped=tuple(dropped.most_common()),
     )

@@ -20,6 +20,7 @@ Pair: TypeAlias = tuple[str, tuple[str, ...]]
 CATEGORIES: Final = ("algorithmic", "knowledge", "linguistic", "translation")  # the paper's four
 OWN_CATEGORY: Final = "own"  # pairs brought by the user
 MAX_LISTED: Final = 5  # bad rows spelled out in one message
+_NO_SETTINGS: Final = frozenset({"pairs", "own", "joined"})  # fields of `Relation` that a file does not set by name
 _JSON_SPACE = re.compile(r"[ \t\r\n]*")
 _TYPES: Final[Mapping[str, type]] = {"int": int, "bool": bool, "str": str}
 
@@ -29,7 +30,8 @@ class Relation:
     """One known operation: pairs of words and how a head that does it should be described.
 
     `pairs` holds (source, acceptable targets); a head gets a pair right when any target is in the top `k`.
-    `source_space` and `target_space` say whether words are read with a leading space (METHOD, question a).
+    `source_space` and `target_space` say whether words are read with a leading space (docs/method.md, "Operation to
+    heads: the relation score").
     """
 
     name: str
@@ -45,27 +47,25 @@ class Relation:
     source_space: bool = True
     target_space: bool = True
     identity: bool = False  # targets are the sources themselves: copying
+    own: bool = False  # read from a file of the user's: every pair that can be encoded counts
+    joined: int = 0  # rows of that file whose targets went to an earlier row of the same source
 
     @property
     def n_pairs(self) -> int:
-        """Number of pairs, before any tokenizer has its say."""
+        """Number of pairs, before a tokenizer leaves any out."""
         return len(self.pairs)
-
-    def maps_to_itself(self, source: str, target: str) -> bool:
-        """Whether the pair is a copy, leading spaces included."""
-        return source == target and self.source_space == self.target_space
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a file: the line it starts at and what was read there."""
+    """One row of a file: the line it starts at, counted from 1, and what was read there."""
 
     line: int
     cells: Any
 
 
 def clean_word(word: object) -> str:
-    """The word in NFC without surrounding spaces; ValueError says what is wrong with it."""
+    """The word in NFC without surrounding spaces. Raises ValueError, which says what is wrong with it."""
     if not isinstance(word, str):
         raise ValueError(f"{_shown(word)} is not a text")
     text = unicodedata.normalize("NFC", word).strip()
@@ -77,7 +77,10 @@ def clean_word(word: object) -> str:
 
 
 def pair_from_cells(cells: object) -> Pair:
-    """The pair in `[source, target]`, `[source, [targets]]`, `[source, t1, t2]` or `{"source", "target"}`."""
+    """The pair in `[source, target]`, `[source, [targets]]`, `[source, t1, t2]` or `{"source", "target"}`.
+
+    Raises ValueError, which says what is wrong.
+    """
     if isinstance(cells, dict):
         wanted = {"source", "target", "targets"}
         if set(cells) - wanted or "source" not in cells or len(cells) != 2:
@@ -92,7 +95,7 @@ def pair_from_cells(cells: object) -> Pair:
 
 
 def pairs_from_rows(rows: Iterable[Row], where: str) -> tuple[Pair, ...]:
-    """All pairs of a file in order; one BadRelationFile names every bad row by its line."""
+    """All pairs of a file in order. Raises one BadRelationFile that names the bad rows by their lines."""
     pairs: list[Pair] = []
     bad: list[str] = []
     for row in rows:
@@ -121,7 +124,7 @@ def merge_sources(pairs: Iterable[Pair]) -> tuple[Pair, ...]:
 
 
 def json_array_rows(text: str, start: int) -> Iterator[Row]:
-    """The elements of the JSON array at `start`, each with its line; ValueError where the JSON breaks."""
+    """The elements of the JSON array at `start`, each with its line. Raises JSONDecodeError where the JSON breaks."""
     decoder = json.JSONDecoder()
     position = _skip(text, start + 1)
     line = text.count("\n", 0, position) + 1
@@ -142,8 +145,8 @@ def json_array_rows(text: str, start: int) -> Iterator[Row]:
 
 
 def relation_from_object(whole: Mapping[str, Any], rows: Iterable[Row], defaults: Relation, where: str) -> Relation:
-    """A `Relation` in our own format; every field but `pairs` falls back to `defaults`."""
-    kinds = {field.name: str(field.type) for field in fields(Relation) if field.name != "pairs"}
+    """A `Relation` in our own format; every field but `pairs` falls back to `defaults`. Raises BadRelationFile."""
+    kinds = {field.name: str(field.type) for field in fields(Relation) if field.name not in _NO_SETTINGS}
     bad = [f"unknown field {_shown(name)}" for name in whole if name not in kinds and name != "pairs"]
     bad += [
         f"{name} must be {kind}, got {_shown(whole[name])}"
@@ -156,21 +159,6 @@ def relation_from_object(whole: Mapping[str, Any], rows: Iterable[Row], defaults
         raise BadRelationFile(f"bad fields in {where}", got="; ".join(bad[:MAX_LISTED]), expected=", ".join(kinds))
     values = {name: whole.get(name, getattr(defaults, name)) for name in kinds}
     return Relation(pairs=pairs_from_rows(rows, where), **values)
-
-
-def format_relation(relation: Relation) -> str:
-    """The relation in our own format: one field and one pair per line, so that changes read well."""
-    lines = []
-    for field in fields(Relation):
-        value = getattr(relation, field.name)
-        if field.name != "pairs" and value != field.default:
-            lines.append(f"  {json.dumps(field.name)}: {json.dumps(value, ensure_ascii=False)},")
-    pairs = [
-        json.dumps([source, targets[0] if len(targets) == 1 else list(targets)], ensure_ascii=False)
-        for source, targets in relation.pairs
-    ]
-    body = ",\n".join(f"    {pair}" for pair in pairs)
-    return "{\n" + "\n".join(lines) + f'\n  "pairs": [\n{body}\n  ]\n}}\n'
 
 
 def _skip(text: str, position: int) -> int:

@@ -1,7 +1,7 @@
 """What the paper finds in a table of relation scores (its sections on universality, multi-functionality, shared heads).
 
 All functions read a `ModelScores` and return small frozen results; tau is the score from which a head implements an
-operation (0.15 in the paper).
+operation (0.15 in the paper). R operations, L layers, H heads.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ class Opponents:
 
     @property
     def same_layer(self) -> bool:
+        """Whether one layer holds both."""
         return self.promoter[0] == self.suppressor[0]
 
 

@@ -44,6 +44,8 @@ class OperationSummary:
     suppressors: tuple[HeadScore, ...] = ()
     n_heads: int = 0  # at the threshold or above
     n_suppressors: int = 0
+    left_out: str = ""  # reasons and numbers of pairs, in words
+    own: bool = False  # the user's pairs
 
     @property
     def strongest(self) -> float:
@@ -82,6 +84,8 @@ def _summary(scores: ModelScores, one: RelationScores, tau: float, top: int) -> 
         low,
         0 if one.score is None else int((one.score >= tau).sum()),
         0 if one.suppression is None else int((one.suppression >= tau).sum()),
+        one.left_out,
+        one.own,
     )
 
 

@@ -1,9 +1,9 @@
-"""All operations against all heads of a model: the table of question (a).
+"""All operations against all heads of a model (docs/method.md, "Operation to heads: the relation score").
 
 `source="auto"` scores under every representation that the family can compute and keeps, for each head and operation,
 the best of them. That is safe, since a head read through a representation that is not its own scores as chance does
-(k/V, see `auto_source`), and it is needed: SmolLM2's layers 23 to 28 read through `first-mlp`, layer 29 through
-`embedding`. The price is one pass more for each representation, and a p that is multiplied by their number.
+(k/V, see `maps_engine.source_choice`), and it is needed: SmolLM2's layers 23 to 28 read through `first-mlp`, layer 29
+through `embedding`. The price is one pass more for each representation, and a p that is multiplied by their number.
 """
 
 from __future__ import annotations
@@ -35,13 +35,19 @@ class RelationScores:
     n_pairs: int
     n_used: int
     target: TargetRule
-    dropped: tuple[tuple[str, int], ...] = ()  # why pairs fell out, and how many
+    dropped: tuple[tuple[str, int], ...] = ()  # why pairs were left out, and how many
     score: Tensor | None = None  # (L, H) phi
     suppression: Tensor | None = None  # (L, H) phi on -M
     promoting: Significance | None = None
     suppressing: Significance | None = None
     through: Tensor | None = None  # (L, H) index into ModelScores.sources; None: the only one
     suppressed_through: Tensor | None = None
+    own: bool = False  # the user's pairs
+
+    @property
+    def left_out(self) -> str:
+        """Why pairs were left out, in words: "reason: pairs; reason: pairs", or empty."""
+        return "; ".join(f"{reason}: {n}" for reason, n in self.dropped)
 
     @property
     def verdict(self) -> str:
@@ -101,8 +107,9 @@ def score_relations(
 ) -> ModelScores:
     """Score `relations` on every head, with the shuffled null in the same pass over the layers.
 
-    source: a representation, or "auto" for the best of all. k: overrides each relation's own (METHOD: 25 for large
-    vocabularies). progress: called with the representation and the layer that is done.
+    source: a representation, or "auto" for the best of all. k: overrides each relation's own (the paper: 25 for large
+    vocabularies). progress: called with the representation and the layer that is done. Raises UserMistake for numbers
+    below 1, an unknown source or rule for targets.
     """
     for what, value in (("k", k), ("min_pairs", min_pairs)):
         if value is not None and value < 1:
@@ -127,6 +134,7 @@ def _unscored(relation: Relation, encoded: EncodedRelation, k: int) -> RelationS
         encoded.n_used,
         encoded.target,
         encoded.dropped,
+        own=relation.own,
     )
 
 

@@ -1,4 +1,4 @@
-"""All heads of a model with the shapes of Llama-3.1 8B or 70B: time and peak memory against the estimate.
+"""All heads of a model with the shapes of Llama-3.1 8B or 70B: time and peak memory.
 
 Only the tensors that are needed are made (E, U, W_V, W_O, the first block's MLP and norms; 4.6 GB of bfloat16 in
 sharded safetensors, in a temporary folder). Mapping runs in a process of its own, whose peak is measured.
@@ -85,15 +85,11 @@ def make_checkpoint(folder: Path, config: dict[str, object]) -> None:
 
 
 def map_all(folder: str, source: str, layers: int, device: str) -> None:
-    """In the child: estimate, then map; one line of JSON."""
-    from maps_engine.cost import estimate_mapping, measure_speed
+    """In the child: map; one line of JSON."""
     from maps_engine.engine import MapsEngine
     from maps_engine.results import EngineSettings
 
     engine = MapsEngine.open(folder, settings=EngineSettings(source=source), device=device)
-    low = engine.at("embedding").low_precision is not None
-    speed = measure_speed(engine.shape.d_model, low=low, device=torch.device(device))
-    estimate = estimate_mapping(engine, n_layers=layers, speed=speed)
     started, processor = time.perf_counter(), time.process_time()
     heads = 0
     for mapping in engine.map_heads(range(layers)):
@@ -108,10 +104,6 @@ def map_all(folder: str, source: str, layers: int, device: str) -> None:
         "processor_seconds": time.process_time() - processor,
         "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
         "peak_gpu_gb": torch.cuda.max_memory_allocated() / 1e9 if device != "cpu" else 0.0,
-        "estimated_seconds": estimate.seconds,
-        "estimated_peak_gb": estimate.peak_bytes / 1e9,
-        "float32_gflops": 2e-9 * speed.float32,
-        "scan_gflops": 2e-9 * speed.scan,
         "widened_lists": scan.widened_lists if scan else None,
         "widened_rows": scan.widened_rows if scan else None,
     }

@@ -1,4 +1,4 @@
-"""Mappings and relation scores against the plain formulas of METHOD, written out with whole matrices."""
+"""Mappings and relation scores against the plain formulas of docs/method.md, written out with whole matrices."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def plain_x(w, source, layer):
 
 
 def plain_map(w, source, layer, head):
-    """M of one head as a V x V matrix, and its salience, as METHOD writes them."""
+    """M of one head as a V x V matrix, and its salience, as docs/method.md writes them."""
     x = plain_x(w, source, layer)
     w_vo = w.value[layer, head // (w.shape.n_heads // w.shape.n_value_heads)] @ w.output[layer, head]
     return x @ w_vo @ w.U.T, (x @ w_vo).norm(dim=-1) / x.norm(dim=-1)

@@ -1,4 +1,4 @@
-"""What a file of the catalogue must satisfy, and how many of its pairs a tokenizer can score.
+"""Rules that tests hold the catalogue's files to, and how many of their pairs a tokenizer can score.
 
 Checked: form of names and sentences, missing provenance, duplicate and contradicting sources, pairs that map a
 word to itself, stray spaces and case, text that is not NFC, words that have no place in a catalogue.
@@ -25,7 +25,7 @@ _NAME = re.compile(r"[a-z]+(-[a-z]+)*")
 _SENTENCE = re.compile(r"Maps [^.!?]+\.")
 _PHRASE = re.compile(r"[^.!?\s]([^.!?]*[^.!?\s])?")
 _MIXED_CASE = re.compile(r"[a-z][A-Z]|[A-Z]{2,}[a-z]")
-# Slurs and obscenities in ROT13, so that the source itself stays clean; none is a word of any operation.
+# Slurs and obscenities, in ROT13 so that nobody has to read them here; none may be a word of an operation.
 _UNWANTED: Final = frozenset(
     codecs.decode(
         """avttre avttn snttbg snt xvxr puvax tbbx fcvp jrgonpx pbba qlxr genaal ergneq pelccyr zvqtrg tlcfl tlc
@@ -38,7 +38,7 @@ _UNWANTED: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with a relation: the rule that is broken and where."""
+    """One rule that a relation breaks, and where."""
 
     relation: str
     rule: str
@@ -55,7 +55,7 @@ class TokenCount:
 
 
 def validate(relations: Iterable[Relation]) -> tuple[Problem, ...]:
-    """Everything wrong with the relations, in their order; empty when the catalogue is clean."""
+    """Every rule that the relations break, in their order; empty for a clean catalogue."""
     known = tuple(relations)
     names = Counter(relation.name for relation in known)
     problems = [Problem(name, "name is not unique", f"{n} times") for name, n in names.items() if n > 1]
@@ -120,7 +120,8 @@ def _pair_problems(relation: Relation, pair: Pair) -> Iterator[tuple[str, str]]:
         yield "empty word", shown
     if len(set(targets)) != len(targets):
         yield "target named twice", shown
-    copies = [target for target in targets if relation.maps_to_itself(source, target)]
+    same_spaces = relation.source_space == relation.target_space  # " word" to "word" is no copy
+    copies = [target for target in targets if target == source and same_spaces]
     if relation.identity != bool(copies) or (relation.identity and len(targets) > 1):
         yield "maps a word to itself" if copies else "does not copy", shown
     for word in (source, *targets):

@@ -1,1 +1,4 @@
-"""Where a request goes: LangChain's chat models or a model in this process, opened by name; what each one takes."""
+"""The services that a request can be sent to: hosted ones through LangChain, and a model in this process.
+
+May import `maps_engine`, `prompts`, `agent.errors` and the rest of `agent.llm`.
+"""

@@ -30,14 +30,20 @@ def show_scores(
     for category, rows in by_category(summaries):
         console.print(_category_table(category, rows, found.tau, several=len(scores.sources) > 1))
         console.print()
-    few = [one for one in summaries if not one.best]
-    if few:
-        console.print(_title("not scored"))
-        for one in few:
-            console.print(f"  {visible(one.name)}: {one.verdict}", markup=False)
-        console.print()
+    _list(console, "not scored", [(one.name, one.verdict) for one in summaries if not one.best])
+    own = [(one.name, one.left_out) for one in summaries if one.own and one.left_out]
+    _list(console, "own pairs left out", own)
     if scores.scored:
         _show_findings(console, scores, found)
+
+
+def _list(console: Console, title: str, lines: list[tuple[str, str]]) -> None:
+    """Operations and what is said of them, under a title; nothing where there are none."""
+    if lines:
+        console.print(_title(title))
+        for name, text in lines:
+            console.print(f"  {visible(name)}: {text}", markup=False, soft_wrap=True)
+        console.print()
 
 
 def _header(

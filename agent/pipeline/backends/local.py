@@ -18,6 +18,7 @@ from agent.errors import WorkerLost
 from agent.pipeline.request import LabelJob
 from agent.pipeline.workbench import Workbench, open_workbench
 from agent.pipeline.worker import Event, HeadWorker
+from agent.quiet import quiet_libraries
 from agent.runs.database import open_database
 from maps_engine.errors import Failure, HeadscribeError
 
@@ -118,8 +119,6 @@ class _Processes:
 
 def _work(job: LabelJob, sharing: int, stopping: Any, pipe: Connection) -> None:
     """In the child: Ctrl-C reaches the parent alone, which says when to stop."""
-    from agent.output.console import quiet_libraries
-
     share_processors(sharing)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     quiet_libraries()

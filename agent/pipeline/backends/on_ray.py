@@ -22,6 +22,7 @@ from agent.pipeline.backends.local import run_here
 from agent.pipeline.request import LabelJob
 from agent.pipeline.workbench import open_workbench
 from agent.pipeline.worker import Event, HeadDone, Stage
+from agent.quiet import quiet_libraries
 from agent.runs.database import open_database
 from agent.runs.state import STOPPING, HeadKey, done_heads, finish_run, run_state
 from maps_engine.errors import Failure, HeadscribeError, UserMistake
@@ -102,8 +103,6 @@ def _start(ray: Any, job: LabelJob) -> list[Any]:
 
 def work(job: LabelJob) -> str:
     """In a worker: label heads until none is left; "" or why it could not go on."""
-    from agent.output.console import quiet_libraries
-
     quiet_libraries()
     try:
         database = open_database(job.database)

@@ -1,1 +1,4 @@
-"""Alembic migrations of the records, run by `agent.runs.database.upgrade_database`."""
+"""Alembic migrations of the records, run by `agent.runs.database.upgrade_database`; each stands for itself.
+
+May import nothing of ours.
+"""

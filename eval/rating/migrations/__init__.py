@@ -1,1 +1,4 @@
-"""Alembic migrations of the rating tables, run by `eval.rating.store.open_studies`."""
+"""Alembic migrations of the rating tables, run by `eval.rating.store.open_studies`; each stands for itself.
+
+May import nothing of ours.
+"""

@@ -1,1 +1,4 @@
-"""The JSON API and the page that documents it. Imports `eval.web.browser`, `eval.rating` and `agent.runs`."""
+"""The JSON API: routes, and the forms of what they answer.
+
+May import `maps_engine`, `agent`, `eval.errors`, `eval.rating` and the rest of `eval.web`.
+"""

@@ -1,1 +1,4 @@
-"""The head browser: reads of models, runs and heads, and their pages. Imports `agent.runs` and `eval.web.pages`."""
+"""The head browser: models, grids of heads, the page of one head, search.
+
+May import `maps_engine`, `agent`, `eval.errors`, `eval.rating`, `eval.scoring` and the rest of `eval.web`.
+"""

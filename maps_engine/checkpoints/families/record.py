@@ -54,6 +54,7 @@ class Mlp:
 
     @property
     def linears(self) -> tuple[Linear, ...]:
+        """All linear layers of the MLP."""
         return (self.up, self.down) if self.gate is None else (self.up, self.down, self.gate)
 
 

@@ -42,9 +42,11 @@ class Settings:
         return ACTIVATIONS[_activation_name(self.family, self.values)]
 
     def number(self, value: float | str) -> float:
+        """`value` itself, or what the config says where it names a key."""
         return float(self.values[value]) if isinstance(value, str) else value
 
     def shape(self, vocab_size: int) -> ModelShape:
+        """Sizes of the model as the config gives them."""
         keys = self.family.sizes
         width, heads = int(self.values[keys.width]), int(self.values[keys.heads])
         value_heads = self.values.get(keys.value_heads) if keys.value_heads else None

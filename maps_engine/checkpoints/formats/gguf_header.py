@@ -43,6 +43,7 @@ class GgufHeader:
 
     @property
     def architecture(self) -> str:
+        """llama.cpp's name of the architecture; empty where the file has none."""
         return str(self.metadata.get("general.architecture", ""))
 
 

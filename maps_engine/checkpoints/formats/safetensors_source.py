@@ -1,6 +1,6 @@
 """Tensors of a .safetensors file through a memory map: rows are views, and only their pages are read.
 
-Pages that were read count as this process's memory until they are given back, which is done every few hundred MiB: the
+Pages that were read count as this process's memory until they are given back, which is done every 64 MiB: the
 system keeps them in its own cache as long as it likes, and a view that is still in use reads them again from there.
 
 Layout: https://github.com/huggingface/safetensors#format (8 bytes length, a JSON header, raw tensors).

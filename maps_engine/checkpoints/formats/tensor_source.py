@@ -15,11 +15,20 @@ _T = TypeVar("_T")
 
 
 class TensorSource(Protocol):
-    """Named tensors of a checkpoint, on the CPU, in the dtype of the file (dequantised: float32)."""
+    """Named tensors of a checkpoint, on the CPU, in the dtype of the file (dequantised: float32).
 
-    def names(self) -> frozenset[str]: ...
-    def shape(self, name: str) -> tuple[int, ...]: ...
-    def read(self, name: str) -> Tensor: ...
+    All but `names` raise BrokenCheckpoint for a tensor that is not there.
+    """
+
+    def names(self) -> frozenset[str]:
+        """Names of all tensors held."""
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Sizes of the axes, without reading the tensor."""
+
+    def read(self, name: str) -> Tensor:
+        """The whole tensor."""
+
     def read_rows(self, name: str, rows: Rows) -> Tensor:
         """Rows (of the first axis) by slice or by a tensor of indices; the rest is not touched."""
 

@@ -102,6 +102,46 @@ def test_a_folder_and_a_file_together(model, pairs, words, tmp_path):
     assert all(name in done.stdout for name in ("neighbours", "same", "same-too"))
 
 
+def test_a_copying_set_of_ones_own_is_scored_whole(model, words, tmp_path):
+    file = tmp_path / "copies.csv"
+    file.write_text("\n".join(f"{word},{word}" for word in words))
+    options = ("--model", model, "--pairs", file, "--min-pairs", 5, "--source", "embedding")
+    (one,) = json.loads(run(*options, "--json").stdout)["relations"]
+    assert (one["used"], one["dropped"]) == (len(words), {})
+    assert "left out" not in run(*options).stdout
+
+
+def test_why_own_pairs_were_left_out_is_said_in_every_output(model, words, tmp_path):
+    file = tmp_path / "mixed.csv"
+    rows = [f"{word},{word}" for word in words] + ["zqzqzq,b", "zqzqzqz,b", f"{words[0]},zqzqzq"]
+    file.write_text("\n".join([*rows, "qzqzq,a"]))
+    reasons = {
+        "source takes several tokens": 3,
+        "another row has the same source: its targets are joined": 1,
+    }
+    options = ("--model", model, "--pairs", file, "--min-pairs", 5, "--source", "embedding")
+    files = ("--csv", tmp_path / "a.csv", "--report", tmp_path / "a.html")
+    page = run(*options, *files).stdout
+    (one,) = json.loads(run(*options, "--json").stdout)["relations"]
+    assert (one["pairs"], one["used"], one["dropped"]) == (len(words) + 4, len(words), reasons)
+    with (tmp_path / "a.csv").open(newline="") as table:
+        left_out = {row["left_out"] for row in csv.DictReader(table)}
+    assert left_out == {"; ".join(f"{reason}: {n}" for reason, n in reasons.items())}
+    assert "own pairs left out" in page
+    report = (tmp_path / "a.html").read_text()
+    for reason, n in reasons.items():
+        assert f"{reason}: {n}" in page
+        assert f"{reason}: {n}" in report
+
+
+def test_what_the_vocabulary_leaves_of_an_own_file_is_said_where_nothing_is_scored(model, tmp_path):
+    file = tmp_path / "foreign.csv"
+    file.write_text("zqzqzq,b\n")
+    page = run("--model", model, "--pairs", file, "--source", "embedding").stdout
+    assert "foreign: too few pairs (0 of 1)" in page
+    assert "source takes several tokens: 1" in page
+
+
 def test_all_files_are_written(model, pairs, tmp_path):
     place = tmp_path / "new folder"
     options = ("--csv", place / "a.csv", "--report", place / "a.html", "--save", place / "a.json")

@@ -14,12 +14,11 @@ from matplotlib.figure import Figure
 
 playwright_api = pytest.importorskip("playwright.sync_api")
 
-from agent.pipeline.relation_job import Job, Result  # noqa: E402
-
 from agent.output.figures.style import drawing, figure_bytes  # noqa: E402
 from agent.output.markdown import document, escaped, table  # noqa: E402
 from agent.output.pages import Picture  # noqa: E402
 from agent.output.relation_report import render_report  # noqa: E402
+from maps_engine.scores.result import RelationResult, ScoreSettings  # noqa: E402
 from tests.support.eval.browser import axe_findings, chromium  # noqa: E402
 from tests.support.relation_tables import made_up_scores  # noqa: E402
 
@@ -31,7 +30,7 @@ VIEWS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
 def relations() -> str:
     scores = made_up_scores(n=6)
     rows = (replace(scores.relations[0], name=HOSTILE, description=HOSTILE), *scores.relations[1:])
-    return render_report(Result(Job("made-up"), replace(scores, model=HOSTILE, relations=rows), None), top=3)
+    return render_report(RelationResult(ScoreSettings(), replace(scores, model=HOSTILE, relations=rows), None), top=3)
 
 
 def a_document() -> str:

@@ -24,9 +24,9 @@ from agent.output.figures.files import (
 from agent.output.figures.style import plain, score_map, step_of
 from agent.output.relation_files import COLUMNS, table_rows, write_csv, write_parquet
 from agent.output.relation_report import render_report, score_picture
-from agent.pipeline.relation_job import Job, Result
 from maps_engine.errors import FileNotWritten
 from maps_engine.scores.head_structure import findings
+from maps_engine.scores.result import RelationResult, ScoreSettings
 from maps_engine.scores.table import best_over_sources
 from tests.support.relation_tables import made_up_scores
 
@@ -122,8 +122,8 @@ def test_titles_hold_no_mathematics():
     assert len(plain("x" * 200, 40)) == 40
 
 
-def result_of(scores, **options):
-    return Result(Job("made-up", **options), scores, None)
+def result_of(scores):
+    return RelationResult(ScoreSettings(), scores, None)
 
 
 def test_report_is_self_contained_and_whole(scores):

@@ -16,8 +16,8 @@ from eval.commands.check import app
 from eval.faithfulness.report import figures
 from eval.faithfulness.report.reading import read_causal, read_correlation, read_cost, read_settings
 from eval.faithfulness.report.text import interval, number, small, table_text
-from maps_engine.relations.format import format_relation
 from tests.support.eval.faithfulness_models import relation_of, tiny_bench, tiny_relation, words
+from tests.support.relation_files import format_relation
 
 COST = {
     "device": "cpu",

@@ -10,8 +10,9 @@ import pytest
 
 from maps_engine.errors import UserMistake
 from maps_engine.relations.catalogue import Relation, load_relations
-from maps_engine.relations.format import CATEGORIES, format_relation
+from maps_engine.relations.format import CATEGORIES
 from tests.support.catalogue_rules import validate
+from tests.support.relation_files import format_relation
 
 ALL = load_relations()
 BY_NAME = {relation.name: relation for relation in ALL}

@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maps_engine.errors import UserMistake
+from maps_engine.relations.catalogue import read_pairs_file
 from maps_engine.relations.encoding import (
     FIRST_IS_SOURCE,
+    JOINED,
     SAME_SOURCE,
     SOURCE_SPLIT,
     TARGET_SPLIT,
@@ -62,6 +64,26 @@ def test_a_target_that_begins_with_the_source_would_count_copying():
     assert (encoded.n_used, encoded.dropped) == (0, ((FIRST_IS_SOURCE, 1),))
     copying = relation([("Mexico", ("Mexico",))], identity=True, k=1)
     assert encode_relation(copying, VOCABULARY).target_ids == (ids("Mexico"),)
+
+
+def test_own_pairs_are_scored_as_they_were_given(tmp_path):
+    file = tmp_path / "own.csv"
+    file.write_text("France,France\nItaly,Rome,Italy\nMexico,Mexico City\n")
+    own = read_pairs_file(file)
+    encoded = encode_relation(own, VOCABULARY)
+    assert encoded.source_ids == ids("France", "Italy")
+    assert encoded.target_ids == (ids("France"), ids("Rome", "Italy"))
+    assert encoded.dropped == ((TARGET_SPLIT, 1),)
+    assert encode_relation(own, VOCABULARY, target="first-token").target_ids[2] == ids("Mexico")
+
+
+def test_own_rows_that_share_a_source_are_one_pair_and_counted(tmp_path):
+    file = tmp_path / "own.csv"
+    file.write_text("France,Paris\nFrance,Paris\nFrance,Rome\nItaly,Rome\nPeru,Lima\n")
+    encoded = encode_relation(read_pairs_file(file), VOCABULARY)
+    assert encoded.target_ids == (ids("Paris", "Rome"), ids("Rome"))
+    assert (encoded.n_pairs, encoded.n_used) == (5, 2)
+    assert encoded.dropped == ((JOINED, 2), (SOURCE_SPLIT, 1))
 
 
 def test_reasons_are_counted_most_frequent_first():
