@@ -136,6 +136,18 @@ def test_arrow_keys_move_over_the_map(page):
     assert page.locator("dialog").is_visible()
 
 
+def test_the_map_has_a_line_for_every_layer_and_a_colour_for_every_category(page):
+    first, second, above = (page.locator(f'.cell[data-key="{key}"]').bounding_box() for key in ("38.0", "38.1", "39.0"))
+    assert (second["y"], above["x"]) == (first["y"], first["x"])
+    assert second["x"] > first["x"]
+    assert above["y"] < first["y"]
+    looks = page.evaluate(
+        """() => ["algorithmic", "knowledge", "linguistic", "translation"].map((name) =>
+          getComputedStyle(document.querySelector(`.cell.f-${name}`)).backgroundColor)"""
+    )
+    assert len(set(looks)) == 4
+
+
 def test_colours_by_test(page):
     page.select_option("#colour", "verdict")
     assert "supported" in page.text_content("#legend")
