@@ -1,7 +1,6 @@
 """References resolve: to documents and their headings, to modules, to files, and numbers in docs/method.md to the code.
 
-Strings and comments of all modules are read, and every document. `OPEN` lists references that are known to be broken;
-no entry of it may resolve, so that the list cannot outlive its reasons.
+Strings and comments of all modules are read, and every document.
 """
 
 from __future__ import annotations
@@ -24,39 +23,6 @@ THIS = ("tests/test_documents.py", "tests/support/prose.py")  # they spell the p
 METHOD = ROOT / "docs/method.md"
 SUFFIXES = {"json", "py", "safetensors"}  # `x.json` is a file, not a module's part
 Broken = Iterator[tuple[Passage, str]]
-
-OPEN: tuple[tuple[str, str], ...] = (  # (file, reference): being mended elsewhere; empty once all is merged
-    ("eval/faithfulness/__init__.py", "METHOD"),
-    ("eval/faithfulness/causal.py", "METHOD"),
-    ("eval/faithfulness/correlation.py", "METHOD"),
-    ("eval/faithfulness/dynamic_scores.py", "METHOD"),
-    ("eval/faithfulness/report/paper_figures.py", "METHOD"),
-    ("eval/faithfulness/running/pair_choice.py", "METHOD"),
-    ("eval/faithfulness/statistics.py", "METHOD"),
-    ("maps_engine/checkpoints/weights.py", "METHOD"),
-    ("maps_engine/cost.py", "METHOD"),
-    ("maps_engine/ov/circuit.py", "METHOD"),
-    ("maps_engine/ov/folding.py", "METHOD"),
-    ("maps_engine/ov/pair_scores.py", "METHOD"),
-    ("maps_engine/ov/salience.py", "METHOD"),
-    ("maps_engine/ov/sources.py", "METHOD"),
-    ("maps_engine/relations/catalogue.py", "METHOD"),
-    ("maps_engine/relations/encoding.py", "METHOD"),
-    ("maps_engine/relations/format.py", "METHOD"),
-    ("maps_engine/results.py", "METHOD"),
-    ("maps_engine/scores/table.py", "METHOD"),
-    ("maps_engine/source_choice.py", "METHOD"),
-    ("tests/maps_engine/test_engine.py", "METHOD"),
-    ("agent/checks/new_pairs.py", "METHOD"),
-    ("agent/commands/map_relations.py", "`relation_scores`"),
-    ("eval/faithfulness/report/report.py", "`report_text.grid`"),
-    ("maps_engine/ov/source_maps.py", "`relations`"),
-    ("maps_engine/scores/table.py", "`auto_source`"),
-    ("agent/words/embedder.py", "tests/agent/test_real_heads.py"),
-    ("README.md", "maps_engine/relation_sets/"),
-    ("README.md", "ov_circuit.py"),
-    ("docs/design.md", "headscribe.py"),
-)
 
 
 def found(pattern: str) -> Iterator[tuple[Passage, re.Match[str]]]:
@@ -148,12 +114,7 @@ CHECKS: tuple[Callable[[], Broken], ...] = (
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_nothing_is_named(check: Callable[[], Broken]) -> None:
-    assert [f"{one}: {what}" for one, what in check() if (one.path, what) not in OPEN] == []
-
-
-def test_what_is_open_is_broken():
-    broken = {(one.path, what) for check in CHECKS for one, what in check()}
-    assert [entry for entry in OPEN if entry not in broken] == []
+    assert [f"{one}: {what}" for one, what in check()] == []
 
 
 def test_references_are_found_at_all():

@@ -2,5 +2,6 @@
 
 See docs/method.md, "The checks against the running model".
 
-May import `maps_engine`, `agent`, `prompts`, `eval.errors`, `eval.results_folder`, `eval.judges` and `eval.rating`.
+May import `maps_engine`, `agent`, `prompts`, `eval.errors`, `eval.results_folder`, `eval.statistics`, `eval.judges` and
+`eval.rating`.
 """

@@ -2,5 +2,6 @@
 
 See docs/design.md, "Rating studies".
 
-May import `maps_engine`, `agent`, `prompts`, `eval.errors`, `eval.results_folder` and `eval.judges`.
+May import `maps_engine`, `agent`, `prompts`, `eval.errors`, `eval.results_folder`, `eval.statistics` and
+`eval.judges`.
 """

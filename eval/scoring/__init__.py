@@ -1,7 +1,7 @@
-"""Automatic scores of descriptions on tokens that the describer did not see (`score-descriptions`).
+"""Automatic scores of descriptions on tokens that the describer did not see (`headscribe score`).
 
 See docs/method.md, "Scores of descriptions".
 
-May import `maps_engine`, `agent`, `prompts`, `eval.errors`, `eval.results_folder`, `eval.judges`, `eval.rating` and
-`eval.faithfulness`.
+May import `maps_engine`, `agent`, `prompts`, `eval.errors`, `eval.results_folder`, `eval.statistics`,
+`eval.judges`, `eval.rating` and `eval.faithfulness`.
 """

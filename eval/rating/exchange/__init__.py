@@ -1,1 +1,4 @@
-"""Studies out of and into the database: CSV, JSONL, Label Studio JSON. Uses `eval.rating` and `agent.runs`."""
+"""Studies out of and into the database: CSV, JSONL, Label Studio JSON.
+
+May import `maps_engine`, `agent`, `eval.errors`, `eval.judges` and the rest of `eval.rating`.
+"""

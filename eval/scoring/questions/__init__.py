@@ -1,4 +1,4 @@
 """The questions that descriptions are scored by: rows, intruders, targets, pairs to come up with.
 
-May import `maps_engine`, `agent`, `eval.judges` and the rest of `eval.scoring`.
+May import `maps_engine`, `agent`, `eval.statistics`, `eval.judges` and the rest of `eval.scoring`.
 """
