@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from eval.errors import MixedResults
-from eval.results_folder import ResultsFolder, write_whole
+from eval.results_folder import ResultsFolder
 from maps_engine.errors import Failure
 
 
@@ -33,10 +33,10 @@ def test_names_cannot_leave_the_folder(tmp_path):
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(Failure, match="Give another folder with --out"):
-        write_whole(tmp_path / "file" / "below" / "a.json", b"")
+        ResultsFolder(tmp_path / "file" / "below").write("a", {}, 1)
     (tmp_path / "a.json").mkdir()
     with pytest.raises(Failure, match="cannot be written"):
-        write_whole(tmp_path / "a.json", b"")
+        ResultsFolder(tmp_path).write("a", {}, 1)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "file"], "nothing half-written stays"
 
 

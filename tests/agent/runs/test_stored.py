@@ -6,13 +6,12 @@ import json
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Engine, event, select, text
 
 from agent.errors import UnknownRun
 from agent.runs.claims import retry_heads
 from agent.runs.database import reading, writing
 from agent.runs.records import HeadRecord, RunRecord
-from agent.runs.store import store_result
 from agent.runs.stored import (
     NO_DESCRIPTION,
     StoredScore,
@@ -25,7 +24,7 @@ from agent.runs.stored import (
     whole_heads,
 )
 from maps_engine.results import SourceChoice, SourceEvidence
-from tests.support.believable import SETTINGS, Believable, a_mapping, a_report
+from tests.support.believable import SETTINGS, Believable
 from tests.support.record_fixtures import *  # noqa: F403
 
 LINE = (
@@ -106,10 +105,11 @@ def test_a_line_that_misses_a_part_is_no_head(believable: tuple[Engine, Believab
 def test_the_head_says_its_own_source_where_the_run_says_auto(believable: tuple[Engine, Believable]) -> None:
     engine, facts = believable
     choice = {"source": "embedding", "decided_by": "head", "evidence": [{"source": "embedding", "score": 0.5}]}
-    report = a_report(a_mapping(0, 0, operation="antonym"), "antonym")
     made_with = {"settings": {"source": "embedding", "of a later version": 1}, "source_choice": choice}
-    store_result(engine, facts.run_id, replace(report, provenance=made_with))
     with writing(engine) as session:
+        place = (HeadRecord.run_id == facts.run_id, HeadRecord.layer == 0, HeadRecord.head < 2)
+        first, second = session.scalars(select(HeadRecord).where(*place).order_by(HeadRecord.head)).all()
+        first.description.provenance, second.description.provenance = made_with, {"version": "0.1.0"}
         run = session.get_one(RunRecord, facts.run_id)
         run.settings = run.settings | {"engine": run.settings["engine"] | {"source": "auto", "top": 7}}
     stored, other = stored_head(engine, facts.run_id, 0, 0), stored_head(engine, facts.run_id, 0, 1)
