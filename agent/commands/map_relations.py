@@ -20,7 +20,7 @@ from agent.output.console import echo_json, fail
 
 if TYPE_CHECKING:
     from agent.output.relation_outputs import Outputs
-    from agent.pipeline.relation_job import Job
+    from maps_engine.scores.job import Job
 
 app = command_line(help="Which heads of a model implement, or suppress, which operations.")
 
@@ -67,7 +67,7 @@ class ScoringOptions(OptionGroup):
 
     def job(self, checkpoint: CheckpointOptions) -> Job:
         """The work that these options ask for."""
-        from agent.pipeline.relation_job import Job
+        from maps_engine.scores.job import Job
 
         return Job(
             checkpoint.model,
@@ -151,8 +151,8 @@ def compare(
     """Universality: which operations have heads in both models, and at which relative depth."""
     from agent.output.terminal.relation_page import show_comparison
     from agent.output.terminal.relation_progress import layer_bar, output_console
-    from agent.pipeline.relation_job import Job, saved_or_scored
     from maps_engine.scores.head_structure import universality
+    from maps_engine.scores.job import Job, saved_or_scored
 
     jobs = (Job(name, None, source, relations, threshold=threshold, device=device) for name in (one, other))
     first, second = (saved_or_scored(job, bar=layer_bar) for job in jobs)

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from agent.llm.options import ModelOptions
     from agent.words.fields import SemanticFields
 
-__all__ = ["Describer", "chosen_name", "make_describer"]
-
 DEFAULT_OPENAI_MODEL = "gpt-4o"  # as in the paper
 BEGINNINGS = ("auto", "lexical", "openai:", "local:")  # what a shell can complete of the names
 NAMES = "lexical, auto, openai:MODEL, local:PATH_OR_ID or a LangChain provider's PROVIDER:MODEL"

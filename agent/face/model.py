@@ -227,7 +227,8 @@ class Head:
     @property
     def mapping(self) -> MappingTable:
         """The head's most salient tokens and what it maps them to (the paper, section 3.2)."""
-        return MappingTable(self.model.maps.map_head(self.layer, self.head))
+        (mapping,) = self.model.maps.map_heads([self.layer], heads=[self.head])  # as `describe` reads it
+        return MappingTable(mapping)
 
     def describe(
         self,

@@ -7,13 +7,14 @@ of descriptions and their scores all read through here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from sqlalchemy import Engine, Select, select
 from sqlalchemy.orm import contains_eager, undefer
 
-from agent.errors import UnknownRun
+from agent.errors import DatabaseUnusable, UnknownRun
 from agent.results import Claim, Retrieved, TestResult
 from agent.runs.database import reading
 from agent.runs.head_rows import claims_of, retrieved_of, row_values, rows_of, test_of
@@ -225,12 +226,31 @@ def _with_result(query: Select[HeadRecord]) -> Select[HeadRecord]:
 
 
 def line_of(record: HeadRecord, run: RunRecord) -> StoredLine:
-    """What a list says of the head."""
-    return StoredLine(**_line_values(record, run))
+    """What a list says of the head. Raises DatabaseUnusable where what is stored of it is damaged."""
+    with _readable(record):
+        return StoredLine(**_line_values(record, run))
 
 
 def head_of(record: HeadRecord, run: RunRecord) -> StoredHead:
-    """The head with everything that is stored of it."""
+    """The head with everything that is stored of it. Raises DatabaseUnusable where that is damaged."""
+    with _readable(record):
+        return _head_of(record, run)
+
+
+@contextmanager
+def _readable(record: HeadRecord) -> Iterator[None]:
+    """JSON columns that lack a key, or hold another kind of value, as one line."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DatabaseUnusable(
+            f"what is stored of head {record.layer}.{record.head} of run {record.run_id} is damaged",
+            got=f"{type(error).__name__} {error}",
+            next_step="Describe the head again, or restore the database from a backup.",
+        ) from error
+
+
+def _head_of(record: HeadRecord, run: RunRecord) -> StoredHead:
     said = record.description
     provenance = said.provenance if said else {}
     head = StoredHead(

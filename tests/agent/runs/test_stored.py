@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import Engine, event, select, text
 
-from agent.errors import UnknownRun
+from agent.errors import DatabaseUnusable, UnknownRun
 from agent.runs.claims import retry_heads
 from agent.runs.database import reading, writing
 from agent.runs.records import HeadRecord, RunRecord
@@ -150,3 +150,14 @@ def test_scores_are_read_in_the_order_they_were_stored(believable: tuple[Engine,
 def test_a_run_that_is_not_there(sqlite_engine: Engine, read: object) -> None:
     with pytest.raises(UnknownRun, match="no such run: got 5"):
         list(read(sqlite_engine, 5))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("column", ["retrieved", "claims"])
+def test_a_damaged_record_is_one_line(believable: tuple[Engine, Believable], column: str) -> None:
+    engine, facts = believable
+    with writing(engine) as session:
+        first = session.scalars(select(HeadRecord).where(HeadRecord.run_id == facts.run_id)).first()
+        setattr(first.description, column, [{"no such": "key"}])
+        place = f"{first.layer}.{first.head}"
+    with pytest.raises(DatabaseUnusable, match=f"head {place} of run {facts.run_id} is damaged: got"):
+        list(stored_heads(engine, facts.run_id))
