@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from agent.errors import UnknownRun
 from agent.runs.database import reading, writing
-from agent.runs.records import STATUSES, DescriptionRecord, HeadRecord, RunRecord
+from agent.runs.records import STATUSES, DescriptionRecord, HeadRecord, ModelRecord, RunRecord
 
 STOPPING = "stopping"  # state of a run whose workers elsewhere are to finish what is in flight
 HeadKey = tuple[int, int]  # layer, head
@@ -102,6 +102,17 @@ def run_record(session: Session, run_id: int) -> RunRecord:
     if run is None:
         raise UnknownRun("no such run", got=run_id, next_step="List the runs to see their numbers.")
     return run
+
+
+def newest_run(session: Session, *where: ColumnElement[bool]) -> RunRecord | None:
+    """The newest run with a result, of those that `where` (conditions on runs and models) allows.
+
+    A run of less than a layer of heads, as `describe-head` makes it, is taken only where there is no other.
+    """
+    n_heads = select(func.count(HeadRecord.id)).where(HeadRecord.run_id == RunRecord.id).scalar_subquery()
+    done = select(HeadRecord.run_id).where(HeadRecord.state == "done")
+    query = select(RunRecord).join(RunRecord.model).where(RunRecord.id.in_(done), *where)
+    return session.scalar(query.order_by(n_heads < ModelRecord.n_heads, RunRecord.id.desc()).limit(1))
 
 
 def among(layers: Collection[int] | None, heads: Collection[int] | None) -> list[ColumnElement[bool]]:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from agent.errors import UnknownRun
 from agent.results import HeadDescription
+from agent.runs.database import reading
 from agent.runs.identity import content_hash
+from agent.runs.records import ModelRecord, RunRecord
+from agent.runs.state import newest_run
 from agent.runs.stored import StoredHead, head_of_json, stored_heads
-from agent.runs.tables import list_runs
 from eval.errors import BadImport
 from eval.scoring.results import HeadKey, Subject
 from maps_engine.errors import UserMistake
@@ -72,11 +74,13 @@ def of_run(engine: Engine, run_id: int | None, *, model: str | None = None) -> C
 
 
 def _newest(engine: Engine, model: str | None) -> int:
-    done = [run for run in list_runs(engine) if run.state == "finished" and model in (None, run.model)]
-    if not done:
+    of_model = [ModelRecord.name == model] if model else []
+    with reading(engine) as session:
+        run = newest_run(session, RunRecord.state == "finished", *of_model)
+    if run is None:
         of = f" of {model}" if model else ""
         raise UnknownRun(f"no finished run{of} in the database", next_step="label-heads makes one.")
-    return done[0].run_id
+    return run.id
 
 
 def of_file(path: Path) -> Collection:

@@ -13,7 +13,7 @@ from agent.errors import UnknownRun
 from agent.runs.database import reading
 from agent.runs.records import HeadRecord, ModelRecord, RelationScoreRecord, RunRecord
 from agent.runs.relation_scores import RelationReading, relation_readings
-from agent.runs.state import RunCounts, counts_in
+from agent.runs.state import RunCounts, counts_in, newest_run
 from agent.runs.stored import StoredLine, head_lines, line_of
 from maps_engine.finite import finite
 
@@ -78,14 +78,12 @@ def find_model(session: Session, slug: str) -> ModelRecord:
 
 
 def find_run(session: Session, model: ModelRecord, run_id: int | None) -> RunRecord:
-    """The run asked for, else the model's newest run with a result. Raises UnknownRun."""
-    query = select(RunRecord).where(RunRecord.model_id == model.id).order_by(RunRecord.id.desc())
-    if run_id is not None:
-        query = query.where(RunRecord.id == run_id)
+    """The run asked for, else the model's newest (`agent.runs.state.newest_run`). Raises UnknownRun."""
+    of_model = RunRecord.model_id == model.id
+    if run_id is None:
+        run = newest_run(session, of_model)
     else:
-        done = select(HeadRecord.run_id).where(HeadRecord.state == "done")
-        query = query.where(RunRecord.id.in_(done))
-    run = session.scalar(query.limit(1))
+        run = session.scalar(select(RunRecord).where(of_model, RunRecord.id == run_id))
     if run is None:
         raise UnknownRun("this model has no such run with results", got=run_id)
     return run

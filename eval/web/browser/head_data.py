@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, aliased, joinedload
 from agent.errors import UnknownRun
 from agent.results import TestResult
 from agent.runs.database import reading
-from agent.runs.records import HeadRecord, RelationScoreRecord, SearchTermRecord
+from agent.runs.records import HeadRecord, ModelRecord, RelationScoreRecord, RunRecord, SearchTermRecord
 from agent.runs.stored import StoredHead, StoredScore, head_of, whole_heads
 from eval.web.browser.browse_data import (
     HeadLine,
@@ -93,10 +93,14 @@ class HeadDetail:
 
 
 def head_detail(engine: Engine, slug: str, layer: int, head: int, run_id: int | None = None) -> HeadDetail:
-    """One head with everything known of it. Raises UnknownRun."""
+    """One head with everything known of it, of the run asked for, else of the newest that described it.
+
+    Raises UnknownRun.
+    """
     with reading(engine) as session:
         model = find_model(session, slug)
-        run = find_run(session, model, run_id)
+        run = _newest_of_head(session, model, layer, head) if run_id is None else None
+        run = run or find_run(session, model, run_id)
         record = session.scalar(whole_heads(run.id).where(HeadRecord.layer == layer, HeadRecord.head == head))
         if record is None:
             raise UnknownRun("no such head in this run", got=f"layer {layer}, head {head}")
@@ -109,6 +113,13 @@ def head_detail(engine: Engine, slug: str, layer: int, head: int, run_id: int | 
             relations=_relations(session, model.id, layer, head),
             similar=tuple(_similar(session, record)),
         )
+
+
+def _newest_of_head(session: Session, model: ModelRecord, layer: int, head: int) -> RunRecord | None:
+    place = (HeadRecord.layer == layer, HeadRecord.head == head, HeadRecord.state == "done")
+    described = select(HeadRecord.run_id).where(*place)
+    query = select(RunRecord).where(RunRecord.model_id == model.id, RunRecord.id.in_(described))
+    return session.scalar(query.order_by(RunRecord.id.desc()).limit(1))
 
 
 def _relations(session: Session, model_id: int, layer: int, head: int) -> tuple[HeadRelation, ...]:

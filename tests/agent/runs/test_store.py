@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import ColumnElement, Engine, inspect, text
 
 from agent.errors import BadDatabaseUrl, DatabaseUnusable, UnknownRun
 from agent.runs.claims import claim_heads, release_claims, renew_claims, retry_heads
-from agent.runs.database import create_engine_for, database_url, open_database, upgrade_database, writing
+from agent.runs.database import create_engine_for, database_url, open_database, reading, upgrade_database, writing
 from agent.runs.head_rows import fold
 from agent.runs.identity import ModelCard, RunIdentity
-from agent.runs.records import Base, storable
+from agent.runs.records import Base, RunRecord, storable
 from agent.runs.relation_scores import RelationScore, store_relation_scores
-from agent.runs.state import counts, finish_run
+from agent.runs.state import counts, finish_run, newest_run
 from agent.runs.store import OpenedRun, open_run, store_result
 from agent.runs.stored import stored_head, stored_heads
 from agent.runs.tables import compare_runs, delete_run, list_runs, show_run
@@ -340,3 +340,29 @@ def test_slugs_are_safe_parts_of_an_address() -> None:
     for name, slug in names.items():
         assert replace(CARD, name=name).slug == slug
     assert identity_of("a").hash() != identity_of("b").hash()
+
+
+def test_a_head_described_alone_does_not_become_the_run_that_is_shown(any_engine: Engine) -> None:
+    """`describe-head` with other settings makes a run of one head, newer than the run of all heads."""
+
+    def newest(*where: ColumnElement[bool]) -> int | None:
+        with reading(any_engine) as session:
+            run = newest_run(session, *where)
+            return run.id if run is not None else None
+
+    def recorded(identity: RunIdentity, heads: list[tuple[int, int]]) -> int:
+        run = open_run(any_engine, card=CARD, identity=identity, heads=heads).run_id
+        for layer, head in heads:
+            mapping = replace(a_mapping(layer, head, operation="antonym"), fingerprint=CARD.fingerprint)
+            store_result(any_engine, run, a_report(mapping, "antonym"))
+        return run
+
+    assert newest() is None
+    alone = recorded(replace(IDENTITY, describer="llm:x"), [(0, 1)])
+    assert newest() == alone
+    layer = recorded(IDENTITY, [(1, head) for head in range(4)])
+    later = recorded(replace(IDENTITY, describer="llm:y"), [(2, 0)])
+    assert newest() == layer
+    assert newest(RunRecord.describer == "llm:y") == later
+    open_run(any_engine, card=CARD, identity=replace(IDENTITY, describer="llm:z"))  # nothing is done in it
+    assert newest() == layer
