@@ -5,13 +5,12 @@ Light to import: no torch, no transformers, no LangChain.
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn, TextIO, TypeVar
+from typing import NoReturn, TextIO
 
 import typer
 from rich.console import Console
@@ -21,8 +20,6 @@ from agent.quiet import quiet_libraries as quiet_libraries  # commands take it w
 from maps_engine.checkpoints.token_spelling import visible
 from maps_engine.errors import HeadscribeError
 from maps_engine.finite import finite
-
-Handler = TypeVar("Handler", bound=Callable[..., None])
 
 
 def console() -> Console:
@@ -74,17 +71,6 @@ def one_line_errors(*, debug: bool) -> Iterator[None]:
         if debug:
             raise
         fail(f"{error.strerror or type(error).__name__}: {error.filename or error}", 1)
-
-
-def reports_errors(handler: Handler) -> Handler:
-    """`one_line_errors` around a whole command, with `debug` taken from its options."""
-
-    @functools.wraps(handler)
-    def wrapped(*args: Any, **options: Any) -> None:
-        with one_line_errors(debug=bool(options.get("debug"))):
-            handler(*args, **options)
-
-    return wrapped  # type: ignore[return-value]
 
 
 def fail(message: str, code: int) -> NoReturn:

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse
 
 from agent.runs.head_rows import row_values
 from agent.runs.stored import StoredHead
-from eval.web.browser.browse_data import HeadLine, ModelLine, RunLine
+from eval.web.browser.browse_data import HeadLine, ModelLine
 from eval.web.browser.head_data import HeadDetail
 
 
@@ -26,11 +26,6 @@ def model_json(line: ModelLine) -> dict[str, Any]:
     values = asdict(line)
     del values["model_id"]
     return values
-
-
-def run_json(run: RunLine) -> dict[str, Any]:
-    """A run."""
-    return asdict(run)
 
 
 def line_json(line: HeadLine) -> dict[str, Any]:
