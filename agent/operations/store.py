@@ -8,9 +8,9 @@ an added collection that was being moved to another embedder is either still the
 On a server several processes may write at once: ids are the operations' names, and nothing is read, changed and
 written back, so that writers of different operations cannot undo each other. See docs/method.md, "Retrieval".
 
-`langchain_chroma.Chroma` was tried for writing and for queries. The tests of the store pass, but nothing becomes
-shorter: it wraps the two calls `upsert` and `query`, and has no part in the lock on the folder, the check of the
-embedder, the done mark, the move to another embedder or the update of vectors alone. It embeds one text for each
+The `Chroma` class of langchain-chroma was tried for writing and for queries. The tests of the store pass, but nothing
+becomes shorter: it wraps the two calls `upsert` and `query`, and has no part in the lock on the folder, the check of
+the embedder, the done mark, the move to another embedder or the update of vectors alone. It embeds one text for each
 document, where ours embeds pairs, and gives distances without the stored vectors, so that similarities differ from the
 7th digit on (0.38084275 for 0.38084268) and what is recorded would change. Importing it takes a second or two more.
 """
