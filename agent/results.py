@@ -250,7 +250,7 @@ class Provenance:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, as they are stored and exported."""
-        return asdict(self)
+        return asdict(self) | {"settings": self.settings.to_json()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,9 +58,10 @@ class MapsEngine:
         if source not in self._by_source:
             settings = replace(self.settings, source=source)
             made = SourceEngine(self.checkpoint, settings, self.precision)
-            if self._by_source:  # U does not depend on the source, nor do its rounded rows
-                other = next(iter(self._by_source.values()))
-                made.unembedding, made.low_precision = other.unembedding, other.low_precision
+            for other in self._by_source.values():
+                if other.folding == made.folding:  # the same U, and the same rounded rows of it
+                    made.unembedding, made.low_precision = other.unembedding, other.low_precision
+                    break
             self._by_source[source] = made
         return self._by_source[source]
 

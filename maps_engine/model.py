@@ -6,11 +6,12 @@ d model width, d_h head width, V rows of the embedding.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,19 @@ class Norm:
         y = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps)
         y = y if self.gain is None else y * self.gain
         return y if self.bias is None else y + self.bias
+
+
+class Residuals(Protocol):
+    """Hidden states of tokens on their way through the blocks, each read after the same lead-in."""
+
+    layer: int  # of the block that they are in front of
+
+    @property
+    def rows(self) -> Tensor:
+        """(n, d): the residual stream that reaches the block `layer`; overwritten by `advance`."""
+
+    def advance(self) -> None:
+        """Let everything pass the block `layer`. Raises BrokenCheckpoint where its tensors are not there."""
 
 
 class ModelWeights(Protocol):
@@ -98,6 +112,12 @@ class ModelWeights(Protocol):
     def first_block(self, x: Tensor) -> Tensor:
         """Block 0's output on one-token sequences (attention weight 1), residuals and post-norms included."""
 
+    def running(self, *, dtype: torch.dtype, attention: str) -> nn.Module:
+        """The model as transformers runs it, all weights in memory. Raises UnsupportedModel, BrokenCheckpoint."""
+
+    def residuals(self, ids: Tensor, lead_in: Sequence[int]) -> Residuals:
+        """Tokens `ids` (n,), each read after `lead_in`, in front of block 0. Raises UnsupportedModel."""
+
 
 class Vocabulary(Protocol):
     """Token ids, their texts and kinds. Never compare texts: compare ids."""
@@ -110,6 +130,10 @@ class Vocabulary(Protocol):
 
     def text(self, token_id: int) -> str:
         """Decoded text with its real leading space; bytes that are no UTF-8 come as <0xE4> marks."""
+
+    @property
+    def start(self) -> tuple[int, ...]:
+        """Ids that the model's texts begin with; () where none is known."""
 
     def kind(self, token_id: int) -> Literal["normal", "special", "byte", "unused"]:
         """Text, a control token, bytes that are no complete character, or a row that no text uses."""

@@ -70,19 +70,36 @@ class SourceChoice:
 class EngineSettings:
     """All that decides the numbers of a mapping, besides the checkpoint and the head."""
 
-    source: str  # "auto" | "embedding" | "first-mlp" | "first-block"; a finished mapping never says "auto"
+    source: str  # "auto" | "embedding" | "first-mlp" | "first-block" | "residual"; a finished mapping never says "auto"
     fold_norms: bool = False
     fold_biases: bool = False
     first_mlp_in_layer_0: bool = False
     include_special: bool = True
     top: int = 30
     targets: int = 5
+    lead_in: tuple[str, ...] = ("",)  # of `residual`: texts after the start of texts; X is the mean over them
 
     def __post_init__(self) -> None:
         """Raises UserMistake for lists of no length."""
+        object.__setattr__(self, "lead_in", tuple(self.lead_in))  # JSON gives a list
         if self.top < 1 or self.targets < 1:
             got = f"top {self.top}, targets {self.targets}"
             raise UserMistake("nothing to list", got=got, expected="both at least 1")
+
+    @property
+    def reading(self) -> str:
+        """For people: the source representation, and under `residual` what is read before each token."""
+        if self.source != "residual":
+            return self.source
+        texts = [f"the start of texts and {text!r}" if text else "the start of texts" for text in self.lead_in]
+        return f"residual behind {' or '.join(texts)}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, which also make the identity of results; the lead-in only where it decides something."""
+        values = asdict(self) | {"lead_in": list(self.lead_in)}
+        if self.source != "residual":
+            del values["lead_in"]
+        return values
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,7 @@ def test_the_pages_hold_every_command_and_option():
 
 
 def test_the_sources_a_shell_offers_are_the_engines():
-    assert {*SOURCES} == {"auto", *get_args(SourceName)} == {"auto", *CANDIDATES}
+    assert {*SOURCES} == {"auto", *get_args(SourceName)} == {"auto", "residual", *CANDIDATES}
 
 
 @pytest.mark.parametrize("command", SCRIPTS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-SOURCES = ("auto", "first-mlp", "embedding", "first-block")
+SOURCES = ("auto", "first-mlp", "embedding", "first-block", "residual")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 

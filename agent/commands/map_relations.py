@@ -15,7 +15,7 @@ import typer
 
 from agent.commands.command_line import OptionGroup, Version, command, command_line, main_command
 from agent.commands.completion import operations
-from agent.commands.options import MOST_TARGETS, AsJson, CheckpointOptions, Device, source_option
+from agent.commands.options import MOST_TARGETS, AsJson, CheckpointOptions, Device, LeadIn, source_option
 from agent.output.console import echo_json, fail
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 app = command_line(help="Which heads of a model implement, or suppress, which operations.")
 
-Source = Annotated[str, source_option("auto (best of all, head by head), embedding, first-mlp or first-block.")]
+Source = Annotated[
+    str, source_option("auto (best of all, head by head), embedding, first-mlp, first-block or residual.")
+]
 Relations = Annotated[
     str | None,
     typer.Option(
@@ -51,6 +53,7 @@ class ScoringOptions(OptionGroup):
         typer.Option("--pairs", help="Own pairs: JSON, JSON lines, CSV or TSV file, or a folder. Repeatable."),
     ] = None
     source: Source = "auto"
+    lead_in: LeadIn = None
     k: Annotated[
         int | None,
         typer.Option("--k", max=MOST_TARGETS, envvar="HEADSCRIBE_K", help="Length of the lists. [default: relation's]"),
@@ -80,6 +83,7 @@ class ScoringOptions(OptionGroup):
             self.target,
             self.threshold,
             checkpoint.device,
+            tuple(self.lead_in or ("",)),
         )
 
 

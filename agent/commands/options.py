@@ -54,6 +54,15 @@ Devices = Annotated[
 FoldNorms = Annotated[bool, typer.Option("--fold-norms", help="Fold norm gains into the map.")]
 FoldBiases = Annotated[bool, typer.Option("--fold-biases", help="Fold biases (and norms) into the map.")]
 
+LeadIn = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--lead-in",
+        help="With residual: a text that is read before each token, after the start of texts. Repeatable: the mean.",
+        show_default="the start of texts alone",
+    ),
+]
+
 
 def source_option(help_text: str, *, variable: str = "HEADSCRIBE_SOURCE") -> typer.models.OptionInfo:
     """`--source`, whose meaning differs among commands: over heads, over operations, of an experiment."""
@@ -95,7 +104,8 @@ class ReadingOptions(OptionGroup):
     """How a head is read."""
 
     title: ClassVar[str] = "Reading a head"
-    source: Annotated[str, source_option("auto, first-mlp, embedding or first-block.")] = "auto"
+    source: Annotated[str, source_option("auto, first-mlp, embedding, first-block or residual.")] = "auto"
+    lead_in: LeadIn = None
     top: Annotated[int, typer.Option("--top", min=1, max=MOST_TOKENS, help="How many salient tokens.")] = 30
     targets: Annotated[int, typer.Option("--targets", min=1, max=MOST_TARGETS, help="How many targets of each.")] = 5
     normal_tokens_only: Annotated[
@@ -115,6 +125,7 @@ class ReadingOptions(OptionGroup):
             include_special=not self.normal_tokens_only,
             top=self.top,
             targets=self.targets,
+            lead_in=tuple(self.lead_in or ("",)),
         )
 
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from maps_engine.results import EngineSettings
@@ -61,7 +61,7 @@ class RunIdentity:
         """As plain JSON values, the way they are stored with the run."""
         return {
             "fingerprint": self.fingerprint,
-            "engine": asdict(self.engine),
+            "engine": self.engine.to_json(),
             "prompt_hash": self.prompt_hash,
             "describer": self.describer,
             "describer_settings": dict(self.describer_settings),

@@ -43,7 +43,7 @@ def store_relation_scores(
 
     Returns how many.
     """
-    settings_hash = content_hash(asdict(settings))
+    settings_hash = content_hash(settings.to_json())
     rows = [asdict(score) for score in scores]
     with writing(engine) as session:
         for relation in sorted({row["relation"] for row in rows}):

@@ -31,10 +31,11 @@ class StaticSetting:
             "fold_norms": one.fold_norms or one.fold_biases,
             "fold_biases": one.fold_biases,
             "first_mlp_in_layer_0": one.first_mlp_in_layer_0,
+            **({"lead_in": list(one.lead_in)} if one.source == "residual" else {}),
         }
 
 
-def _setting(name: str, source: str, **options: bool) -> StaticSetting:
+def _setting(name: str, source: str, **options: Any) -> StaticSetting:
     return StaticSetting(name, EngineSettings(source=source, **options))
 
 
@@ -47,6 +48,7 @@ COMPARED = (
     _setting("embedding, norms", "embedding", fold_norms=True),
     _setting("first-block", "first-block"),
     _setting("first-block, norms", "first-block", fold_norms=True),
+    _setting("residual", "residual"),
     _setting("auto", "auto"),
     _setting("auto, norms", "auto", fold_norms=True),
 )

@@ -27,11 +27,11 @@ class BlockReader:
 
     def rows(self, name: str, rows: Rows) -> Tensor:
         """Rows of a tensor given by its full name."""
-        return self._place(self.source.read_rows(name, rows))
+        return self.place(self.source.read_rows(name, rows))
 
     def matrix(self, name: str) -> Tensor:
         """The matrix (out, in) of the linear layer `name` (full, without ".weight")."""
-        matrix = self._place(self.source.read(f"{name}.weight"))
+        matrix = self.place(self.source.read(f"{name}.weight"))
         return matrix.T if self.settings.family.input_by_output else matrix
 
     def linear(self, layer: int, part: Linear) -> tuple[Tensor, Tensor | None]:
@@ -42,7 +42,7 @@ class BlockReader:
         """Bias (out) of a linear layer of a block; None where it has none."""
         if not self.settings.flag(part.bias):
             return None
-        return self._place(self.source.read(self.names.in_block(layer, f"{part.name}.bias")))
+        return self.place(self.source.read(self.names.in_block(layer, f"{part.name}.bias")))
 
     def value(self, layer: int) -> tuple[Tensor, Tensor | None]:
         """W_V as (K d_h, d) and its bias (K d_h), cut out of a fused layout where there is one."""
@@ -59,12 +59,12 @@ class BlockReader:
         if name is None:
             return None
         style = self.settings.family.norm
-        gain = self._place(self.source.read(f"{name}.weight")) if style.affine else None
+        gain = self.place(self.source.read(f"{name}.weight")) if style.affine else None
         biased = style.affine and self.settings.flag(style.bias)
         return Norm(
             kind=style.kind,
             gain=gain + 1 if gain is not None and style.plus_one else gain,
-            bias=self._place(self.source.read(f"{name}.bias")) if biased else None,
+            bias=self.place(self.source.read(f"{name}.bias")) if biased else None,
             eps=self.settings.number(style.eps),
         )
 
@@ -72,7 +72,7 @@ class BlockReader:
         """The norm `name` of the block of `layer`; None for None."""
         return self.norm(self.names.in_block(layer, name)) if name else None
 
-    def _place(self, tensor: Tensor) -> Tensor:
+    def place(self, tensor: Tensor) -> Tensor:
         return tensor.to(device=self.device, dtype=self.dtype)
 
     def _value_rows(self) -> Tensor:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from maps_engine.checkpoints.formats.gguf_checkpoint import open_gguf_checkpoint
+from maps_engine.checkpoints.formats.gguf_file.checkpoint import open_gguf_checkpoint
 from maps_engine.checkpoints.formats.opened import OpenedFiles
 from maps_engine.checkpoints.locate import Located, locate
 from maps_engine.checkpoints.vocabulary import TokenizerVocabulary
@@ -68,7 +68,7 @@ def _checkpoint(
         fingerprint=files.fingerprint,
         location=location,
         weights=weights,
-        vocabulary=TokenizerVocabulary(files.tokenizer, n_rows=rows, special=files.special),
+        vocabulary=TokenizerVocabulary(files.tokenizer, n_rows=rows, special=files.special, ends=files.ends),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from tokenizers import Tokenizer, normalizers
 
+from maps_engine.checkpoints.blocks.start_of_texts import start_of_texts
 from maps_engine.checkpoints.token_spelling import Spelling, is_partial_bytes, is_placeholder, spelled_text, visible
 from maps_engine.errors import BrokenCheckpoint
 
@@ -24,12 +25,16 @@ Kind = Literal["normal", "special", "byte", "unused"]
 class TokenizerVocabulary:
     """Tokens of one checkpoint. `n_rows` is the number of embedding rows; `special` adds ids to the special ones.
 
+    `ends` are those that begin or end a sequence, the beginning first.
     Raises BrokenCheckpoint when embedding and tokenizer cannot belong together.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, n_rows: int, special: Iterable[int] = ()) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, *, n_rows: int, special: Iterable[int] = (), ends: Iterable[int] = ()
+    ) -> None:
         n_ids = _number_of_ids(tokenizer)
         _check_rows(tokenizer, n_ids, n_rows)
+        self._start = start_of_texts(tokenizer, ends)
         self._tokenizer = tokenizer
         self._spelling = _spelling(tokenizer)
         _take_text_as_it_stands(tokenizer)
@@ -41,6 +46,11 @@ class TokenizerVocabulary:
 
     def __len__(self) -> int:
         return self._n_ids
+
+    @property
+    def start(self) -> tuple[int, ...]:
+        """Ids that the model's texts begin with; () where none is known."""
+        return self._start
 
     def text(self, token_id: int) -> str:
         """Decoded text with its real leading space; "" for an id without a token (a padding row)."""

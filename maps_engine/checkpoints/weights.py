@@ -6,13 +6,17 @@ goes through. Rows of E and U are read alone, so peak memory is one layer's tens
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from maps_engine.checkpoints.block_reader import BlockReader
+from maps_engine.checkpoints.blocks.empty_model import EmptyModel
+from maps_engine.checkpoints.blocks.residual_stream import BlockModel, ResidualStream
 from maps_engine.checkpoints.families.settings import Settings
 from maps_engine.checkpoints.first_block import FirstBlock
 from maps_engine.checkpoints.formats.tensor_source import Rows, TensorSource
@@ -97,6 +101,17 @@ class FamilyWeights:
         """Block 0's output on the one-token sequences x (n, d), each attending to itself with weight 1."""
         return self._first(x)
 
+    def running(self, *, dtype: torch.dtype, attention: str) -> nn.Module:
+        """The model as transformers runs it, all weights in memory; `attention` is an implementation by its name.
+
+        A GGUF file is opened so in a tenth of the time that transformers takes. Raises UnsupportedModel."""
+        return EmptyModel(replace(self._read, dtype=dtype), attention=attention).fill()
+
+    def residuals(self, ids: Tensor, lead_in: Sequence[int]) -> ResidualStream:
+        """Tokens `ids` (n,) read after `lead_in`, to be let through block by block (docs/method.md, "What a head really
+        reads"). Raises UnsupportedModel where transformers does not build the blocks."""
+        return ResidualStream(self._blocks, ids, lead_in)
+
     def _check_sizes(self, source: TensorSource) -> None:
         shape, names = self.shape, self._names
         rows = source.shape(names.unembedding)
@@ -123,6 +138,10 @@ class FamilyWeights:
     def _embedding_norm(self) -> Norm | None:
         name = self._record.embedding_norm
         return self._read.norm(self._names.prefix + name) if name else None
+
+    @cached_property
+    def _blocks(self) -> BlockModel:
+        return BlockModel(self._read)
 
     @cached_property
     def _first(self) -> FirstBlock:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from maps_engine.model import ModelWeights
 from maps_engine.ov.folding import Folding, HeadMatrices
-from maps_engine.ov.sources import CHUNK, SourceTable
+from maps_engine.ov.sources import CHUNK, Sources
 
 
 class UnembeddingTable:
@@ -56,7 +56,7 @@ class OVCircuit:
 
     layer: int
     heads: HeadMatrices
-    table: SourceTable
+    table: Sources
     unembedding: UnembeddingTable
 
     @cached_property
@@ -108,7 +108,7 @@ def written_norms(a: Tensor, factors: Tensor, group: int) -> Tensor:
 
 
 def open_circuit(
-    weights: ModelWeights, layer: int, *, table: SourceTable, unembedding: UnembeddingTable, folding: Folding
+    weights: ModelWeights, layer: int, *, table: Sources, unembedding: UnembeddingTable, folding: Folding
 ) -> OVCircuit:
     """The circuit of `layer`; reads only this layer's W_V and W_O."""
     return OVCircuit(layer=layer, heads=folding.heads(weights, layer), table=table, unembedding=unembedding)

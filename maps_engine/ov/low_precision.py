@@ -130,7 +130,7 @@ class LowPrecisionScan:
         self.unembedding = unembedding
         self.widened_lists = 0  # salience lists that needed more candidates
         self.widened_rows = 0  # rows of M that did
-        self._tokens: dict[int, tuple[bool, _Rounded]] = {}  # by table of X
+        self._tokens: dict[int, tuple[int, _Rounded]] = {}  # by table of X
         self._scores: Tensor | None = None
         self._wider = 1  # times as many candidates, once a model has shown that it needs them
 
@@ -142,11 +142,11 @@ class LowPrecisionScan:
     def _sources(self, circuit: OVCircuit) -> _Rounded:
         """X in bfloat16; kept while layers have the same X."""
         table, layer = circuit.table, circuit.layer
-        stored, key = table.is_stored(layer), id(table)
-        if key not in self._tokens or self._tokens[key][0] != stored:
+        version, key = table.version(layer), id(table)
+        if key not in self._tokens or self._tokens[key][0] != version:
             size = table.weights.shape.vocab_size
             self._tokens.pop(key, None)  # the old one goes before the new one is made
-            self._tokens[key] = (stored, _Rounded.in_chunks(lambda part: table.rows(layer, part), size))
+            self._tokens[key] = (version, _Rounded.in_chunks(lambda part: table.rows(layer, part), size))
         return self._tokens[key][1]
 
     def salient_tokens(self, circuit: OVCircuit, *, top: int, allowed: Tensor | None) -> tuple[Tensor, Tensor]:

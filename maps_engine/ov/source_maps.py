@@ -16,8 +16,9 @@ from maps_engine.ov.circuit import OVCircuit, UnembeddingTable, open_circuit
 from maps_engine.ov.folding import Folding
 from maps_engine.ov.low_precision import LowPrecisionScan, pays_off
 from maps_engine.ov.pair_scores import PairScores, PairSet, score_pairs
+from maps_engine.ov.residuals import open_residuals
 from maps_engine.ov.salience import salient_tokens, top_targets
-from maps_engine.ov.sources import SourceTable, check_source_name
+from maps_engine.ov.sources import Sources, SourceTable, check_source_name
 from maps_engine.results import EngineSettings, HeadMapping, MappingRow, ScoredToken
 
 HELD_OUT = 30
@@ -59,15 +60,18 @@ class SourceEngine:
 
     @cached_property
     def folding(self) -> Folding:
-        """Biases are added to what a norm leaves, so folding them folds norms too."""
-        biases = self.settings.fold_biases
+        """Biases are added to what a norm leaves, so folding them folds norms too; `residual` is read with both."""
+        biases = self.settings.fold_biases or self.settings.source == "residual"
         return Folding(norms=self.settings.fold_norms or biases, biases=biases)
 
     @cached_property
-    def sources(self) -> SourceTable:
-        """X, row by row or held."""
+    def sources(self) -> Sources:
+        """X, row by row or held. Raises UserMistake and UnsupportedModel for a lead-in that cannot be."""
+        weights = self.checkpoint.weights
+        if self.settings.source == "residual":
+            return open_residuals(self.checkpoint, self.settings.lead_in)
         return SourceTable(
-            self.checkpoint.weights,
+            weights,
             self.settings.source,
             first_mlp_in_layer_0=self.settings.first_mlp_in_layer_0,
             standardise=self.folding.norms,

@@ -3,6 +3,7 @@
 embedding     X = E: the vector that enters block 0.
 first-mlp     X = MLP_0(norm2_0(E)), without the residual: the paper's choice for layers >= 1. Layer 0 reads E.
 first-block   X = block 0's output on the one-token sequence: attention to itself, residuals, post-norms.
+residual      X = what reaches the layer behind the start of a text: `residuals.ResidualTable`.
 
 Rows are made on demand, so one head of a large checkpoint never needs more than a chunk of X at a time;
 `SourceTable.hold()` computes them once for a run over all heads. Cost of `first-mlp`: one MLP pass over V tokens.
@@ -10,7 +11,7 @@ Rows are made on demand, so one head of a large checkpoint never needs more than
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from torch import Tensor
 from maps_engine.errors import UserMistake
 from maps_engine.model import ModelWeights, Norm
 
-SourceName = Literal["embedding", "first-mlp", "first-block"]
+SourceName = Literal["embedding", "first-mlp", "first-block", "residual"]
 SOURCE_NAMES: tuple[str, ...] = get_args(SourceName)
 CHUNK = 4096
 
@@ -34,8 +35,28 @@ def standardised(x: Tensor, norm: Norm) -> Tensor:
     return Norm(kind=norm.kind, gain=None, bias=None, eps=norm.eps)(x)
 
 
+class Sources(Protocol):
+    """Rows of X for any layer, whatever the representation."""
+
+    @property
+    def weights(self) -> ModelWeights:
+        """The model."""
+
+    def rows(self, layer: int, ids: Tensor | slice) -> Tensor:
+        """(n, d): X of the tokens `ids` as heads of `layer` read them."""
+
+    def hold(self, layer: int) -> Tensor:
+        """(V, d): all rows for `layer`, kept in memory."""
+
+    def is_stored(self, layer: int) -> bool:
+        """Whether X of `layer` is E as it stands in the checkpoint, which costs little to read again."""
+
+    def version(self, layer: int) -> int:
+        """Layers of equal version have the same X."""
+
+
 class SourceTable:
-    """Rows of X for any layer.
+    """Rows of X that are the same for all layers, or all but the first.
 
     With `standardise` (folded norms) rows are divided, and centred where the model's norm centres, as the
     attention's norm does; its gain lives in W_V (see `folding`).
@@ -50,10 +71,14 @@ class SourceTable:
         standardise: bool = False,
     ) -> None:
         check_source_name(name)
-        self.weights, self.name = weights, name
+        self._weights, self.name = weights, name
         self.layer_0_reads_embedding = name == "embedding" or not first_mlp_in_layer_0
         self._norm = weights.attention_norm(0) if standardise else None
         self._held: dict[bool, Tensor] = {}
+
+    @property
+    def weights(self) -> ModelWeights:
+        return self._weights
 
     def rows(self, layer: int, ids: Tensor | slice) -> Tensor:
         """(n, d): X of the tokens `ids` as heads of `layer` read them."""
@@ -72,6 +97,10 @@ class SourceTable:
     def is_stored(self, layer: int) -> bool:
         """Whether X of `layer` is E as it stands in the checkpoint, which costs little to read again."""
         return self._is_embedding(layer)
+
+    def version(self, layer: int) -> int:
+        """Layers of equal version have the same X."""
+        return int(self._is_embedding(layer))
 
     def _is_embedding(self, layer: int) -> bool:
         return self.name == "embedding" or (layer == 0 and self.layer_0_reads_embedding)

@@ -74,7 +74,7 @@ def _blocks(model: nn.Module) -> range:
 
 def _write_sizes(writer: GGUFWriter, name: str, config: Any) -> None:
     writer.add_block_count(config.num_hidden_layers)
-    writer.add_context_length(64)
+    writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     writer.add_feed_forward_length(getattr(config, "intermediate_size", None) or 4 * config.hidden_size)
     writer.add_head_count(config.num_attention_heads)

@@ -15,8 +15,8 @@ from functools import cached_property
 from tokenizers import Tokenizer
 
 from maps_engine.checkpoints.formats.folder_tokenizer import folder_tokenizer
-from maps_engine.checkpoints.formats.gguf_header import read_gguf_header
-from maps_engine.checkpoints.formats.gguf_tokenizer import gguf_tokenizer
+from maps_engine.checkpoints.formats.gguf_file.header import read_gguf_header
+from maps_engine.checkpoints.formats.gguf_file.tokenizer import gguf_tokenizer
 from maps_engine.checkpoints.locate import locate
 from maps_engine.errors import UserMistake
 from maps_engine.model import Checkpoint, Vocabulary

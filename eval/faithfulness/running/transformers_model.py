@@ -9,9 +9,9 @@ position. So the shared beginning runs once, and an ablation costs the pass of o
 from __future__ import annotations
 
 import copy
-import io
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
@@ -21,7 +21,7 @@ from eval.errors import AttentionOutOfReach
 from eval.faithfulness.running.running_model import Ablation, HeadStates
 from maps_engine.checkpoints.families.record import Family
 from maps_engine.checkpoints.families.registry import FAMILIES
-from maps_engine.checkpoints.locate import Located, locate
+from maps_engine.checkpoints.locate import locate
 from maps_engine.errors import Failure, UnsupportedModel, UserMistake
 from maps_engine.model import Checkpoint, ModelShape
 
@@ -47,7 +47,10 @@ def open_running_model(
         raise UserMistake("unknown attention", got=attention, expected=", ".join(get_args(Attention)))
     located = locate(checkpoint.name, revision=revision)
     try:
-        model = _load(located, DTYPES[dtype], attention).to(checkpoint.weights.device)
+        if located.kind == "gguf":
+            model = checkpoint.weights.running(dtype=DTYPES[dtype], attention=attention)
+        else:
+            model = _load(located.path, DTYPES[dtype], attention).to(checkpoint.weights.device)
     except (ImportError, KeyError, NotImplementedError, TypeError) as error:
         raise UnsupportedModel("transformers cannot run this checkpoint", got=error) from error
     except (OSError, ValueError, RuntimeError) as error:
@@ -55,23 +58,14 @@ def open_running_model(
     return TransformersModel(model, checkpoint.weights.shape, checkpoint.weights.family)
 
 
-def _load(located: Located, dtype: torch.dtype, attention: str) -> nn.Module:
+def _load(folder: Path, dtype: torch.dtype, attention: str) -> nn.Module:
     from transformers import AutoModelForCausalLM, logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    place, options = located.path, {}
-    if located.kind == "gguf":
-        place, options = located.path.parent, {"gguf_file": located.path.name}
-    with redirect_stderr(io.StringIO()):  # the GGUF reader's progress bars cannot be turned off
-        return AutoModelForCausalLM.from_pretrained(
-            place,
-            dtype=dtype,
-            attn_implementation=attention,
-            local_files_only=True,
-            trust_remote_code=False,
-            **options,
-        )
+    return AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, attn_implementation=attention, local_files_only=True, trust_remote_code=False
+    )
 
 
 class TransformersModel:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -31,6 +31,7 @@ class Settings:
 
     family: Family
     values: Mapping[str, Any]
+    given: Mapping[str, Any] = field(default_factory=dict)  # of `values`, what the checkpoint itself says
 
     def flag(self, value: bool | str) -> bool:
         """`value` itself, or what the config says where it names a key."""
@@ -75,7 +76,7 @@ def settle(family: Family, config: Mapping[str, Any], *, known_families: str = "
             got="; ".join(problems),
             expected=f"a plain model of one of the families {known_families}" if known_families else None,
         )
-    return Settings(family.variant(family, values) if family.variant else family, values)
+    return Settings(family.variant(family, values) if family.variant else family, values, given)
 
 
 def _canonical(family: Family, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,6 +40,7 @@ def open_folder_checkpoint(folder: Path) -> OpenedFiles:
         source=parts[0] if len(parts) == 1 else JoinedSource(parts),
         tokenizer=folder_tokenizer(folder),
         special=special_ids(config),
+        ends=ids_of(config, "bos_token_id", "eos_token_id"),
         fingerprint=fingerprint([*small, *files]),
     )
 
@@ -95,8 +96,11 @@ def _source(path: Path) -> TensorSource:
 
 def special_ids(config: dict[str, Any]) -> frozenset[int]:
     """Beginning, end and padding tokens, where the config names them."""
-    found: set[int] = set()
-    for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
-        value = config.get(key)
-        found.update(item for item in (value if isinstance(value, list) else [value]) if isinstance(item, int))
-    return frozenset(found)
+    return frozenset(ids_of(config, "bos_token_id", "eos_token_id", "pad_token_id"))
+
+
+def ids_of(config: dict[str, Any], *keys: str) -> tuple[int, ...]:
+    """Token ids that these keys name, in their order; a key may hold one id, a list or nothing."""
+    values = [config.get(key) for key in keys]
+    lists = [value if isinstance(value, list) else [value] for value in values]
+    return tuple(item for one in lists for item in one if isinstance(item, int))

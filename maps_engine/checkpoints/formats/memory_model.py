@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from maps_engine.checkpoints.families.registry import settings_of
-from maps_engine.checkpoints.formats.folder_checkpoint import special_ids
+from maps_engine.checkpoints.formats.folder_checkpoint import ids_of, special_ids
 from maps_engine.checkpoints.formats.opened import OpenedFiles
 from maps_engine.checkpoints.formats.tensor_source import Rows, owner_of, row_indices
 from maps_engine.errors import UnsupportedModel, UserMistake
@@ -37,6 +37,7 @@ def open_memory_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
         source=MemorySource(tensors),
         tokenizer=_fast(tokenizer),
         special=special_ids(config),
+        ends=ids_of(config, "bos_token_id", "eos_token_id"),
         fingerprint=_fingerprint(config, tensors),
     )
 

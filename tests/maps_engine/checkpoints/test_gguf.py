@@ -9,8 +9,8 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType, GGUFReader
 
-from maps_engine.checkpoints.formats.gguf_header import read_gguf_header
-from maps_engine.checkpoints.formats.gguf_source import GgufSource
+from maps_engine.checkpoints.formats.gguf_file.header import read_gguf_header
+from maps_engine.checkpoints.formats.gguf_file.source import GgufSource
 from maps_engine.checkpoints.opening import open_checkpoint
 from maps_engine.errors import BrokenCheckpoint, UnsupportedModel
 from tests.support.tiny_gguf import ARCHITECTURES, sentencepiece_vocabulary, write_gguf

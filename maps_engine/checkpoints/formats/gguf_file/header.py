@@ -46,6 +46,10 @@ class GgufHeader:
         """llama.cpp's name of the architecture; empty where the file has none."""
         return str(self.metadata.get("general.architecture", ""))
 
+    def own(self, key: str, default: Any = None) -> Any:
+        """What the file says of `key` for its architecture."""
+        return self.metadata.get(f"{self.architecture}.{key}", default)
+
 
 def read_gguf_header(path: Path) -> GgufHeader:
     """Parse the header. Raises BrokenCheckpoint (truncated, not GGUF), UnsupportedModel (unknown quantisation)."""

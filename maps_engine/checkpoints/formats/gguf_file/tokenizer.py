@@ -7,7 +7,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from maps_engine.checkpoints.formats.folder_tokenizer import read_tokenizer
-from maps_engine.checkpoints.formats.gguf_header import GgufHeader
+from maps_engine.checkpoints.formats.gguf_file.header import GgufHeader
 from maps_engine.errors import BrokenCheckpoint, UnsupportedModel
 from maps_engine.folders import cache_folder, write_atomically
 

@@ -13,7 +13,7 @@ import torch
 from gguf.constants import GGML_QUANT_SIZES
 from torch import Tensor
 
-from maps_engine.checkpoints.formats.gguf_header import GgufHeader, GgufTensor
+from maps_engine.checkpoints.formats.gguf_file.header import GgufHeader, GgufTensor
 from maps_engine.checkpoints.formats.tensor_source import Rows, owner_of, row_indices
 from maps_engine.errors import UnsupportedModel
 

@@ -1,0 +1,144 @@
+"""transformers' own modules of a model without its weights: one block at a time is filled and emptied again.
+
+Every family's block is transformers' code, so that attention, positions, norms, experts and scales are the model's own
+and are not written a second time here. Parameters lie on torch's "meta" device, which has shapes and no memory, until
+the tensors of a block are read. What is computed from the configuration, such as rotary frequencies, is made at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from maps_engine.checkpoints.block_reader import BlockReader
+from maps_engine.checkpoints.blocks.experts import joined_experts
+from maps_engine.checkpoints.formats.tensor_source import missing_tensors
+from maps_engine.errors import BrokenCheckpoint, UnsupportedModel
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+
+class EmptyModel:
+    """The decoder of one checkpoint. `decoder` holds the list of `blocks` and all that is computed before them.
+
+    Raises UnsupportedModel for a configuration that transformers does not build, BrokenCheckpoint for tensors that the
+    checkpoint lacks.
+    """
+
+    def __init__(self, reader: BlockReader, *, attention: str | None = None) -> None:
+        """`attention`: transformers' name of an implementation; None takes what it would."""
+        self._reader = reader
+        self.config = _config(reader.settings.given)
+        with torch.device("meta"):
+            self.model = _built(self.config, reader.dtype, attention)
+        self.model.eval().requires_grad_(False)
+        _make_buffers(self.model, reader.device)
+        self.decoder, self._list = _decoder(self.model, reader.settings.family.block)
+        self.blocks: tuple[nn.Module, ...] = tuple(getattr(self.decoder, self._list))
+        self.embeddings = self.decoder.get_input_embeddings()
+        self._fill_what_is_outside()
+
+    def replace_blocks(self, others: nn.ModuleList) -> None:
+        """Put `others` where the decoder calls its blocks; `blocks` stays what it was."""
+        setattr(self.decoder, self._list, others)
+
+    def fill(self) -> PreTrainedModel:
+        """The whole model with all its weights, ready to run. Raises BrokenCheckpoint."""
+        names, source, place = self._reader.names, self._reader.source, self._reader.place
+        for layer in range(len(self.blocks)):
+            self._load(layer)
+        output = self.model.get_output_embeddings()
+        self.embeddings.weight = nn.Parameter(place(source.read(names.embedding)))
+        output.weight = self.embeddings.weight
+        if names.unembedding != names.embedding:
+            output.weight = nn.Parameter(place(source.read(names.unembedding)))
+        bias = names.unembedding.removesuffix("weight") + "bias"
+        if output.bias is not None and bias in source.names():
+            output.bias = nn.Parameter(place(source.read(bias)))
+        return self.model.requires_grad_(False)
+
+    @contextmanager
+    def filled(self, layer: int) -> Iterator[nn.Module]:
+        """The block of `layer` with its weights, which are let go of afterwards. Raises BrokenCheckpoint."""
+        block = self.blocks[layer]
+        self._load(layer)
+        try:
+            yield block
+        finally:
+            block.load_state_dict({n: t.to("meta") for n, t in block.state_dict().items()}, assign=True)
+
+    def _load(self, layer: int) -> None:
+        block, prefix = self.blocks[layer], self._reader.names.in_block(layer, "")
+        try:
+            block.load_state_dict(self._tensors(block, prefix), assign=True)
+        except RuntimeError as error:
+            got = str(error).splitlines()[-1].strip()
+            raise BrokenCheckpoint("tensors of a block do not have the sizes that the config says", got=got) from error
+        block.requires_grad_(False)
+
+    def _tensors(self, module: nn.Module, prefix: str) -> dict[str, Tensor]:
+        source, wanted = self._reader.source, module.state_dict()
+        held = source.names()
+        found = {name: source.read(prefix + name) for name in wanted if prefix + name in held}
+        absent = [name for name in wanted if name not in found]
+        found |= joined_experts(source, prefix, absent)
+        missing = [prefix + name for name in wanted if name not in found]
+        if any(f"{name}_blocks" in held for name in missing):
+            raise UnsupportedModel("experts that are kept in 4 bits cannot be run", next_step="Use a bfloat16 copy.")
+        if missing:
+            raise missing_tensors(missing)
+        return {name: self._reader.place(tensor) for name, tensor in found.items()}
+
+    def _fill_what_is_outside(self) -> None:
+        """Position embeddings, projections and norms outside the blocks; rows of E come with each call."""
+        prefix, held = self._reader.names.prefix, self._reader.source.names()
+        own = [name for name, one in self.decoder.named_parameters() if one is not self.embeddings.weight]
+        names = [name for name in own if not name.startswith(f"{self._list}.") and prefix + name in held]
+        tensors = {name: self._reader.place(self._reader.source.read(prefix + name)) for name in names}
+        self.decoder.load_state_dict(tensors, assign=True, strict=False)
+        self.decoder.requires_grad_(False)
+
+
+def _config(values: Any) -> PreTrainedConfig:
+    from transformers import CONFIG_MAPPING
+
+    plain = {key: value for key, value in values.items() if key not in ("quantization_config", "dtype", "torch_dtype")}
+    return CONFIG_MAPPING[plain["model_type"]].from_dict(plain)
+
+
+def _built(config: PreTrainedConfig, dtype: torch.dtype, attention: str | None) -> PreTrainedModel:
+    from transformers import AutoModelForCausalLM
+
+    try:
+        return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention)
+    except (ValueError, TypeError, KeyError) as error:
+        raise UnsupportedModel(
+            "transformers does not build the blocks of this model",
+            got=str(error).splitlines()[0] if str(error) else type(error).__name__,
+            next_step="Read it with --source first-mlp or --source embedding.",
+        ) from error
+
+
+def _make_buffers(model: PreTrainedModel, device: torch.device) -> None:
+    """Buffers that no checkpoint holds, as transformers itself makes them when it loads a model."""
+    for module in model.modules():
+        empty = [name for name, buffer in module.named_buffers(recurse=False) if buffer.is_meta]
+        for name in empty:
+            setattr(module, name, torch.empty_like(getattr(module, name), device=device))
+        if empty:
+            model._init_weights(module)
+
+
+def _decoder(model: PreTrainedModel, block: str) -> tuple[Any, str]:
+    """The module that calls the blocks, and the name of its list of them."""
+    wanted = block.split(".")[0]
+    for name, module in model.named_modules():
+        parent, _, last = name.rpartition(".")
+        if isinstance(module, nn.ModuleList) and last == wanted:
+            return model.get_submodule(parent), last
+    raise UnsupportedModel("the blocks of this model were not found", got=type(model).__name__, expected=wanted)

@@ -1,0 +1,67 @@
+"""The residual stream against the model's own hidden states: every family, every layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
+
+from maps_engine.checkpoints.opening import open_checkpoint
+from maps_engine.model import ModelWeights
+from tests.support.tiny_gguf import ARCHITECTURES, write_gguf
+from tests.support.tiny_models import FAMILIES, ROWS, tiny_model
+
+LEAD_IN = (3, 5)
+UNSAID = {  # attributes that no GGUF file holds, as all published models of the architecture have them
+    "smollm3": {"no_rope_layers": [1, 1]},
+    "gemma2": {"query_pre_attn_scalar": 256},
+    "gemma3-text": {"query_pre_attn_scalar": 256},
+}
+
+
+def streamed(weights: ModelWeights, ids: Tensor) -> list[Tensor]:
+    """What reaches each block, and what leaves the last one."""
+    stream, found = weights.residuals(ids, LEAD_IN), []
+    for layer in range(weights.shape.n_layers):
+        assert stream.layer == layer
+        found.append(stream.rows.clone())
+        stream.advance()
+    return [*found, stream.rows]
+
+
+def hidden_states(model: nn.Module, ids: Tensor) -> list[Tensor]:
+    """The same from whole sequences through the whole model."""
+    blocks = next(one for one in model.modules() if isinstance(one, nn.ModuleList))
+    seen: list[Tensor] = []
+    for block in blocks:
+        block.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    blocks[-1].register_forward_hook(lambda *args: seen.append(args[-1]))
+    model(input_ids=torch.cat([torch.tensor(LEAD_IN).expand(len(ids), -1), ids[:, None]], dim=1))
+    return [(one[0] if isinstance(one, tuple) else one)[:, -1] for one in seen]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_layer_is_given_what_the_whole_model_gives_it(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("maps_engine.checkpoints.blocks.residual_stream.BATCH", 40)  # of two sizes
+    folder, _ = tiny_model(family, tmp_path / "model")
+    model = AutoModelForCausalLM.from_pretrained(folder)  # the usual attention: eager Falcon adds ALiBi twice
+    ids = torch.arange(ROWS)
+    found, wanted = streamed(open_checkpoint(str(folder)).weights, ids), hidden_states(model, ids)
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-4 * theirs.abs().max().item())
+
+
+@pytest.mark.parametrize("family", ARCHITECTURES)
+def test_a_gguf_file_streams_as_the_folder_does(family: str, tmp_path: Path) -> None:
+    """Queries, keys, positions and all that the maps alone never read are put back as transformers has them."""
+    folder, model = tiny_model(family, tmp_path / "folder", **UNSAID.get(family, {}))
+    file = write_gguf(family, model, tmp_path / "model.gguf")
+    ids = torch.arange(ROWS)
+    ours, theirs = (streamed(open_checkpoint(str(path)).weights, ids) for path in (file, folder))
+    for one, other in zip(ours, theirs, strict=True):
+        assert torch.allclose(one, other, atol=1e-4 * other.abs().max().item())
