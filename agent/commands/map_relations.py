@@ -15,7 +15,7 @@ import typer
 
 from agent.commands.command_line import OptionGroup, Version, command, command_line, main_command
 from agent.commands.completion import operations
-from agent.commands.options import MOST_TARGETS, AsJson, CheckpointOptions, Device, LeadIn, source_option
+from agent.commands.options import MOST_TARGETS, AsJson, CheckpointOptions, Device, source_option
 from agent.output.console import echo_json, fail
 
 if TYPE_CHECKING:
@@ -53,7 +53,6 @@ class ScoringOptions(OptionGroup):
         typer.Option("--pairs", help="Own pairs: JSON, JSON lines, CSV or TSV file, or a folder. Repeatable."),
     ] = None
     source: Source = "auto"
-    lead_in: LeadIn = None
     k: Annotated[
         int | None,
         typer.Option("--k", max=MOST_TARGETS, envvar="HEADSCRIBE_K", help="Length of the lists. [default: relation's]"),
@@ -83,7 +82,6 @@ class ScoringOptions(OptionGroup):
             self.target,
             self.threshold,
             checkpoint.device,
-            tuple(self.lead_in or ("",)),
         )
 
 

@@ -116,8 +116,11 @@ class ReadingOptions(OptionGroup):
 
     def settings(self) -> EngineSettings:
         """What the engine takes. Raises UserMistake."""
+        from maps_engine.errors import UserMistake
         from maps_engine.results import EngineSettings
 
+        if self.lead_in and self.source != "residual":
+            raise UserMistake("a lead-in is read under residual only", got=f"--source {self.source}")
         return EngineSettings(
             source=self.source,
             fold_norms=self.fold_norms,

@@ -40,11 +40,6 @@ class KeptRows:
         self._shape, self._whole = (rows, width), n_layers * rows * width * 2
         self._open: dict[int, Tensor] = {}
 
-    @property
-    def fits(self) -> bool:
-        """Whether the rows of all layers are within the bound."""
-        return self._whole <= limit_bytes()
-
     def has(self, layer: int) -> bool:
         """Whether rows of this layer can be read."""
         return self.read(layer) is not None
@@ -61,9 +56,9 @@ class KeptRows:
 
     def write(self, layer: int, rows: Tensor) -> None:
         """Keep (V, d) float16 rows where there is room; a disk that is full only means that they are not kept."""
-        if not self.fits:
+        if self._whole > limit_bytes():
             return
-        with suppress(OSError):
+        with suppress(OSError, SafetensorError):  # the second is what a full disk gives while a file is written
             self.folder.mkdir(parents=True, exist_ok=True)
             self._make_room()
             with replacing(self._file(layer)) as temporary:

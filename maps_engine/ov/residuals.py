@@ -2,14 +2,16 @@
 
 X_l(t) is what reaches the value projection of layer l at the position of token t when the model reads the start of its
 texts and then t, before the norm's gain and bias, which `folding` puts into W_V (docs/method.md, "What a head really
-reads"). With several lead-ins it is the mean. Rows are rounded to float16 wherever they come from, so that they do not
-depend on whether they were kept on disk; behind a norm they are of size 1, and 11 bits of them are kept.
+reads"). With several lead-ins it is the mean. Rows are rounded to float16 wherever they come from, so that those of the
+whole vocabulary do not depend on whether they were kept on disk; behind a norm they are of size 1, and 11 bits of them
+are kept. A few tokens that are streamed alone differ from them by roundings of that size, since sums over a batch of
+another size round differently.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -20,7 +22,6 @@ from maps_engine.ov.kept_rows import KeptRows
 from maps_engine.ov.sources import standardised
 
 WALKS = 4  # sets of tokens of which the place in the model is remembered
-Progress = Callable[[int], None]
 
 
 def open_residuals(checkpoint: Checkpoint, lead_in: Sequence[str]) -> ResidualTable:
@@ -58,7 +59,7 @@ class ResidualTable:
     processor, so each layer of it that is passed is kept in `kept`; a few tokens take a second.
     """
 
-    def __init__(self, weights: ModelWeights, lead_ins: Sequence[tuple[int, ...]], kept: KeptRows | None) -> None:
+    def __init__(self, weights: ModelWeights, lead_ins: Sequence[tuple[int, ...]], kept: KeptRows) -> None:
         self._weights, self._lead_ins, self.kept = weights, tuple(lead_ins), kept
         self._held: tuple[int, Tensor] | None = None
         self._whole: _Walk | None = None
@@ -72,7 +73,7 @@ class ResidualTable:
         """(n, d): X of the tokens `ids` as heads of `layer` read them."""
         if isinstance(ids, slice) or (self._held and self._held[0] == layer):
             return self.hold(layer)[ids]
-        kept = self.kept.read(layer) if self.kept else None
+        kept = self.kept.read(layer)
         if kept is not None:
             return self._placed(kept[ids.cpu()])
         return self._walk_of(ids, layer).at(layer).to(torch.float16).to(self.weights.dtype)
@@ -81,20 +82,9 @@ class ResidualTable:
         """(V, d): all rows for `layer`, kept in memory until another layer is asked for."""
         if self._held is None or self._held[0] != layer:
             self._held = None
-            kept = self.kept.read(layer) if self.kept else None
+            kept = self.kept.read(layer)
             self._held = layer, self._placed(self._computed(layer) if kept is None else kept)
         return self._held[1]
-
-    def prepare(self, progress: Progress | None = None) -> None:
-        """Compute and keep all layers, where the disk has room for them; `progress` is called with each one done."""
-        if self.kept is None or not self.kept.fits:
-            return
-        for layer in range(self.weights.shape.n_layers):
-            if not self.kept.has(layer):
-                self._computed(layer)
-            if progress is not None:
-                progress(layer)
-        self._whole = None
 
     def is_stored(self, layer: int) -> bool:
         """Never: X is computed."""
@@ -113,7 +103,7 @@ class ResidualTable:
             )
         for passed in range(self._whole.layer, layer + 1):
             rows = self._whole.at(passed).to(torch.float16)
-            if self.kept is not None and not self.kept.has(passed):
+            if not self.kept.has(passed):
                 self.kept.write(passed, rows)
         return rows
 

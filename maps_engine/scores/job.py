@@ -44,7 +44,6 @@ class Job:
     target: str = "single"
     threshold: float = TAU
     device: str = "auto"
-    lead_in: tuple[str, ...] = ("",)  # of the source `residual`
 
     def run(self, *, bar: LayerBar = _no_bar) -> RelationResult:
         """Open the model and score. Mistakes in the options are found before the model is opened.
@@ -57,7 +56,7 @@ class Job:
             raise UserMistake("unknown rule for targets", got=self.target, expected="single or first-token")
         chosen = choose_relations(self.relations, self.pairs, k=self.k)
         asked = ScoreSettings(self.k, self.min_pairs, cast(TargetRule, self.target), self.threshold, self.revision)
-        settings = EngineSettings(source=self.source, lead_in=self.lead_in)
+        settings = EngineSettings(source=self.source)
         engine = MapsEngine.open(self.model, settings=settings, revision=self.revision, device=self.device)
         with bar(f"{len(chosen)} operations", engine.shape.n_layers) as done:
             scores = score_relations(

@@ -42,6 +42,7 @@ def write_gguf(
     quantisation: GGMLQuantizationType = GGMLQuantizationType.F32,
     extra: dict[str, Any] | None = None,
     vocabulary: Callable[[GGUFWriter, int], None] | None = None,
+    vectors: dict[str, Array] | None = None,
 ) -> Path:
     """Matrices in `quantisation`, vectors in float32, a byte-level vocabulary unless another is given."""
     name = ARCHITECTURES[family]
@@ -61,6 +62,8 @@ def write_gguf(
         array = np.ascontiguousarray(change(full, tensor.float().numpy(), model.config))
         kind = quantisation if array.ndim > 1 else GGMLQuantizationType.F32
         writer.add_tensor(short, quants.quantize(array, kind), raw_dtype=kind)
+    for short, array in (vectors or {}).items():
+        writer.add_tensor(short, array)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -7,7 +7,7 @@ the tensors of a block are read. What is computed from the configuration, such a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from maps_engine.checkpoints.block_reader import BlockReader
 from maps_engine.checkpoints.blocks.experts import joined_experts
-from maps_engine.checkpoints.formats.tensor_source import missing_tensors
+from maps_engine.checkpoints.formats.tensor_source import ROTARY_FACTORS, TWO_ROTARY_FACTORS, missing_tensors
 from maps_engine.errors import BrokenCheckpoint, UnsupportedModel
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedModel
+    from transformers import PreTrainedModel
 
 
 class EmptyModel:
@@ -33,11 +33,11 @@ class EmptyModel:
     def __init__(self, reader: BlockReader, *, attention: str | None = None) -> None:
         """`attention`: transformers' name of an implementation; None takes what it would."""
         self._reader = reader
-        self.config = _config(reader.settings.given)
-        with torch.device("meta"):
-            self.model = _built(self.config, reader.dtype, attention)
+        self.model = _built(reader.settings.given, reader.dtype, attention)
+        self.config = self.model.config
         self.model.eval().requires_grad_(False)
         _make_buffers(self.model, reader.device)
+        self._scale_rotary()
         self.decoder, self._list = _decoder(self.model, reader.settings.family.block)
         self.blocks: tuple[nn.Module, ...] = tuple(getattr(self.decoder, self._list))
         self.embeddings = self.decoder.get_input_embeddings()
@@ -94,29 +94,40 @@ class EmptyModel:
             raise missing_tensors(missing)
         return {name: self._reader.place(tensor) for name, tensor in found.items()}
 
+    def _scale_rotary(self) -> None:
+        """Llama 3.1's longer contexts: GGUF files hold what each rotary frequency is divided by, and no setting."""
+        held = self._reader.source.names()
+        if TWO_ROTARY_FACTORS in held:
+            raise UnsupportedModel("rotary factors for two lengths of context cannot be run", got=TWO_ROTARY_FACTORS)
+        if ROTARY_FACTORS in held:
+            factors = self._reader.source.read(ROTARY_FACTORS).to(self._reader.device)
+            for module in self.model.modules():
+                if isinstance(getattr(module, "inv_freq", None), Tensor):
+                    module.inv_freq = module.inv_freq / factors
+
     def _fill_what_is_outside(self) -> None:
         """Position embeddings, projections and norms outside the blocks; rows of E come with each call."""
         prefix, held = self._reader.names.prefix, self._reader.source.names()
         own = [name for name, one in self.decoder.named_parameters() if one is not self.embeddings.weight]
-        names = [name for name in own if not name.startswith(f"{self._list}.") and prefix + name in held]
+        names = [name for name in own if not name.startswith(f"{self._list}.")]
+        missing = [prefix + name for name in names if prefix + name not in held]
+        if missing:
+            raise missing_tensors(missing)
         tensors = {name: self._reader.place(self._reader.source.read(prefix + name)) for name in names}
         self.decoder.load_state_dict(tensors, assign=True, strict=False)
         self.decoder.requires_grad_(False)
 
 
-def _config(values: Any) -> PreTrainedConfig:
-    from transformers import CONFIG_MAPPING
+def _built(values: Mapping[str, Any], dtype: torch.dtype, attention: str | None) -> PreTrainedModel:
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
     plain = {key: value for key, value in values.items() if key not in ("quantization_config", "dtype", "torch_dtype")}
-    return CONFIG_MAPPING[plain["model_type"]].from_dict(plain)
-
-
-def _built(config: PreTrainedConfig, dtype: torch.dtype, attention: str | None) -> PreTrainedModel:
-    from transformers import AutoModelForCausalLM
-
     try:
-        return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention)
-    except (ValueError, TypeError, KeyError) as error:
+        config = CONFIG_MAPPING[plain["model_type"]].from_dict(plain)
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention)
+    except (ValueError, TypeError, KeyError, StrictDataclassError) as error:
         raise UnsupportedModel(
             "transformers does not build the blocks of this model",
             got=str(error).splitlines()[0] if str(error) else type(error).__name__,

@@ -80,11 +80,11 @@ class ResidualStream:
             start = torch.tensor([list(lead_in)], device=ids.device)
             self._lead, self._lead_calls = model.enter(start, behind=0)
             self._calls: dict[int, list[_Call]] = {}
-            entered = []
-            for part in ids.split(BATCH):
+            self._hidden = self._lead.new_empty(len(ids), 1, self._lead.shape[-1])
+            for place in range(0, len(ids), BATCH):
+                part = ids[place : place + BATCH]
                 hidden, self._calls[len(part)] = model.enter(part.unsqueeze(-1), behind=len(lead_in))
-                entered.append(hidden)
-            self._hidden = torch.cat(entered)
+                self._hidden[place : place + BATCH] = hidden
 
     @property
     def rows(self) -> Tensor:

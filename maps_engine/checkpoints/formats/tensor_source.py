@@ -12,6 +12,8 @@ from maps_engine.errors import BrokenCheckpoint
 
 Rows = Tensor | slice
 _T = TypeVar("_T")
+# of GGUF files, which keep as tensors what transformers has as a setting: Llama 3.1's and Phi-3's longer contexts
+ROTARY_FACTORS, TWO_ROTARY_FACTORS = "rope_freqs.weight", "rope_factors_short.weight"
 
 
 class TensorSource(Protocol):

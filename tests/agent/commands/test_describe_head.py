@@ -85,6 +85,7 @@ def test_help_is_instant_and_names_the_options():
         (["--layer", "-1", "--head", "0"], "layer cannot be negative: got -1"),
         (["--layer", "0", "--head", "-2"], "head cannot be negative: got -2"),
         (["--layer", "0", "--head", "0", "--source", "magic"], "magic"),
+        (["--layer", "0", "--head", "0", "--lead-in", "The"], "under residual only"),
         (["--layer", "0", "--head", "0", "--describer", "magic", "--model", "{tiny}"], "no such describer: got magic"),
         (["--layer", "9", "--head", "0", "--model", "{tiny}"], "has no layer 9; expected 0 to 1"),
         (["--layer", "0", "--head", "9", "--model", "{tiny}"], "has no head 9; expected 0 to 3"),

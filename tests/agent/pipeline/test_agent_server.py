@@ -25,7 +25,7 @@ def test_a_head_of_a_tiny_model_from_the_command_line(tmp_path, monkeypatch):
         monkeypatch.setenv("OPENAI_API_KEY", "none")
         options = ["--layer", "1", "--head", "2", "--model", str(wordy_model(tmp_path / "tiny")), "--json"]
         options += ["--source", "embedding", "--top", "8", "--describer", "openai:smollm2", "--max-revisions", "1"]
-        options += ["--max-tokens", "120", "--device", "cpu", "--transcript", str(file)]
+        options += ["--max-tokens", "200", "--device", "cpu", "--transcript", str(file)]
         made = CliRunner().invoke(app, options)
         again = CliRunner().invoke(app, options)
     value = json.loads(made.stdout)

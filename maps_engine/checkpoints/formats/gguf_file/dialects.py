@@ -16,7 +16,7 @@ from maps_engine.checkpoints.formats.gguf_file.config import config_of
 from maps_engine.checkpoints.formats.gguf_file.header import GgufHeader
 from maps_engine.checkpoints.formats.gguf_file.layout import Layout, RestoredSource
 from maps_engine.checkpoints.formats.gguf_file.source import GgufSource
-from maps_engine.checkpoints.formats.tensor_source import RenamedSource
+from maps_engine.checkpoints.formats.tensor_source import ROTARY_FACTORS, TWO_ROTARY_FACTORS, RenamedSource
 from maps_engine.errors import UnsupportedModel
 
 
@@ -93,7 +93,7 @@ def _names(header: GgufHeader, n_layers: int) -> dict[str, str]:
     table = get_tensor_name_map(architecture, n_layers).mapping
     kinds = ("weight", "bias")
     names = {f"{name}.{kind}": f"{short}.{kind}" for name, (_, short) in table.items() for kind in kinds}
-    return names | {"lm_head.weight": "output.weight"}
+    return names | {"lm_head.weight": "output.weight"} | {name: name for name in (ROTARY_FACTORS, TWO_ROTARY_FACTORS)}
 
 
 def _with_biases_of(record: Family, held: frozenset[str]) -> Family:

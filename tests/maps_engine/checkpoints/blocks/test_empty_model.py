@@ -56,3 +56,28 @@ def test_a_configuration_that_transformers_refuses_is_one_line(tmp_path: Path) -
     (folder / "config.json").write_text(json.dumps(config | {"rope_parameters": {"rope_type": "sideways"}}))
     with pytest.raises(UnsupportedModel, match="--source"):
         open_checkpoint(str(folder)).weights.residuals(torch.tensor([1]), (0,))
+
+
+def test_experts_in_4_bits_are_refused(tmp_path: Path) -> None:
+    """As the published files of gpt-oss have them; what the maps read is there in bfloat16."""
+    from safetensors.torch import load_file, save_file
+
+    folder, _ = tiny_model("gpt-oss", tmp_path / "model")
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    name = "model.layers.0.mlp.experts.down_proj"
+    save_file({**{k: v for k, v in tensors.items() if k != name}, f"{name}_blocks": tensors[name].byte()}, file)
+    stream = open_checkpoint(str(folder)).weights.residuals(torch.tensor([1]), (0,))
+    with pytest.raises(UnsupportedModel, match="4 bits"):
+        stream.advance()
+
+
+def test_position_embeddings_that_are_missing_are_named(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder, _ = tiny_model("gpt2", tmp_path / "model")
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    save_file({name: tensor for name, tensor in tensors.items() if not name.endswith("wpe.weight")}, file)
+    with pytest.raises(BrokenCheckpoint, match="wpe"):
+        open_checkpoint(str(folder)).weights.residuals(torch.tensor([1]), (0,))

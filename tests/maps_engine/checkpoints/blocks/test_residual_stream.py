@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from maps_engine.checkpoints.opening import open_checkpoint
+from maps_engine.errors import UnsupportedModel
 from maps_engine.model import ModelWeights
 from tests.support.tiny_gguf import ARCHITECTURES, write_gguf
 from tests.support.tiny_models import FAMILIES, ROWS, tiny_model
@@ -65,3 +67,35 @@ def test_a_gguf_file_streams_as_the_folder_does(family: str, tmp_path: Path) -> 
     ours, theirs = (streamed(open_checkpoint(str(path)).weights, ids) for path in (file, folder))
     for one, other in zip(ours, theirs, strict=True):
         assert torch.allclose(one, other, atol=1e-4 * other.abs().max().item())
+
+
+LONG = {
+    "rope_type": "llama3",
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}
+
+
+def test_rotary_factors_of_a_gguf_file_are_taken_in(tmp_path: Path) -> None:
+    """Llama 3.1: llama.cpp keeps as a tensor what each frequency is divided by."""
+    folder, model = tiny_model("llama", tmp_path / "folder", rope_parameters=LONG)
+    scaled = model.model.rotary_emb.inv_freq
+    plain = 1 / 10000 ** (torch.arange(len(scaled)) / len(scaled))
+    assert (plain / scaled).max() > 2
+    file = write_gguf("llama", model, tmp_path / "m.gguf", vectors={"rope_freqs.weight": (plain / scaled).numpy()})
+    ids = torch.arange(ROWS)
+    ours, theirs = (streamed(open_checkpoint(str(path)).weights, ids) for path in (file, folder))
+    for one, other in zip(ours, theirs, strict=True):
+        assert torch.allclose(one, other, atol=1e-4 * other.abs().max().item())
+
+
+def test_rotary_factors_of_two_lengths_are_refused(tmp_path: Path) -> None:
+    _, model = tiny_model("phi3", tmp_path / "folder")
+    file = write_gguf("phi3", model, tmp_path / "m.gguf", vectors={"rope_factors_short.weight": np.ones(4, np.float32)})
+    weights = open_checkpoint(str(file)).weights
+    assert weights.attention(1).value.isfinite().all()  # the maps need none
+    with pytest.raises(UnsupportedModel, match="rotary factors"):
+        weights.residuals(torch.tensor([1]), LEAD_IN)
