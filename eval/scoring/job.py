@@ -7,7 +7,7 @@ the pairs of a batch of heads are scored in one pass over the model (docs/method
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
@@ -26,6 +26,7 @@ from eval.scoring.results import HeadKey, HeadScore, Item, Outcome, Subject
 
 FORMAT: Final = 1  # of the questions: another number never shares results with this one
 GENERATION_BATCH: Final = 32  # heads whose pairs are scored in one pass
+Scored = Future[list[HeadScore]]
 Tell = Callable[[str, int, int], None]  # stage, how much of it is done, of how much
 
 
@@ -115,8 +116,7 @@ class ScoreJob:
                 self.tell("preparing questions", place, len(by_head))
                 futures.append(pool.submit(self._judge_head, key, {name: self._items(key, name) for name in scorers}))
             try:
-                for future in as_completed(futures):
-                    yield future.result()
+                yield from _those_that_came(pool, futures)
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
@@ -174,3 +174,18 @@ class ScoreJob:
             swapped_from=swap.giver if swap else None,
             same_operation=swap.same_operation if swap else False,
         )
+
+
+def _those_that_came(pool: ThreadPoolExecutor, futures: Sequence[Scored]) -> Iterator[list[HeadScore]]:
+    """Scores as they come. After a failure, first all others that came or were at work, since replies cost."""
+    waiting, failure = set(futures), None
+    for future in as_completed(futures):
+        failure = future.exception()
+        if failure is not None:
+            break
+        waiting.remove(future)
+        yield future.result()
+    if failure is not None:
+        pool.shutdown(wait=True, cancel_futures=True)
+        yield from (one.result() for one in waiting if not one.cancelled() and one.exception() is None)
+        raise failure

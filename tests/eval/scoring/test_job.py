@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -160,6 +161,23 @@ def test_a_stopped_run_continues_where_it_was(fields, tmp_path):
     third = CountingJudge(fields)
     assert job_of(third).run([JsonlKeeper(path, job.identity())]) == everything
     assert third.asked == 0
+
+
+def test_a_failure_that_is_seen_first_loses_no_reply_that_came(fields, tmp_path):
+    """All heads are answered or refused before the first of them is looked at, in whatever order."""
+    path, judge = tmp_path / "scores.jsonl", CountingJudge(fields, budget=60)
+    job = job_of(judge, workers=1)
+    last = len(job.keys)
+
+    def wait_at_the_last(what, place, _):
+        if what == "preparing questions" and place == last:
+            while judge.asked <= judge.budget:
+                time.sleep(0.01)
+
+    job = replace(job, tell=wait_at_the_last)
+    with pytest.raises(BudgetSpent):
+        job.run([JsonlKeeper(path, job.identity())])
+    assert JsonlKeeper(path, job.identity()).known()
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"items": 12}])
