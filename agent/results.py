@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from agent.llm.protocol import Message
 from agent.llm.token_usage import NO_USAGE, Usage
-from maps_engine.results import EngineSettings, HeadMapping, MappingRow, SourceChoice
+from maps_engine.results import EngineSettings, HeadMapping, MappingRow
 
 if TYPE_CHECKING:  # results are read where there is no torch
     from maps_engine.ov.pair_scores import PairSet
@@ -246,7 +246,6 @@ class Provenance:
     describer: str
     describer_settings: dict[str, Any]
     embedder: str
-    source_choice: SourceChoice | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, as they are stored and exported."""

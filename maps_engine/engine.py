@@ -4,31 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 from maps_engine.checkpoints.opening import open_checkpoint
+from maps_engine.fitting import fitted
 from maps_engine.model import Checkpoint, ModelShape
 from maps_engine.ov.pair_scores import PairScores, PairSet
+from maps_engine.ov.residuals import Passed, unseen
 from maps_engine.ov.source_maps import HELD_OUT, Precision, SourceEngine
 from maps_engine.ov.sources import check_source_name
-from maps_engine.results import EngineSettings, HeadMapping, SourceChoice
-from maps_engine.source_choice import SourceChooser
+from maps_engine.results import EngineSettings, HeadMapping
 
-DEFAULT_SETTINGS = EngineSettings(source="auto")
+DEFAULT_SETTINGS = EngineSettings()
 
 
 @dataclass
 class MapsEngine:
-    """One checkpoint under one set of settings; `source="auto"` chooses the representation head by head."""
+    """One checkpoint under one set of settings.
+
+    `passed` is told how many blocks the vocabulary has passed, and how many it has to, where that takes minutes.
+    """
 
     checkpoint: Checkpoint
     settings: EngineSettings = DEFAULT_SETTINGS
     precision: Precision = "auto"  # of the scan over all heads; the lists are float32's either way
+    passed: Passed = unseen
     _by_source: dict[str, SourceEngine] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        if self.settings.source != "auto":
-            check_source_name(self.settings.source)
+        self.settings = fitted(self.settings, self.checkpoint)
+        check_source_name(self.settings.source)
 
     @classmethod
     def open(
@@ -44,7 +48,7 @@ class MapsEngine:
 
         Raises UserMistake for an unknown source or device, and what `open_checkpoint` raises.
         """
-        if settings.source != "auto":
+        if settings.source != "auto":  # a wrong name is told before a model is fetched
             check_source_name(settings.source)
         return cls(open_checkpoint(model, revision=revision, device=device), settings, precision)
 
@@ -57,25 +61,13 @@ class MapsEngine:
         """The engine under one named representation; kept, so that X is computed once. Raises UserMistake."""
         if source not in self._by_source:
             settings = replace(self.settings, source=source)
-            made = SourceEngine(self.checkpoint, settings, self.precision)
+            made = SourceEngine(self.checkpoint, settings, self.precision, lambda *count: self.passed(*count))
             for other in self._by_source.values():
                 if other.folding == made.folding:  # the same U, and the same rounded rows of it
                     made.unembedding, made.low_precision = other.unembedding, other.low_precision
                     break
             self._by_source[source] = made
         return self._by_source[source]
-
-    @cached_property
-    def chooser(self) -> SourceChooser:
-        """Chooses the representation of each head under "auto"."""
-        return SourceChooser(self.checkpoint, self.settings, self.at)
-
-    def source_of(self, layer: int, head: int) -> SourceChoice:
-        """The representation that `head` is read through, and the others where it was chosen. Raises OutOfRange."""
-        self.check_head(layer, head)
-        if self.settings.source != "auto":
-            return SourceChoice(self.settings.source, "user")
-        return self.chooser.for_heads(layer, [head])[0]
 
     def check_head(self, layer: int, head: int) -> None:
         """Raise OutOfRange unless the model has this layer and head (both count from 0)."""
@@ -86,9 +78,7 @@ class MapsEngine:
 
         Raises OutOfRange, and BrokenCheckpoint where weights are not finite.
         """
-        choice = self.source_of(layer, head)
-        mapping = self.at(choice.source).map_head(layer, head, held_out=held_out)
-        return replace(mapping, source_choice=choice)
+        return self.at(self.settings.source).map_head(layer, head, held_out=held_out)
 
     def map_heads(
         self,
@@ -104,22 +94,11 @@ class MapsEngine:
         """
         wanted = range(self.shape.n_heads) if heads is None else heads
         for layer in range(self.shape.n_layers) if layers is None else layers:
-            choices = dict(zip(wanted, self._choices(layer, wanted), strict=True))
-            found: dict[int, HeadMapping] = {}
-            for source in {choice.source for choice in choices.values()}:
-                own = [h for h, choice in choices.items() if choice.source == source]
-                found |= {m.head: m for m in self.at(source).map_layer(layer, heads=own, held_out=held_out)}
-            for head, choice in choices.items():
-                yield replace(found[head], source_choice=choice)
+            for head in wanted:
+                self.check_head(layer, head)
+            yield from self.at(self.settings.source).map_layer(layer, heads=wanted, held_out=held_out)
             if progress is not None:
                 progress(layer)
-
-    def _choices(self, layer: int, heads: Sequence[int]) -> list[SourceChoice]:
-        for head in heads:
-            self.check_head(layer, head)
-        if self.settings.source != "auto":
-            return [SourceChoice(self.settings.source, "user") for _ in heads]
-        return self.chooser.for_heads(layer, heads)
 
     def score_pairs(
         self,

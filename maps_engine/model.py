@@ -81,6 +81,10 @@ class ModelWeights(Protocol):
         """Name of the architecture, such as "llama"."""
 
     @property
+    def block_parameters(self) -> int:
+        """How many weights all blocks have together, every expert of a mixture included. Raises UnsupportedModel."""
+
+    @property
     def device(self) -> torch.device:
         """Where tensors come to lie."""
 
@@ -108,9 +112,6 @@ class ModelWeights(Protocol):
 
     def first_mlp(self, x: Tensor) -> Tensor:
         """MLP_0(norm2_0(x)) without residual or post-norm; x is (n, d). Raises UnsupportedModel for mixtures."""
-
-    def first_block(self, x: Tensor) -> Tensor:
-        """Block 0's output on one-token sequences (attention weight 1), residuals and post-norms included."""
 
     def running(self, *, dtype: torch.dtype, attention: str) -> nn.Module:
         """The model as transformers runs it, all weights in memory. Raises UnsupportedModel, BrokenCheckpoint."""

@@ -6,7 +6,6 @@ operation: salient operations").
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -33,55 +32,24 @@ class MappingRow:
 
 
 @dataclass(frozen=True, slots=True)
-class SourceEvidence:
-    """How well a head, or a model, reads under one source representation."""
-
-    source: str
-    score: float  # of a head: its best probe score; of a model: share of heads that read
-    operation: str | None = None  # the probe that scored best
-
-    def __str__(self) -> str:
-        return f"{self.source} {self.score:.2f}" + (f" {self.operation}" if self.operation else "")
-
-
-@dataclass(frozen=True, slots=True)
-class SourceChoice:
-    """The source representation that was taken, why, and the runners-up (best first)."""
-
-    source: str
-    decided_by: str  # "head" | "model" | "default" | "user"
-    evidence: tuple[SourceEvidence, ...] = ()
-
-    @property
-    def why(self) -> str:
-        """For people: `chosen by head; embedding 0.62 copying, first-mlp 0.10`; empty where the user asked for it."""
-        if self.decided_by == "user":
-            return ""
-        return "; ".join([f"chosen by {self.decided_by}", *filter(None, [", ".join(map(str, self.evidence))])])
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> SourceChoice:
-        """The inverse of `asdict`."""
-        evidence = tuple(SourceEvidence(**one) for one in value["evidence"])
-        return cls(value["source"], value["decided_by"], evidence)
-
-
-@dataclass(frozen=True, slots=True)
 class EngineSettings:
     """All that decides the numbers of a mapping, besides the checkpoint and the head."""
 
-    source: str  # "auto" | "embedding" | "first-mlp" | "first-block" | "residual"; a finished mapping never says "auto"
+    source: str = "auto"  # what `maps_engine.fitting` takes of: "residual", "first-mlp" (the paper's), "embedding"
     fold_norms: bool = False
     fold_biases: bool = False
     first_mlp_in_layer_0: bool = False
     include_special: bool = True
     top: int = 30
     targets: int = 5
+    words: int | None = None  # salient tokens are looked for among this many ordinary words; None: among all tokens
     lead_in: tuple[str, ...] = ("",)  # of `residual`: texts after the start of texts; X is the mean over them
 
     def __post_init__(self) -> None:
         """Raises UserMistake for lists of no length."""
         object.__setattr__(self, "lead_in", tuple(self.lead_in))  # JSON gives a list
+        if self.source == "paper":
+            object.__setattr__(self, "source", "first-mlp")
         if self.top < 1 or self.targets < 1:
             got = f"top {self.top}, targets {self.targets}"
             raise UserMistake("nothing to list", got=got, expected="both at least 1")
@@ -89,17 +57,15 @@ class EngineSettings:
     @property
     def reading(self) -> str:
         """For people: the source representation, and under `residual` what is read before each token."""
+        among = f", among {self.words} ordinary words" if self.words else ""
         if self.source != "residual":
-            return self.source
+            return self.source + among
         texts = [f"the start of texts and {text!r}" if text else "the start of texts" for text in self.lead_in]
-        return f"residual behind {' or '.join(texts)}"
+        return f"residual behind {' or '.join(texts)}{among}"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, which also make the identity of results; the lead-in only where it decides something."""
-        values = asdict(self) | {"lead_in": list(self.lead_in)}
-        if self.source != "residual":
-            del values["lead_in"]
-        return values
+        """Plain JSON values, which also make the identity of results."""
+        return asdict(self) | {"lead_in": list(self.lead_in)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +80,6 @@ class HeadMapping:
     rows: tuple[MappingRow, ...]
     suppressed_rows: tuple[MappingRow, ...]  # same sources, the most negative entries of their rows
     held_out_rows: tuple[MappingRow, ...] = ()  # salience ranks after `rows`; a test, never shown to a describer
-    source_choice: SourceChoice | None = None
 
     @property
     def source(self) -> str:
@@ -122,14 +87,13 @@ class HeadMapping:
         return self.settings.source
 
     def to_json(self) -> dict[str, Any]:
-        """`model, layer, head, source, source_choice, rows, suppressed_rows` as plain JSON values."""
+        """`model, layer, head, source, rows, suppressed_rows` as plain JSON values."""
         whole = asdict(self)
         return {
             "model": self.model,
             "layer": self.layer,
             "head": self.head,
             "source": self.source,
-            "source_choice": whole["source_choice"],
             "rows": list(whole["rows"]),
             "suppressed_rows": list(whole["suppressed_rows"]),
         }

@@ -15,7 +15,6 @@ import typer
 from agent.commands.completion import SOURCES
 from eval.commands.headscribe import ORDER, app
 from maps_engine.ov.sources import SourceName
-from maps_engine.source_choice import CANDIDATES
 from tests.support import command_pages
 
 SCRIPTS = ("headscribe", "describe-head", "label-heads", "map-relations", "rate-heads", "serve-heads")
@@ -100,7 +99,7 @@ def test_the_pages_hold_every_command_and_option():
 
 
 def test_the_sources_a_shell_offers_are_the_engines():
-    assert {*SOURCES} == {"auto", *get_args(SourceName)} == {"auto", "residual", *CANDIDATES}
+    assert {*SOURCES} == {"auto", "paper", *get_args(SourceName)}
 
 
 @pytest.mark.parametrize("command", SCRIPTS)
@@ -112,13 +111,13 @@ def test_version(command):
     ("typed", "offered"),
     [
         (("describe-head", "--sou"), ["--source"]),
-        (("describe-head", "--source", "f"), ["first-mlp", "first-block"]),
+        (("describe-head", "--source", "f"), ["first-mlp"]),
         (("describe-head", "--describer", "l"), ["lexical", "local:"]),
         (("label-heads", "--model", "smol"), ["smollm2-135m"]),
         (("label-heads", "--device", "cu"), ["cuda"]),
         (("map-relations", "--relations", "antonyms,copyi"), ["antonyms,copying"]),
         (("headscribe", "sc"), ["score"]),
-        (("headscribe", "describe-head", "--source", "f"), ["first-mlp", "first-block"]),
+        (("headscribe", "describe-head", "--source", "f"), ["first-mlp"]),
         (("headscribe", "check", "corr"), ["correlation"]),
         (("headscribe", "check", "causal", "--relations", "antonyms,copyi"), ["antonyms,copying"]),
         (("headscribe", "runs", "ex"), ["export"]),

@@ -135,8 +135,8 @@ def finish_test(planned: PlannedTest, scorer: PairScorer) -> TestResult:
 
 
 def score_new_pairs(pairs: PairSet, mapping: HeadMapping, scorer: PairScorer) -> PairTest:
-    """phi of the pairs on this head and on all others, read through the head's own source representation."""
-    return pair_test(scorer.score(pairs, source=mapping.source).score, pairs, mapping)
+    """phi of the pairs on this head and on all others."""
+    return pair_test(scorer.score(pairs).score, pairs, mapping)
 
 
 def pair_test(scores: Tensor, pairs: PairSet, mapping: HeadMapping) -> PairTest:

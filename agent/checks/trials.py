@@ -43,7 +43,7 @@ def part_of(pairs: PairSet, places: Sequence[int]) -> PairSet:
 
 def score_each(pairs: PairSet, mapping: HeadMapping, scorer: PairScorer) -> tuple[PairTest, list[bool]]:
     """The test of the whole set on all heads, and which of its pairs hit on the head of `mapping`."""
-    promoted = scorer.hits(pairs, source=mapping.source)[:, 0]
+    promoted = scorer.hits(pairs)[:, 0]
     phi = promoted.sum(dim=0, dtype=torch.float32) / len(promoted)
     return pair_test(phi, pairs, mapping), promoted[:, mapping.layer, mapping.head].tolist()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-SOURCES = ("auto", "first-mlp", "embedding", "first-block", "residual")
+SOURCES = ("auto", "residual", "first-mlp", "paper", "embedding")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 

@@ -1,9 +1,4 @@
-"""`map-relations`: which heads do which operation. Heavy imports stay inside the handlers, so that --help is instant.
-
-`--source auto` (the default) scores under every representation that the family can compute and reports the best head
-over them with the one it was read through (why: see `maps_engine.scores.table`); the JSON holds the table of each as
-well. Naming one representation is as many times faster.
-"""
+"""`map-relations`: which heads do which operation. Heavy imports stay inside handlers, so that --help is instant."""
 
 from __future__ import annotations
 
@@ -15,7 +10,7 @@ import typer
 
 from agent.commands.command_line import OptionGroup, Version, command, command_line, main_command
 from agent.commands.completion import operations
-from agent.commands.options import MOST_TARGETS, AsJson, CheckpointOptions, Device, source_option
+from agent.commands.options import MOST_TARGETS, AsJson, CheckpointOptions, Device, LeadIn, source_option
 from agent.output.console import echo_json, fail
 
 if TYPE_CHECKING:
@@ -24,9 +19,7 @@ if TYPE_CHECKING:
 
 app = command_line(help="Which heads of a model implement, or suppress, which operations.")
 
-Source = Annotated[
-    str, source_option("auto (best of all, head by head), embedding, first-mlp, first-block or residual.")
-]
+Source = Annotated[str, source_option("What heads read: residual, first-mlp (paper) or embedding.")]
 Relations = Annotated[
     str | None,
     typer.Option(
@@ -52,7 +45,8 @@ class ScoringOptions(OptionGroup):
         list[Path] | None,
         typer.Option("--pairs", help="Own pairs: JSON, JSON lines, CSV or TSV file, or a folder. Repeatable."),
     ] = None
-    source: Source = "auto"
+    source: Source = "residual"
+    lead_in: LeadIn = None
     k: Annotated[
         int | None,
         typer.Option("--k", max=MOST_TARGETS, envvar="HEADSCRIBE_K", help="Length of the lists. [default: relation's]"),
@@ -82,6 +76,7 @@ class ScoringOptions(OptionGroup):
             self.target,
             self.threshold,
             checkpoint.device,
+            tuple(self.lead_in or ("",)),
         )
 
 
@@ -135,7 +130,7 @@ def _run(job: Job, outputs: Outputs, top: int, as_json: bool) -> None:
         echo_json(whole_json(result))
         return
     console = output_console()
-    show_scores(console, result.scores, result.summaries(top), result.found, result.choice)
+    show_scores(console, result.scores, result.summaries(top), result.found)
     for path in written:
         console.print(f"wrote {path}", markup=False, soft_wrap=True)
 
@@ -144,7 +139,7 @@ def _run(job: Job, outputs: Outputs, top: int, as_json: bool) -> None:
 def compare(
     one: Annotated[str, typer.Argument(metavar="A", help="A saved .json, or a model.")],
     other: Annotated[str, typer.Argument(metavar="B", help="Another.")],
-    source: Source = "auto",
+    source: Source = "residual",
     relations: Relations = None,
     threshold: Threshold = 0.15,
     device: Device = "auto",

@@ -58,7 +58,7 @@ LeadIn = Annotated[
     list[str] | None,
     typer.Option(
         "--lead-in",
-        help="With residual: a text that is read before each token, after the start of texts. Repeatable: the mean.",
+        help="Read before each token, after the start of texts. Repeatable: the mean of what is read.",
         show_default="the start of texts alone",
     ),
 ]
@@ -104,8 +104,19 @@ class ReadingOptions(OptionGroup):
     """How a head is read."""
 
     title: ClassVar[str] = "Reading a head"
-    source: Annotated[str, source_option("auto, first-mlp, embedding, first-block or residual.")] = "auto"
+    source: Annotated[
+        str, source_option("What heads read: auto (best that fits), residual, first-mlp (paper) or embedding.")
+    ] = "auto"
     lead_in: LeadIn = None
+    words: Annotated[
+        int | None,
+        typer.Option(
+            "--words",
+            min=0,
+            help="Salient tokens are looked for among so many ordinary words; 0: among all tokens.",
+            show_default="by --source auto, else all",
+        ),
+    ] = None
     top: Annotated[int, typer.Option("--top", min=1, max=MOST_TOKENS, help="How many salient tokens.")] = 30
     targets: Annotated[int, typer.Option("--targets", min=1, max=MOST_TARGETS, help="How many targets of each.")] = 5
     normal_tokens_only: Annotated[
@@ -115,12 +126,9 @@ class ReadingOptions(OptionGroup):
     fold_biases: FoldBiases = False
 
     def settings(self) -> EngineSettings:
-        """What the engine takes. Raises UserMistake."""
-        from maps_engine.errors import UserMistake
+        """What the engine takes."""
         from maps_engine.results import EngineSettings
 
-        if self.lead_in and self.source != "residual":
-            raise UserMistake("a lead-in is read under residual only", got=f"--source {self.source}")
         return EngineSettings(
             source=self.source,
             fold_norms=self.fold_norms,
@@ -128,6 +136,7 @@ class ReadingOptions(OptionGroup):
             include_special=not self.normal_tokens_only,
             top=self.top,
             targets=self.targets,
+            words=self.words or None,
             lead_in=tuple(self.lead_in or ("",)),
         )
 

@@ -39,6 +39,8 @@ def open_model(
     tokenizer: PreTrainedTokenizerBase | Tokenizer | None = None,
     revision: str | None = None,
     source: str = "auto",
+    lead_in: Sequence[str] = ("",),
+    words: int | None = None,
     device: str = "auto",
     top: int = 30,
     targets: int = 5,
@@ -51,8 +53,10 @@ def open_model(
         model: a built-in alias, a hub id, a folder, a GGUF file, or a transformers model in memory.
         tokenizer: needed with a model in memory, and with nothing else.
         revision: of a hub id: branch, tag or commit.
-        source: what a head is given to read (`docs/method.md`, "Source representations"): "auto", "first-mlp" (the
-            paper's), "first-block" or "embedding".
+        source: what a head is given to read (`docs/method.md`, "Source representations"): "auto" (the best
+            that fits the machine), "residual", "first-mlp" (the paper's) or "embedding".
+        words: salient tokens are looked for among so many ordinary words; None leaves it to "auto", else all tokens.
+        lead_in: read before each token, after the start of texts; of several texts, the mean of what is read.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         top: salient tokens of a mapping.
         targets: strongest targets of each.
@@ -62,7 +66,9 @@ def open_model(
 
     Raises: UnknownModel, UnsupportedModel, BrokenCheckpoint, UserMistake (all of them `HeadscribeError`).
     """
-    settings = EngineSettings(source, fold_norms, fold_biases, top=top, targets=targets)
+    settings = EngineSettings(
+        source, fold_norms, fold_biases, top=top, targets=targets, lead_in=tuple(lead_in), words=words
+    )
     if isinstance(model, str | Path):
         if tokenizer is not None:
             raise UserMistake("a tokenizer goes with a model in memory only", got=f"model {str(model)!r}")
@@ -132,10 +138,9 @@ class Model:
         catalogue = load_relations(named or None) if named or (relations is None and pairs is None) else ()
         chosen = [*catalogue, *given, *own]
         through = source or self.maps.settings.source
-        passes = len(self.maps.chooser.candidates) if through == "auto" else 1
-        with shown(progress, f"{len(chosen)} operations", passes * self.n_layers) as step:
+        with shown(progress, f"{len(chosen)} operations", self.n_layers) as step:
             scores = score_relations(
-                self.maps, chosen, source=through, k=k, min_pairs=min_pairs, progress=lambda name, _: step(name)
+                self.maps, chosen, source=through, k=k, min_pairs=min_pairs, progress=lambda _: step(through)
             )
         return RelationTable(scores)
 

@@ -53,7 +53,7 @@ class MappingTable:
         return self.mapping.suppressed_rows
 
     def to_dict(self) -> dict[str, Any]:
-        """`model, layer, head, source, source_choice, rows, suppressed_rows`, as `describe-head --json` has them."""
+        """`model, layer, head, source, rows, suppressed_rows`, as `describe-head --json` has them."""
         return self.mapping.to_json()
 
     def to_pandas(self) -> pd.DataFrame:
@@ -166,7 +166,7 @@ class RelationTable:
 
     def _repr_html_(self) -> str:
         few = f"; too few pairs: {', '.join(one.name for one in self.scores.too_few)}" if self.scores.too_few else ""
-        title = f"{len(self.scores.scored)} operations on {self.scores.model}, read through {self.scores.source}{few}"
+        title = f"{len(self.scores.scored)} operations on {self.scores.model}, reading {self.scores.reading}{few}"
         return as_html(title, self.best())
 
 

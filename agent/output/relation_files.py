@@ -27,7 +27,6 @@ COLUMNS: Final = (
     "score",
     "null",
     "p",
-    "suppression_source",
     "suppression",
     "suppression_null",
     "suppression_p",
@@ -40,6 +39,7 @@ def table_rows(scores: ModelScores) -> Iterator[dict[str, Any]]:
     for one in scores.relations:
         common = {
             "model": scores.model,
+            "source": scores.reading,
             "relation": one.name,
             "category": one.category,
             "k": one.k,
@@ -60,11 +60,10 @@ def table_rows(scores: ModelScores) -> Iterator[dict[str, Any]]:
 def _numbers(scores: ModelScores, one: RelationScores, layer: int, head: int) -> dict[str, Any]:
     numbers: dict[str, Any] = {}
     sides = (
-        ("", "score", one.score, one.promoting, one.through),
-        ("suppression_", "suppression", one.suppression, one.suppressing, one.suppressed_through),
+        ("", "score", one.score, one.promoting),
+        ("suppression_", "suppression", one.suppression, one.suppressing),
     )
-    for prefix, name, table, significance, through in sides:
-        numbers[f"{prefix}source"] = scores.source_at(through, layer, head)
+    for prefix, name, table, significance in sides:
         numbers[name] = None if table is None else round(float(table[layer, head]), 6)
         if significance is not None:
             numbers[f"{prefix}null"] = round(float(significance.null[layer, head]), 6)

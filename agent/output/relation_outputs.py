@@ -60,8 +60,7 @@ class Outputs:
 
 def whole_json(result: RelationResult) -> dict[str, Any]:
     """The scores, how they were asked for, and the findings."""
-    choice = None if result.choice is None else asdict(result.choice)
-    extra = {"settings": asdict(result.settings), "source_choice": choice, "findings": finite(asdict(result.found))}
+    extra = {"settings": asdict(result.settings), "findings": finite(asdict(result.found))}
     return {**scores_to_json(result.scores), **extra}
 
 

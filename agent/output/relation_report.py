@@ -59,7 +59,6 @@ def render_report(result: RelationResult, *, top: int) -> str:
         maps=_all_maps(result.scores),
         sharing=sharing_sentence(result.found),
         provenance=_provenance(result),
-        shares=result.choice.evidence if result.choice is not None else (),
         bars=_bars(result.found.operations_per_head),
         readable_p=readable_p,
     )
@@ -71,7 +70,7 @@ def _provenance(result: RelationResult) -> list[tuple[str, Any]]:
     return [
         ("model", scores.model),
         ("fingerprint", scores.fingerprint),
-        ("source representation", f"{scores.source} ({', '.join(scores.sources)})"),
+        ("source representation", scores.reading),
         ("list length k", settings.k or "each operation's own"),
         ("fewest pairs", settings.min_pairs),
         ("targets", settings.target),

@@ -1,10 +1,11 @@
 """`label-heads --dry-run`: time and memory before starting, from labelling's own steps timed on one layer or two.
 
-The first layer holds what is computed once (X of every token, tables, the choice of representations), the second is
-what every further layer takes. Pairs that descriptions predict are scored once on all heads of the model, about
-NEW_PAIRS a head labelled and never more than MOST_PAIRS; the rows of one timed layer are scored on the other, where
-most of them are no entry of any list, as new pairs are on most heads. A lexical description takes a known time; what a
-language model takes is its own and not part of the estimate.
+The lowest layer holds what is computed once (tables, and X where it is the same for all layers); the next one is what
+every further layer takes, and under `residual` the pass of the tokens through one block, which all blocks below the
+highest layer take as well. Pairs that descriptions predict are scored once on all heads of the model, about NEW_PAIRS
+a head labelled and never more than MOST_PAIRS; the rows of one timed layer are scored on the other, where most of them
+are no entry of any list, as new pairs are on most heads. A lexical description takes a known time; what a language
+model takes is its own and not part of the estimate.
 
 All of it costs what two layers cost, and the memory of the run itself: a model that is too large for this machine
 already shows it here.
@@ -21,6 +22,7 @@ from typing import Any
 
 import torch
 
+from agent.checks.pair_scorer import PairScorer
 from agent.pipeline.request import LabelRequest, devices_of, parse_indices
 from agent.pipeline.workbench import open_workbench
 from maps_engine.engine import MapsEngine
@@ -56,20 +58,20 @@ class Estimate:
 
 
 def estimate_request(request: LabelRequest) -> Estimate:
-    """Map two layers from the middle of those asked for and score a layer's worth of pairs. Raises HeadscribeError."""
+    """Map the two lowest layers and score a layer's worth of pairs. Raises HeadscribeError."""
     engine = open_workbench(request, device=devices_of(request.device)[0]).maps
     layers = parse_indices(request.layers, engine.shape.n_layers, "layer")
     heads = parse_indices(request.heads, engine.shape.n_heads, "head")
-    middle = layers[(len(layers) - 1) // 2 :][:2]
-    timed = [_timed_layer(engine, layer, heads) for layer in middle]
+    timed = [_timed_layer(engine, layer, heads) for layer in range(min(2, engine.shape.n_layers))]
+    passed = layers[-1] if engine.settings.source == "residual" else len(layers) - 1  # blocks below the highest layer
     n = len(layers) * len(heads)
     return Estimate(
         model=request.model,
         heads=n,
         first_layer_seconds=timed[0][1],
-        more_layers_seconds=timed[-1][1] * (len(layers) - 1),
+        more_layers_seconds=timed[-1][1] * passed,
         describe_seconds=LEXICAL_SECONDS * n,
-        test_seconds=_seconds_a_pair(engine, timed[0][0], layer=middle[-1]) * min(MOST_PAIRS, NEW_PAIRS * n),
+        test_seconds=_seconds_a_pair(engine, timed[0][0], layer=len(timed) - 1) * min(MOST_PAIRS, NEW_PAIRS * n),
         peak_bytes=_peak_bytes() + AGENT_BYTES,
     )
 
@@ -85,7 +87,7 @@ def _seconds_a_pair(engine: MapsEngine, mappings: Sequence[HeadMapping], *, laye
     """Scoring one pair on all heads of the model: the rows of `mappings`, timed on `layer`."""
     rows = [(row.token_id, row.targets[0].token_id) for one in mappings for row in one.rows if row.targets]
     pairs = [PairSet((token,), ((target,),), 10) for token, target in rows]
-    scoring = engine.at(mappings[0].source)
+    scoring = engine.at(PairScorer(engine).source)
     scoring.unembedding.hold()  # once, and not for every layer
     started = time.perf_counter()
     scoring.score_pairs(pairs, layers=[layer])

@@ -22,7 +22,6 @@ from agent.runs.state import HeadKey
 from agent.runs.workers import KeptReply
 from agent.words.spelling import core
 from maps_engine.errors import Failure
-from maps_engine.ov.pair_scores import PairSet
 from maps_engine.results import HeadMapping
 
 FAILURES_IN_A_ROW: Final = 20
@@ -99,6 +98,7 @@ def map_heads(bench: Workbench, heads: Sequence[HeadKey], conditions: Conditions
     for layer, head in heads:
         by_layer[layer].append(head)
     mappings: list[HeadMapping] = []
+    bench.maps.passed = lambda done, wanted: conditions.tell(f"reading the residual stream: block {done} of {wanted}")
     for layer, wanted in by_layer.items():
         if conditions.stop():
             break
@@ -143,13 +143,10 @@ def propose(bench: Workbench, found: Sequence[Found], conditions: Conditions) ->
 def final_tests(bench: Workbench, described: Sequence[HeadReport], tell: Tell = silent) -> list[HeadReport]:
     """The reports with their final tests, all pairs scored in one pass over the model."""
     plans = [_plan(bench, report) for report in described]
-    by_source: dict[str, list[PairSet]] = defaultdict(list)
-    for plan in plans:
-        if plan.pairs is not None:
-            by_source[plan.mapping.source].append(plan.pairs)
-    if by_source:
+    pair_sets = [plan.pairs for plan in plans if plan.pairs is not None]
+    if pair_sets:
         tell("testing on all heads what was said")
-    bench.scorer.prepare(by_source)
+    bench.scorer.prepare(pair_sets)
     return [replace(one, test=finish_test(p, bench.scorer)) for one, p in zip(described, plans, strict=True)]
 
 

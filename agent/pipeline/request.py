@@ -29,7 +29,7 @@ class DescribeRequest:
 
     model: str = "smollm2-135m"
     revision: str | None = None
-    settings: EngineSettings = field(default_factory=lambda: EngineSettings(source="auto"))
+    settings: EngineSettings = field(default_factory=lambda: EngineSettings())
     describer: str = "auto"
     device: str = "auto"
     use_cache: bool = True

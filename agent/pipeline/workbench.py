@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from agent.checks.pair_scorer import PairScorer
 from agent.describers.factory import chosen_name, make_describer
@@ -58,7 +58,6 @@ class Workbench:
             describer=self.describer.name,
             describer_settings=dict(self.describer.settings),
             embedder=self.vectors.name,
-            source_choice=mapping.source_choice,
         )
 
     @property
@@ -71,8 +70,13 @@ class Workbench:
             engine=self.maps.settings,
             prompt_hash=prompt_hash(),
             describer=self.describer.name,
-            describer_settings=dict(self.describer.settings) | {"retrieval": retrieval},
+            describer_settings=dict(self.describer.settings) | {"retrieval": retrieval, "test": self._test},
         )
+
+    @property
+    def _test(self) -> dict[str, Any]:
+        """What pairs are scored under, which decides verdicts whatever the rows were read under."""
+        return {"source": self.scorer.source, "lead_in": list(self.maps.settings.lead_in)}
 
 
 def open_workbench(request: DescribeRequest, *, device: str | None = None, heads: Iterable[HeadKey] = ()) -> Workbench:

@@ -31,6 +31,7 @@ from maps_engine.scores.table_json import read_scores
 
 LONGEST_NAME = 100  # what the columns of RelationScoreRecord hold
 LARGEST_COUNT = 2**31 - 1  # what an integer column of PostgreSQL holds
+FORMER_SOURCES = ("auto", "first-block")  # of files saved when these could be asked for
 SHOWN = 60  # characters of a name in an error
 
 
@@ -49,7 +50,9 @@ def add_saved_scores(engine: Engine, path: Path) -> Added:
     model = _stored_model(engine, table)
     _check_table(table, model)
     before = relation_readings(engine, model.id)
-    store_relation_scores(engine, model.id, _rows(table), settings=EngineSettings(source=table.source))
+    store_relation_scores(
+        engine, model.id, _rows(table), settings=EngineSettings(source=table.source, lead_in=table.lead_in)
+    )
     stored = {one.name: RelationReading(table.source, one.k, one.n_used) for one in table.scored}
     return Added(table.model, len(table.scored), replaced_text(before, stored))
 
@@ -81,8 +84,8 @@ def _check_table(table: ModelScores, model: ModelRecord) -> None:
         raise _damaged(
             "layers, heads and value heads are not the model's", _words(shape)[:SHOWN], expected=_words(stored)
         )
-    for name in [part.source for part in table.by_source] + [table.source] * (table.source != "auto"):
-        check_source_name(name)
+    if table.source not in FORMER_SOURCES:
+        check_source_name(table.source)
     name, n = Counter(one.name for one in table.scored).most_common(1)[0] if table.scored else ("", 0)
     if n > 1:
         raise _damaged("an operation stands in the table more than once", name[:SHOWN], expected="each once")

@@ -20,7 +20,7 @@ from agent.runs.database import reading
 from agent.runs.head_rows import claims_of, retrieved_of, row_values, rows_of, test_of
 from agent.runs.records import DescriptionRecord, DescriptionScoreRecord, HeadRecord, RunRecord
 from agent.runs.state import run_record
-from maps_engine.results import EngineSettings, HeadMapping, MappingRow, SourceChoice
+from maps_engine.results import EngineSettings, HeadMapping, MappingRow
 
 NO_DESCRIPTION = "none"  # status of a head without a description
 _SAID = ("status", "operation", "category", "input_strings", "observed_pattern", "confidence", "reason", "reasoning")
@@ -112,12 +112,6 @@ class StoredHead(StoredLine):
         """The representation that the head was read through; None where the description does not tell."""
         found: str | None = (self.provenance.get("settings") or {}).get("source")
         return found
-
-    @property
-    def source_choice(self) -> SourceChoice | None:
-        """Why that representation, where it was chosen."""
-        stored = self.provenance.get("source_choice")
-        return SourceChoice.from_json(stored) if stored else None
 
     @property
     def mapping(self) -> HeadMapping:

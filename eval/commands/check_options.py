@@ -109,9 +109,7 @@ class WeightsOptions(OptionGroup):
     title: ClassVar[str] = "Scores from weights"
     source: Annotated[
         str,
-        source_option(
-            "first-mlp (the paper's), embedding, first-block or auto.", variable="HEADSCRIBE_FAITHFULNESS_SOURCE"
-        ),
+        source_option("first-mlp (paper), residual or embedding.", variable="HEADSCRIBE_FAITHFULNESS_SOURCE"),
     ] = "first-mlp"
     fold_norms: FoldNorms = False
     fold_biases: FoldBiases = False

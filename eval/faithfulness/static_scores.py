@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -46,17 +46,11 @@ COMPARED = (
     _setting("first-mlp, norms", "first-mlp", fold_norms=True),
     _setting("embedding", "embedding"),
     _setting("embedding, norms", "embedding", fold_norms=True),
-    _setting("first-block", "first-block"),
-    _setting("first-block, norms", "first-block", fold_norms=True),
     _setting("residual", "residual"),
-    _setting("auto", "auto"),
-    _setting("auto, norms", "auto", fold_norms=True),
 )
 WITH_BIASES = (
     _setting("first-mlp, norms and biases", "first-mlp", fold_biases=True),
     _setting("embedding, norms and biases", "embedding", fold_biases=True),
-    _setting("first-block, norms and biases", "first-block", fold_biases=True),
-    _setting("auto, norms and biases", "auto", fold_biases=True),
 )
 
 StaticTable = dict[str, PairScores]
@@ -83,8 +77,8 @@ def compared_settings(bench: Bench) -> tuple[StaticSetting, ...]:
     settings = COMPARED + (WITH_BIASES if has_biases(bench) else ())
     try:
         MapsEngine(bench.checkpoint, PAPER.settings).at("first-mlp").sources.rows(1, torch.tensor([0]))
-    except UnsupportedModel:  # a mixture of experts has no single first MLP or first block
-        return tuple(one for one in settings if one.settings.source == "embedding")
+    except UnsupportedModel:  # a mixture of experts has no single first MLP
+        return tuple(one for one in settings if one.settings.source != "first-mlp")
     return settings
 
 
@@ -103,9 +97,7 @@ def static_scores(
         return {one: _scores(tables) for one, tables in stored["result"].items()}
     # other pairs than before: cheap, and made from weights alone, so it is simply made anew
     with bench.timed("static scores"):
-        table = (
-            _auto(bench, chosen, setting, store) if setting.settings.source == "auto" else _scan(bench, chosen, setting)
-        )
+        table = _scan(bench, chosen, setting)
     bench.folder.write(name, identity, {one: _tables(scores) for one, scores in table.items()})
     return table
 
@@ -120,28 +112,6 @@ def _scan(bench: Bench, chosen: Sequence[ChosenPairs], setting: StaticSetting) -
         progress=lambda layer: bench.progress(f"static scores ({setting.name})", layer + 1, layers),
     )
     return {one.name: scores for one, scores in zip(chosen, found, strict=True)}
-
-
-def _auto(bench: Bench, chosen: Sequence[ChosenPairs], setting: StaticSetting, store: str) -> StaticTable:
-    """Each head's scores under the source representation that `auto` chooses for it."""
-    engine = MapsEngine(bench.checkpoint, setting.settings)
-    heads = range(engine.shape.n_heads)
-    choice = [[one.source for one in engine.chooser.for_heads(i, heads)] for i in range(engine.shape.n_layers)]
-    by_source = {
-        source: static_scores(bench, chosen, named_setting(replace(setting.settings, source=source)), store=store)
-        for source in sorted({source for row in choice for source in row})
-    }
-    table = {}
-    for one in chosen:
-        sides = []
-        for side in ("score", "suppression"):
-            rows = [
-                [float(getattr(by_source[source][one.name], side)[layer, head]) for head, source in enumerate(row)]
-                for layer, row in enumerate(choice)
-            ]
-            sides.append(torch.tensor(rows))
-        table[one.name] = PairScores(*sides)
-    return table
 
 
 def _tables(scores: PairScores) -> dict[str, list[list[float]]]:

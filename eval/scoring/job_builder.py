@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
@@ -80,7 +80,7 @@ class JobBuilder:
         if request.layer is not None:
             wanted = EngineSettings(request.source)
             return MapsEngine.open(request.model or DEFAULT_MODEL, settings=wanted, device=request.device)
-        name, settings = request.model or self.collection.model, replace(self.collection.settings, source="auto")
+        name, settings = request.model or self.collection.model, self.collection.settings
         try:
             engine = MapsEngine.open(name, settings=settings, device=request.device)
         except HeadscribeError as error:

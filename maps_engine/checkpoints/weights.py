@@ -18,7 +18,7 @@ from maps_engine.checkpoints.block_reader import BlockReader
 from maps_engine.checkpoints.blocks.empty_model import EmptyModel
 from maps_engine.checkpoints.blocks.residual_stream import BlockModel, ResidualStream
 from maps_engine.checkpoints.families.settings import Settings
-from maps_engine.checkpoints.first_block import FirstBlock
+from maps_engine.checkpoints.first_mlp import FirstMlp
 from maps_engine.checkpoints.formats.tensor_source import Rows, TensorSource
 from maps_engine.checkpoints.tensor_names import TensorNames
 from maps_engine.errors import BrokenCheckpoint, UnsupportedModel
@@ -42,6 +42,11 @@ class FamilyWeights:
     @property
     def family(self) -> str:
         return self._record.name
+
+    @property
+    def block_parameters(self) -> int:
+        """Of all blocks together, every expert of a mixture included. Raises as `residuals`."""
+        return sum(weight.numel() for block in self._blocks.empty.blocks for weight in block.parameters())
 
     @property
     def device(self) -> torch.device:
@@ -95,10 +100,6 @@ class FamilyWeights:
 
     def first_mlp(self, x: Tensor) -> Tensor:
         """MLP_0(norm2_0(x)) on (n, d), without residual and post-norm (docs/method.md, "Source representations")."""
-        return self._first.first_mlp(x)
-
-    def first_block(self, x: Tensor) -> Tensor:
-        """Block 0's output on the one-token sequences x (n, d), each attending to itself with weight 1."""
         return self._first(x)
 
     def running(self, *, dtype: torch.dtype, attention: str) -> nn.Module:
@@ -144,14 +145,14 @@ class FamilyWeights:
         return BlockModel(self._read)
 
     @cached_property
-    def _first(self) -> FirstBlock:
+    def _first(self) -> FirstMlp:
         if self._record.mlp is None:
             raise UnsupportedModel(
                 f"the first block of a {self.family} model has no single MLP",
                 got=self._record.mixture or "a mixture of experts",
-                expected="--source embedding",
+                expected="--source residual or embedding",
             )
-        return FirstBlock(self._read, self._record.mlp)
+        return FirstMlp(self._read, self._record.mlp)
 
 
 def _wrong_size(name: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> BrokenCheckpoint:

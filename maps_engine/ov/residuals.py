@@ -10,8 +10,9 @@ another size round differently.
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -21,19 +22,29 @@ from maps_engine.model import Checkpoint, ModelWeights, Residuals, Vocabulary
 from maps_engine.ov.kept_rows import KeptRows
 from maps_engine.ov.sources import standardised
 
+Passed = Callable[[int, int], None]
 WALKS = 4  # sets of tokens of which the place in the model is remembered
 
 
-def open_residuals(checkpoint: Checkpoint, lead_in: Sequence[str]) -> ResidualTable:
+def unseen(done: int, wanted: int) -> None:
+    """Progress that is not shown."""
+
+
+def open_residuals(
+    checkpoint: Checkpoint, lead_in: Sequence[str], *, part: Tensor | None = None, passed: Passed = unseen
+) -> ResidualTable:
     """X of `checkpoint` behind each of the texts `lead_in`, which follow the token that its texts begin with.
 
+    `part` (n,) of ids are the tokens that are read together and kept, rising; None means the whole vocabulary.
     Raises UserMistake where no such token is known and a lead-in is empty, or a lead-in has no tokens.
     """
     weights, shape = checkpoint.weights, checkpoint.weights.shape
     ids = [lead_in_ids(checkpoint.vocabulary, text) for text in lead_in]
-    identity = {"fingerprint": checkpoint.fingerprint, "lead_ins": ids, "dtype": str(weights.dtype)}
-    kept = KeptRows(identity, n_layers=shape.n_layers, rows=shape.vocab_size, width=shape.d_model)
-    return ResidualTable(weights, ids, kept)
+    tokens = torch.arange(shape.vocab_size) if part is None else part
+    of_part = {} if part is None else {"tokens": hashlib.sha256(tokens.cpu().numpy().tobytes()).hexdigest()}
+    identity = {"fingerprint": checkpoint.fingerprint, "lead_ins": ids, "dtype": str(weights.dtype), **of_part}
+    kept = KeptRows(identity, n_layers=shape.n_layers, rows=len(tokens), width=shape.d_model)
+    return ResidualTable(weights, ids, kept, tokens.to(weights.device), passed)
 
 
 def lead_in_ids(vocabulary: Vocabulary, text: str) -> tuple[int, ...]:
@@ -55,12 +66,23 @@ def lead_in_ids(vocabulary: Vocabulary, text: str) -> tuple[int, ...]:
 class ResidualTable:
     """Rows of X for any layer; the interface `sources.Sources`.
 
-    Asking for layers in rising order costs one pass through the blocks. The whole vocabulary takes minutes on a
-    processor, so each layer of it that is passed is kept in `kept`; a few tokens take a second.
+    Asking for layers in rising order costs one pass through the blocks. The tokens `part`, the whole vocabulary or
+    what of it is read, take minutes on a processor, so each layer of them that is passed is kept in `kept`, and
+    `passed` is told (layers done, layers wanted); a few other tokens take a second.
     """
 
-    def __init__(self, weights: ModelWeights, lead_ins: Sequence[tuple[int, ...]], kept: KeptRows) -> None:
-        self._weights, self._lead_ins, self.kept = weights, tuple(lead_ins), kept
+    def __init__(
+        self,
+        weights: ModelWeights,
+        lead_ins: Sequence[tuple[int, ...]],
+        kept: KeptRows,
+        part: Tensor,
+        passed: Passed = unseen,
+    ) -> None:
+        self._weights, self._lead_ins, self.kept, self._passed = weights, tuple(lead_ins), kept, passed
+        self._part = part
+        self._place = torch.full((weights.shape.vocab_size,), -1, device=part.device)
+        self._place[part] = torch.arange(len(part), device=part.device)
         self._held: tuple[int, Tensor] | None = None
         self._whole: _Walk | None = None
         self._few: OrderedDict[tuple[int, ...], _Walk] = OrderedDict()
@@ -71,15 +93,18 @@ class ResidualTable:
 
     def rows(self, layer: int, ids: Tensor | slice) -> Tensor:
         """(n, d): X of the tokens `ids` as heads of `layer` read them."""
-        if isinstance(ids, slice) or (self._held and self._held[0] == layer):
-            return self.hold(layer)[ids]
-        kept = self.kept.read(layer)
-        if kept is not None:
-            return self._placed(kept[ids.cpu()])
-        return self._walk_of(ids, layer).at(layer).to(torch.float16).to(self.weights.dtype)
+        places = self._place[ids]
+        if bool((places >= 0).all()):
+            if isinstance(ids, slice) or (self._held and self._held[0] == layer):
+                return self.hold(layer)[places]
+            kept = self.kept.read(layer)
+            if kept is not None:
+                return self._placed(kept[places.cpu()])
+        alone = torch.arange(len(self._place), device=places.device)[ids] if isinstance(ids, slice) else ids
+        return self._walk_of(alone, layer).at(layer).to(torch.float16).to(self.weights.dtype)
 
     def hold(self, layer: int) -> Tensor:
-        """(V, d): all rows for `layer`, kept in memory until another layer is asked for."""
+        """(n, d): rows of the part, kept in memory until another layer is asked for."""
         if self._held is None or self._held[0] != layer:
             self._held = None
             kept = self.kept.read(layer)
@@ -95,13 +120,11 @@ class ResidualTable:
         return layer
 
     def _computed(self, layer: int) -> Tensor:
-        """(V, d) float16, by the walk through the blocks that all layers share."""
+        """(n, d) float16, by the walk of the part through the blocks that all layers share."""
         if self._whole is None or self._whole.layer > layer:
-            device = self.weights.device
-            self._whole = _Walk(
-                self.weights, torch.arange(self.weights.shape.vocab_size, device=device), self._lead_ins
-            )
+            self._whole = _Walk(self.weights, self._part, self._lead_ins)
         for passed in range(self._whole.layer, layer + 1):
+            self._passed(passed, layer)
             rows = self._whole.at(passed).to(torch.float16)
             if not self.kept.has(passed):
                 self.kept.write(passed, rows)

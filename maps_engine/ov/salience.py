@@ -17,20 +17,26 @@ TARGET_CHUNK = 16384
 
 
 def salient_tokens(
-    circuit: OVCircuit, *, top: int, allowed: Tensor | None = None, head: int | None = None
+    circuit: OVCircuit,
+    *,
+    top: int,
+    allowed: Tensor | None = None,
+    head: int | None = None,
+    among: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Saliences and ids (H, top) of the most salient tokens of every head, or (1, top) of one `head`.
 
-    `allowed` (V,) of bool leaves tokens out.
+    `allowed` (V,) of bool leaves tokens out; `among` (n,) of ids are looked at alone.
     """
     size, device = circuit.table.weights.shape.vocab_size, circuit.heads.value.device
     running = RunningTop(top)
-    for part in chunks(size, SOURCE_CHUNK):
+    for part in chunks(size, SOURCE_CHUNK) if among is None else among.split(SOURCE_CHUNK):
         sigma = circuit.salience(part)
         sigma = sigma if head is None else sigma[:, head : head + 1]
         if allowed is not None:
             sigma = sigma.masked_fill(~allowed[part].unsqueeze(-1), -1.0)
-        running.update(sigma.T.contiguous(), torch.arange(part.start, part.stop, device=device))
+        ids = torch.arange(part.start, part.stop, device=device) if isinstance(part, slice) else part
+        running.update(sigma.T.contiguous(), ids)
     return running.result()
 
 

@@ -10,13 +10,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from maps_engine.errors import BrokenCheckpoint, OutOfRange
+from maps_engine.errors import BrokenCheckpoint, OutOfRange, UserMistake
 from maps_engine.model import Checkpoint, ModelShape
+from maps_engine.ordinary_words import ordinary_words
 from maps_engine.ov.circuit import OVCircuit, UnembeddingTable, open_circuit
 from maps_engine.ov.folding import Folding
 from maps_engine.ov.low_precision import LowPrecisionScan, pays_off
 from maps_engine.ov.pair_scores import PairScores, PairSet, score_pairs
-from maps_engine.ov.residuals import open_residuals
+from maps_engine.ov.residuals import Passed, ResidualTable, open_residuals, unseen
 from maps_engine.ov.salience import salient_tokens, top_targets
 from maps_engine.ov.sources import Sources, SourceTable, check_source_name
 from maps_engine.results import EngineSettings, HeadMapping, MappingRow, ScoredToken
@@ -38,6 +39,7 @@ class SourceEngine:
     checkpoint: Checkpoint
     settings: EngineSettings
     precision: Precision = "auto"  # of the scan over all heads; the lists are float32's either way
+    passed: Passed = unseen  # told of each block that the vocabulary has passed under `residual`
 
     def __post_init__(self) -> None:
         check_source_name(self.settings.source)
@@ -69,13 +71,24 @@ class SourceEngine:
         """X, row by row or held. Raises UserMistake and UnsupportedModel for a lead-in that cannot be."""
         weights = self.checkpoint.weights
         if self.settings.source == "residual":
-            return open_residuals(self.checkpoint, self.settings.lead_in)
+            lead_in = self.settings.lead_in
+            return open_residuals(self.checkpoint, lead_in, part=self.words, passed=self.passed)
         return SourceTable(
             weights,
             self.settings.source,
             first_mlp_in_layer_0=self.settings.first_mlp_in_layer_0,
             standardise=self.folding.norms,
         )
+
+    @cached_property
+    def words(self) -> Tensor | None:
+        """(n,): the tokens among which salient ones are looked for; None for the whole vocabulary."""
+        if self.settings.words is None:
+            return None
+        found = ordinary_words(self.checkpoint.vocabulary, self.settings.words)
+        if not found:
+            raise UserMistake("this vocabulary has no ordinary words", next_step="Read all tokens: --words 0.")
+        return torch.tensor(found, device=self.checkpoint.weights.device)
 
     @cached_property
     def unembedding(self) -> UnembeddingTable:
@@ -90,6 +103,10 @@ class SourceEngine:
         kind = self.checkpoint.vocabulary.kind
         flags = [kind(i) == "normal" for i in range(self.shape.vocab_size)]
         return torch.tensor(flags, device=self.checkpoint.weights.device)
+
+    def keeps(self, layer: int) -> bool:
+        """Whether X of the tokens that are read together lies on disk for `layer`."""
+        return isinstance(self.sources, ResidualTable) and self.sources.kept.has(layer)
 
     def check_head(self, layer: int, head: int) -> None:
         """Raise OutOfRange unless the model has this layer and head (both count from 0)."""
@@ -106,8 +123,10 @@ class SourceEngine:
         Raises OutOfRange, and BrokenCheckpoint where weights are not finite.
         """
         self.check_head(layer, head)
-        circuit = self.circuit(layer)
-        sigma, ids = salient_tokens(circuit, top=self.settings.top + held_out, allowed=self.allowed, head=head)
+        circuit, top = self.circuit(layer), self.settings.top + held_out
+        if self.words is not None:
+            self.sources.hold(layer)
+        sigma, ids = salient_tokens(circuit, top=top, allowed=self.allowed, head=head, among=self.words)
         written = circuit.written(head, ids[0])
         lists = top_targets(written, self.unembedding, targets=self.settings.targets, allowed=self.allowed)
         return self._mapping(layer, head, sigma[0], ids[0], lists)
@@ -152,10 +171,10 @@ class SourceEngine:
         wanted = range(self.shape.n_heads) if heads is None else heads
         circuit, scan = self.circuit(layer), self.low_precision
         top, targets = self.settings.top + held_out, self.settings.targets
-        if scan is not None:
+        if scan is not None and self.words is None:
             sigma, ids = scan.salient_tokens(circuit, top=top, allowed=self.allowed)
         else:
-            sigma, ids = salient_tokens(circuit, top=top, allowed=self.allowed)
+            sigma, ids = salient_tokens(circuit, top=top, allowed=self.allowed, among=self.words)
         n = ids.shape[1]
         written = circuit.written_by_all(ids)[list(wanted)].flatten(0, 1)
         if scan is not None:

@@ -2,7 +2,6 @@
 
 embedding     X = E: the vector that enters block 0.
 first-mlp     X = MLP_0(norm2_0(E)), without the residual: the paper's choice for layers >= 1. Layer 0 reads E.
-first-block   X = block 0's output on the one-token sequence: attention to itself, residuals, post-norms.
 residual      X = what reaches the layer behind the start of a text: `residuals.ResidualTable`.
 
 Rows are made on demand, so one head of a large checkpoint never needs more than a chunk of X at a time;
@@ -19,7 +18,7 @@ from torch import Tensor
 from maps_engine.errors import UserMistake
 from maps_engine.model import ModelWeights, Norm
 
-SourceName = Literal["embedding", "first-mlp", "first-block", "residual"]
+SourceName = Literal["residual", "first-mlp", "embedding"]
 SOURCE_NAMES: tuple[str, ...] = get_args(SourceName)
 CHUNK = 4096
 
@@ -116,5 +115,5 @@ class SourceTable:
     def _compute(self, plain: bool, ids: Tensor | slice) -> Tensor:
         x = self.weights.embedding(ids)
         if not plain:
-            x = self.weights.first_mlp(x) if self.name == "first-mlp" else self.weights.first_block(x)
+            x = self.weights.first_mlp(x)
         return x if self._norm is None else standardised(x, self._norm)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -89,15 +88,6 @@ def both_sides(scores: PairScores, null: PairScores, *, n: int, n_null: int) -> 
         significance(scores.score, null.score, n=n, n_null=n_null),
         significance(scores.suppression, null.suppression, n=n, n_null=n_null),
     )
-
-
-def best_of(alternatives: Sequence[Significance], index: Tensor) -> Significance:
-    """For each head the alternative that `index` (L, H) names; p corrected for having picked among them."""
-    null, z, p = (
-        torch.stack([getattr(one, name) for one in alternatives]).gather(0, index[None])[0]
-        for name in ("null", "z", "p")
-    )
-    return Significance(null, z, (p * len(alternatives)).clamp(max=1))
 
 
 def corrected(p: float, tries: int) -> float:

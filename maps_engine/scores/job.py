@@ -22,12 +22,12 @@ from maps_engine.scores.result import RelationResult, ScoreSettings
 from maps_engine.scores.table import ModelScores, score_relations
 from maps_engine.scores.table_json import read_scores
 
-LayerDone = Callable[[str, int], None]  # called with the source representation and the layer that is done
+LayerDone = Callable[[int], None]  # called with the layer that is done
 LayerBar = Callable[[str, int], AbstractContextManager[LayerDone]]  # made of what is scored and how many layers
 
 
 def _no_bar(_what: str, _n_layers: int) -> AbstractContextManager[LayerDone]:
-    return nullcontext(lambda _source, _layer: None)
+    return nullcontext(lambda _layer: None)
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Job:
 
     model: str
     revision: str | None = None
-    source: str = "auto"
+    source: str = "residual"
     relations: str | None = None
     pairs: tuple[Path, ...] = ()
     k: int | None = None
@@ -44,6 +44,7 @@ class Job:
     target: str = "single"
     threshold: float = TAU
     device: str = "auto"
+    lead_in: tuple[str, ...] = ("",)
 
     def run(self, *, bar: LayerBar = _no_bar) -> RelationResult:
         """Open the model and score. Mistakes in the options are found before the model is opened.
@@ -56,20 +57,18 @@ class Job:
             raise UserMistake("unknown rule for targets", got=self.target, expected="single or first-token")
         chosen = choose_relations(self.relations, self.pairs, k=self.k)
         asked = ScoreSettings(self.k, self.min_pairs, cast(TargetRule, self.target), self.threshold, self.revision)
-        settings = EngineSettings(source=self.source)
+        settings = EngineSettings(source=self.source, lead_in=self.lead_in)
         engine = MapsEngine.open(self.model, settings=settings, revision=self.revision, device=self.device)
         with bar(f"{len(chosen)} operations", engine.shape.n_layers) as done:
             scores = score_relations(
                 engine,
                 chosen,
-                source=self.source,
                 k=self.k,
                 min_pairs=self.min_pairs,
                 target=asked.target,
                 progress=done,
             )
-        choice = engine.chooser.for_model() if self.source == "auto" and scores.scored else None
-        return RelationResult(asked, scores, choice)
+        return RelationResult(asked, scores)
 
 
 def saved_or_scored(job: Job, *, bar: LayerBar = _no_bar) -> ModelScores:

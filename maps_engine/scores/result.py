@@ -7,7 +7,6 @@ from functools import cached_property
 
 from maps_engine.relations.encoding import TargetRule
 from maps_engine.relations.thresholds import MIN_PAIRS, TAU
-from maps_engine.results import SourceChoice
 from maps_engine.scores.head_structure import Findings, findings
 from maps_engine.scores.summary import OperationSummary, summarise
 from maps_engine.scores.table import ModelScores
@@ -30,7 +29,6 @@ class RelationResult:
 
     settings: ScoreSettings
     scores: ModelScores
-    choice: SourceChoice | None  # under "auto": share of heads that read through each representation
 
     @cached_property
     def found(self) -> Findings:

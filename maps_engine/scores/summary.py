@@ -20,7 +20,6 @@ class HeadScore:
     head: int
     score: float
     p: float
-    source: str
 
     @property
     def label(self) -> str:
@@ -69,8 +68,8 @@ def by_category(
 
 
 def _summary(scores: ModelScores, one: RelationScores, tau: float, top: int) -> OperationSummary:
-    best = _heads(scores, one.score, one.promoting, one.through, top)
-    low = _heads(scores, one.suppression, one.suppressing, one.suppressed_through, top)
+    best = _heads(scores, one.score, one.promoting, top)
+    low = _heads(scores, one.suppression, one.suppressing, top)
     return OperationSummary(
         one.name,
         one.category,
@@ -93,7 +92,6 @@ def _heads(
     scores: ModelScores,
     table: Tensor | None,
     significance: Significance | None,
-    through: Tensor | None,
     top: int,
 ) -> tuple[HeadScore, ...]:
     if table is None:
@@ -103,8 +101,7 @@ def _heads(
     for value, index in zip(found.values[:top].tolist(), found.indices[:top].tolist(), strict=True):
         layer, head = divmod(index, scores.n_heads)
         p = float("nan") if significance is None else float(significance.p[layer, head])
-        source = scores.source_at(through, layer, head)
-        rows.append(HeadScore(layer, head, value, corrected(p, table.numel()), source))
+        rows.append(HeadScore(layer, head, value, corrected(p, table.numel())))
     return tuple(rows)
 
 

@@ -1,16 +1,9 @@
-"""All operations against all heads of a model (docs/method.md, "Operation to heads: the relation score").
-
-`source="auto"` scores under every representation that the family can compute and keeps, for each head and operation,
-the best of them. That is safe, since a head read through a representation that is not its own scores as chance does
-(k/V, see `maps_engine.source_choice`), and it is needed: SmolLM2's layers 23 to 28 read through `first-mlp`, layer 29
-through `embedding`. The price is one pass more for each representation, and a p that is multiplied by their number.
-"""
+"""All operations against all heads of a model (docs/method.md, "Operation to heads: the relation score")."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -20,8 +13,9 @@ from maps_engine.errors import UserMistake
 from maps_engine.ov.pair_scores import PairSet
 from maps_engine.relations.encoding import EncodedRelation, TargetRule, encode_relation
 from maps_engine.relations.format import Relation
-from maps_engine.relations.significance import Significance, best_of, both_sides, shuffled
+from maps_engine.relations.significance import Significance, both_sides, shuffled
 from maps_engine.relations.thresholds import MIN_PAIRS
+from maps_engine.results import EngineSettings
 
 
 @dataclass(frozen=True)
@@ -40,8 +34,6 @@ class RelationScores:
     suppression: Tensor | None = None  # (L, H) phi on -M
     promoting: Significance | None = None
     suppressing: Significance | None = None
-    through: Tensor | None = None  # (L, H) index into ModelScores.sources; None: the only one
-    suppressed_through: Tensor | None = None
     own: bool = False  # the user's pairs
 
     @property
@@ -57,7 +49,7 @@ class RelationScores:
 
 @dataclass(frozen=True)
 class ModelScores:
-    """Every operation on every head of one model; `source` is a representation or "auto", the best of `sources`."""
+    """Every operation on every head of one model; `reading` says in words what heads were given to read."""
 
     model: str
     fingerprint: str
@@ -67,12 +59,12 @@ class ModelScores:
     n_value_heads: int
     relations: tuple[RelationScores, ...]
     min_pairs: int = MIN_PAIRS
-    by_source: tuple[ModelScores, ...] = ()  # under "auto": the table of each representation
+    lead_in: tuple[str, ...] = ("",)  # under `residual`
 
     @property
-    def sources(self) -> tuple[str, ...]:
-        """The representations scored under."""
-        return tuple(one.source for one in self.by_source) or (self.source,)
+    def reading(self) -> str:
+        """The source representation, and under `residual` what is read before each token."""
+        return EngineSettings(self.source, lead_in=self.lead_in).reading
 
     @property
     def scored(self) -> tuple[RelationScores, ...]:
@@ -90,38 +82,29 @@ class ModelScores:
             return torch.zeros(0, self.n_layers, self.n_heads)
         return torch.stack([one.score for one in self.scored if one.score is not None])
 
-    def source_at(self, index: Tensor | None, layer: int, head: int) -> str:
-        """The representation that a head was read through; `index` is `through` or `suppressed_through`."""
-        return self.sources[0 if index is None else int(index[layer, head])]
-
 
 def score_relations(
     engine: MapsEngine,
     relations: Sequence[Relation],
     *,
-    source: str,
+    source: str | None = None,
     k: int | None = None,
     min_pairs: int = MIN_PAIRS,
     target: TargetRule = "single",
-    progress: Callable[[str, int], None] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> ModelScores:
     """Score `relations` on every head, with the shuffled null in the same pass over the layers.
 
-    source: a representation, or "auto" for the best of all. k: overrides each relation's own (the paper: 25 for large
-    vocabularies). progress: called with the representation and the layer that is done. Raises UserMistake for numbers
-    below 1, an unknown source or rule for targets.
+    source: a representation instead of the engine's own. k: overrides each relation's own (the paper: 25 for large
+    vocabularies). progress: called with the layer that is done. Raises UserMistake for numbers below 1, an unknown
+    source or rule for targets.
     """
     for what, value in (("k", k), ("min_pairs", min_pairs)):
         if value is not None and value < 1:
             raise UserMistake(f"{what} cannot be below 1", got=value, expected="a whole number from 1")
     encoded = [encode_relation(one, engine.checkpoint.vocabulary, target=target) for one in relations]
     rows = tuple(_unscored(one, form, k or one.k) for one, form in zip(relations, encoded, strict=True))
-    names = engine.chooser.candidates if source == "auto" else (source,)
-    tables = []
-    for name in names:
-        done = None if progress is None else partial(progress, name)
-        tables.append(_score_under(engine, name, rows, encoded, min_pairs, done))
-    return tables[0] if source != "auto" else best_over_sources(tables)
+    return _score_under(engine, source or engine.settings.source, rows, encoded, min_pairs, progress)
 
 
 def _unscored(relation: Relation, encoded: EncodedRelation, k: int) -> RelationScores:
@@ -171,44 +154,5 @@ def _score_under(
         shape.n_value_heads,
         tuple(results),
         min_pairs,
+        engine.settings.lead_in,
     )
-
-
-def best_over_sources(tables: Sequence[ModelScores]) -> ModelScores:
-    """For each head and operation the representation with the highest score (the first one where equal).
-
-    p is multiplied by the number of representations (Bonferroni), since the best was picked.
-    """
-    columns = zip(*(table.relations for table in tables), strict=True)
-    return replace(
-        tables[0],
-        source="auto",
-        relations=tuple(_best_relation(column) for column in columns),
-        by_source=tuple(tables),
-    )
-
-
-def _best_relation(column: Sequence[RelationScores]) -> RelationScores:
-    first = column[0]
-    if first.score is None:
-        return first
-    score, through, promoting = _best_side([(one.score, one.promoting) for one in column])
-    suppression, suppressed, suppressing = _best_side([(one.suppression, one.suppressing) for one in column])
-    return replace(
-        first,
-        score=score,
-        suppression=suppression,
-        promoting=promoting,
-        suppressing=suppressing,
-        through=through,
-        suppressed_through=suppressed,
-    )
-
-
-def _best_side(
-    sides: Sequence[tuple[Tensor | None, Significance | None]],
-) -> tuple[Tensor, Tensor, Significance | None]:
-    found = torch.stack([score for score, _ in sides if score is not None]).max(0)
-    significances = [one for _, one in sides if one is not None]
-    whole = best_of(significances, found.indices) if len(significances) == len(sides) else None
-    return found.values, found.indices, whole

@@ -34,30 +34,25 @@ def versions() -> dict[str, str]:
 
 
 def scores_to_json(scores: ModelScores) -> dict[str, Any]:
-    """The whole table as plain JSON values; under "auto" with the table of each representation in `by_source`."""
-    whole: dict[str, Any] = {
+    """The whole table as plain JSON values."""
+    return {
         "format": FORMAT,
         "model": scores.model,
         "fingerprint": scores.fingerprint,
         "source": scores.source,
-        "sources": list(scores.sources),
+        "lead_in": list(scores.lead_in),
         "layers": scores.n_layers,
         "heads": scores.n_heads,
         "value_heads": scores.n_value_heads,
         "min_pairs": scores.min_pairs,
         "versions": versions(),
-        "relations": [relation_to_json(scores, one) for one in scores.relations],
+        "relations": [relation_to_json(one) for one in scores.relations],
     }
-    if scores.by_source:
-        whole["by_source"] = {
-            table.source: [relation_to_json(table, one) for one in table.relations] for table in scores.by_source
-        }
-    return whole
 
 
-def relation_to_json(scores: ModelScores, one: RelationScores) -> dict[str, Any]:
+def relation_to_json(one: RelationScores) -> dict[str, Any]:
     """One operation; tables are [layer][head], or null where there were too few pairs."""
-    whole: dict[str, Any] = {
+    return {
         "name": one.name,
         "category": one.category,
         "description": one.description,
@@ -74,10 +69,6 @@ def relation_to_json(scores: ModelScores, one: RelationScores) -> dict[str, Any]
         "p": _p_table(one.promoting),
         "suppression_p": _p_table(one.suppressing),
     }
-    if one.through is not None and one.suppressed_through is not None:
-        whole["through"] = _names(scores, one.through)
-        whole["suppression_through"] = _names(scores, one.suppressed_through)
-    return whole
 
 
 def read_scores(path: Path, *, instead: str | None = None) -> ModelScores:
@@ -97,37 +88,25 @@ def read_scores(path: Path, *, instead: str | None = None) -> ModelScores:
 
 
 def scores_from_json(whole: dict[str, Any]) -> ModelScores:
-    """The table that `scores_to_json` wrote (rounded as it wrote it)."""
-    sources = [str(name) for name in whole["sources"]]
+    """The table that `scores_to_json` wrote (rounded as it wrote it).
+
+    Of a file written when the best of several representations could be asked for, it is the table of the best."""
     shape = (int(whole["layers"]), int(whole["heads"]))
-    parts = whole.get("by_source", {})
-    kept = {"model", "fingerprint", "layers", "heads", "value_heads", "min_pairs"}
-    by_source = [
-        scores_from_json(
-            {key: whole[key] for key in kept} | {"source": name, "sources": [name], "relations": parts[name]}
-        )
-        for name in sources
-        if name in parts
-    ]
     return ModelScores(
         str(whole["model"]),
         str(whole["fingerprint"]),
         str(whole["source"]),
         *shape,
         int(whole["value_heads"]),
-        tuple(_relation(one, sources, shape) for one in whole["relations"]),
+        tuple(_relation(one, shape) for one in whole["relations"]),
         int(whole.get("min_pairs", MIN_PAIRS)),
-        tuple(by_source),
+        tuple(map(str, whole.get("lead_in", [""]))),
     )
 
 
-def _relation(one: dict[str, Any], sources: list[str], shape: tuple[int, int]) -> RelationScores:
+def _relation(one: dict[str, Any], shape: tuple[int, int]) -> RelationScores:
     def table(name: str) -> Tensor | None:
         return None if one.get(name) is None else _shaped(torch.tensor(one[name], dtype=torch.float32), shape)
-
-    def index(name: str) -> Tensor | None:
-        rows = one.get(name)
-        return None if rows is None else torch.tensor([[sources.index(s) for s in row] for row in rows])
 
     return RelationScores(
         str(one["name"]),
@@ -142,8 +121,6 @@ def _relation(one: dict[str, Any], sources: list[str], shape: tuple[int, int]) -
         table("suppression"),
         _significance(one, "null", "p", shape),
         _significance(one, "suppression_null", "suppression_p", shape),
-        index("through"),
-        index("suppression_through"),
     )
 
 
@@ -171,10 +148,6 @@ def _no_table(path: Path, got: str, instead: str | None) -> UserMistake:
         expected="a file written by map-relations --save",
         next_step=instead,
     )
-
-
-def _names(scores: ModelScores, index: Tensor) -> list[list[str]]:
-    return [[scores.sources[i] for i in row] for row in index.tolist()]
 
 
 def _table(values: Tensor | None) -> list[list[float | None]] | None:

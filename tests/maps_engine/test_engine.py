@@ -18,13 +18,11 @@ SHAPES = {
     "one value head": ModelShape(n_layers=2, n_heads=5, n_value_heads=1, d_model=24, d_head=12, vocab_size=5003),
     "wide heads": ModelShape(n_layers=2, n_heads=2, n_value_heads=1, d_model=16, d_head=24, vocab_size=257),
 }
-SOURCES = ["embedding", "first-mlp", "first-block"]
+SOURCES = ["embedding", "first-mlp"]
 
 
 def plain_x(w, source, layer):
-    if source == "embedding" or layer == 0:
-        return w.E
-    return w.first_mlp(w.E) if source == "first-mlp" else w.first_block(w.E)
+    return w.E if source == "embedding" or layer == 0 else w.first_mlp(w.E)
 
 
 def plain_map(w, source, layer, head):

@@ -219,6 +219,4 @@ def _scores(n_layers: int, n_heads: int) -> list[RelationScore]:
 
 def made_provenance(mapping: HeadMapping) -> Provenance:
     """Of a report that was made by hand for a test."""
-    return Provenance(
-        "made", mapping.fingerprint, "llama", mapping.settings, "made", {}, "letters", mapping.source_choice
-    )
+    return Provenance("made", mapping.fingerprint, "llama", mapping.settings, "made", {}, "letters")

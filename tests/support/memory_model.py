@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from maps_engine.errors import UnsupportedModel
 from maps_engine.model import AttentionWeights, Checkpoint, ModelShape, Norm
 
 TINY = ModelShape(n_layers=3, n_heads=6, n_value_heads=2, d_model=48, d_head=16, vocab_size=700)
@@ -15,7 +16,10 @@ TINY = ModelShape(n_layers=3, n_heads=6, n_value_heads=2, d_model=48, d_head=16,
 
 @dataclass
 class MemoryWeights:
-    """Plain tensors under the names of the paper; `post_norm` adds a gain on the attention's output."""
+    """Plain tensors under the names of the paper; `post_norm` adds a gain on the attention's output.
+
+    Without queries and keys its blocks cannot be run, as those of a checkpoint that transformers does not build.
+    """
 
     shape: ModelShape
     E: Tensor
@@ -54,20 +58,17 @@ class MemoryWeights:
         y = self.norm(x)
         return (torch.nn.functional.silu(y @ gate) * (y @ up)) @ down
 
-    def first_block(self, x):
-        heads = self.attention(0)
-        y = self.norm(x)
-        group = self.shape.n_heads // self.shape.n_value_heads
-        for h in range(self.shape.n_heads):
-            a = y @ heads.value[h // group]
-            a = a if heads.value_bias is None else a + heads.value_bias[h // group]
-            x = x + a @ heads.output[h]
-        return x + self.first_mlp(x)
+    @property
+    def block_parameters(self):
+        raise UnsupportedModel("a model in plain tensors has no blocks")
+
+    def residuals(self, ids, lead_in):
+        raise UnsupportedModel("a model in plain tensors has no blocks")
 
 
 @dataclass
 class WordVocabulary:
-    """One token a word: ' w0', ' w1', …; the last `special` ids are special tokens."""
+    """One token a word: ' w0', ' w1', …; the last `special` ids are special tokens, the first of them the start."""
 
     size: int
     special: int = 3
@@ -80,6 +81,10 @@ class WordVocabulary:
         if token_id < len(self.words):
             return " " + self.words[token_id]
         return f" w{token_id}"
+
+    @property
+    def start(self):
+        return (self.size - self.special,) if self.special else ()
 
     def kind(self, token_id) -> Literal["normal", "special", "byte", "unused"]:
         return "special" if token_id >= self.size - self.special else "normal"

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from agent.output.figures.style import INK, LINE, SOFT, count_ticks, plain, quiet, read_through, score_map
+from agent.output.figures.style import INK, LINE, SOFT, count_ticks, plain, quiet, score_map
 from maps_engine.scores.table import ModelScores, RelationScores
 
 MAX_PANEL = (4.6, 6.6)  # inches
@@ -34,7 +34,9 @@ def operation_heatmap(scores: ModelScores, one: RelationScores, *, tau: float) -
     x = left / size[0]
     figure.text(x, 1 - 0.2 / size[1], plain(one.name, 44), va="top", size=12, weight="bold", color=INK)
     mark = ", targets by first token" if one.target == "first-token" else ""
-    below = f"{plain(scores.model, 40)}\n{read_through(scores)}; k = {one.k}; {one.n_used} of {one.n_pairs} pairs{mark}"
+    below = (
+        f"{plain(scores.model, 40)}\n{plain(scores.reading)}; k = {one.k}; {one.n_used} of {one.n_pairs} pairs{mark}"
+    )
     figure.text(x, 1 - 0.43 / size[1], below, va="top", size=7, color=SOFT, linespacing=1.35)
     return figure
 

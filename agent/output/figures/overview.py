@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from agent.output.figures.style import INK, LINE, SOFT, colour_of, count_ticks, plain, quiet, read_through, score_map
+from agent.output.figures.style import INK, LINE, SOFT, colour_of, count_ticks, plain, quiet, score_map
 from maps_engine.scores.head_structure import Findings
 from maps_engine.scores.table import ModelScores, RelationScores
 
@@ -36,7 +36,7 @@ def operations_by_layer(scores: ModelScores, found: Findings) -> Figure:
     bar.tick_params(length=0, labelsize=8, colors=SOFT)
     title = f"{plain(scores.model)}: {len(rows)} operations on {scores.n_layers} x {scores.n_heads} heads"
     figure.text(0.22 / WIDTH, 1 - 0.22 / height, title, va="top", size=13, weight="bold", color=INK)
-    below = f"read through {read_through(scores)}; a head implements an operation from {found.tau:g} on"
+    below = f"{plain(scores.reading)}; a head implements an operation from {found.tau:g} on"
     figure.text(0.22 / WIDTH, 1 - 0.5 / height, below, va="top", size=8.5, color=SOFT)
     return figure
 

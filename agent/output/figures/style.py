@@ -20,8 +20,6 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 
-from maps_engine.scores.table import ModelScores
-
 DPI: Final = 160
 INK: Final = "#1f2430"
 SOFT: Final = "#6b7280"
@@ -110,11 +108,6 @@ def plain(text: str, width: int = 60) -> str:
     """Text that matplotlib draws as it stands: no mathematics, no control characters, not too long."""
     text = re.sub(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]", "·", text).replace("$", r"\$")
     return text if len(text) <= width else text[: width - 1] + "…"
-
-
-def read_through(scores: ModelScores) -> str:
-    """The source representation, or "the best of" all that were tried."""
-    return scores.source if len(scores.sources) == 1 else f"the best of {', '.join(scores.sources)}"
 
 
 def step_of(size: int, room: int) -> int:

@@ -41,10 +41,7 @@ def _title(mapping: HeadMapping) -> RenderableType:
     head = Text.assemble(
         ("Head ", "bold"), (f"{mapping.layer}.{mapping.head}", "bold cyan"), " of ", inert(mapping.model, "bold")
     )
-    choice = mapping.source_choice
     source = Text.assemble("source: ", inert(mapping.settings.reading, "bold"))
-    if choice is not None and choice.why:
-        source.append(f" ({choice.why})")
     return Group(head, source)
 
 

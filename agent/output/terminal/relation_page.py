@@ -9,7 +9,6 @@ from rich.table import Table
 from rich.text import Text
 
 from maps_engine.checkpoints.token_spelling import visible
-from maps_engine.results import SourceChoice
 from maps_engine.scores.head_structure import Findings, Universality
 from maps_engine.scores.summary import HeadScore, OperationSummary, by_category, readable_p
 from maps_engine.scores.table import ModelScores
@@ -23,12 +22,11 @@ def show_scores(
     scores: ModelScores,
     summaries: tuple[OperationSummary, ...],
     found: Findings,
-    choice: SourceChoice | None = None,
 ) -> None:
     """The whole page."""
-    _header(console, scores, summaries, found.tau, choice)
+    _header(console, scores, summaries, found.tau)
     for category, rows in by_category(summaries):
-        console.print(_category_table(category, rows, found.tau, several=len(scores.sources) > 1))
+        console.print(_category_table(category, rows, found.tau))
         console.print()
     _list(console, "not scored", [(one.name, one.verdict) for one in summaries if not one.best])
     own = [(one.name, one.left_out) for one in summaries if one.own and one.left_out]
@@ -51,7 +49,6 @@ def _header(
     scores: ModelScores,
     summaries: tuple[OperationSummary, ...],
     tau: float,
-    choice: SourceChoice | None,
 ) -> None:
     n_scored = sum(bool(one.best) for one in summaries)
     heads = scores.n_layers * scores.n_heads
@@ -60,13 +57,7 @@ def _header(
         f" ({scores.n_value_heads} value heads), {n_scored} of {len(summaries)} operations scored",
         markup=False,
     )
-    if len(scores.sources) > 1:
-        console.print(f"Best of the source representations {', '.join(scores.sources)}, head by head.")
-        if choice is not None and choice.evidence:
-            shares = ", ".join(f"{one.source} {one.score:.0%}" for one in choice.evidence)
-            console.print(f"Share of heads that read through each, by probe operations: {shares}.")
-    else:
-        console.print(f"Source representation: {scores.source}.")
+    console.print(f"Heads read: {visible(scores.reading)}.", markup=False, soft_wrap=True)
     console.print(
         f"Heads are layer.head with their score; bold from {tau:g} on. p: against shuffled pairs, corrected for"
         f" {heads} heads.",
@@ -79,24 +70,21 @@ def _title(text: str) -> Text:
     return Text(text, style="bold underline")
 
 
-def _category_table(category: str, rows: tuple[OperationSummary, ...], tau: float, *, several: bool) -> Table:
+def _category_table(category: str, rows: tuple[OperationSummary, ...], tau: float) -> Table:
     table = Table(
         box=None, padding=(0, 2, 0, 0), title=_title(visible(category)), title_justify="left", show_edge=False
     )
     table.add_column("operation", no_wrap=True, max_width=34, overflow="ellipsis")
     table.add_column("best heads", no_wrap=True)
-    if several:
-        table.add_column("read through", no_wrap=True)
     table.add_column("p", justify="right", no_wrap=True)
     table.add_column("suppressor", no_wrap=True)
     table.add_column("p", justify="right", no_wrap=True)
     table.add_column("pairs", justify="right", no_wrap=True)
     for one in rows:
         mark = " (first token)" if one.target == "first-token" else ""
-        cells: list[str | Text] = [visible(one.name) + mark, _heads(one.best, tau)]
-        if several:
-            cells.append(Text(one.best[0].source, style="dim"))
-        cells += [
+        cells: list[str | Text] = [
+            visible(one.name) + mark,
+            _heads(one.best, tau),
             readable_p(one.best[0].p),
             _heads(one.suppressors[:1], tau),
             readable_p(one.suppressors[0].p),
@@ -176,7 +164,7 @@ def show_comparison(
 ) -> None:
     """Operations in two models, those that both have first."""
     names = [visible(one.model) for one in models]
-    console.print(f"A {names[0]} ({models[0].source})\nB {names[1]} ({models[1].source})", markup=False)
+    console.print(f"A {names[0]} ({models[0].reading})\nB {names[1]} ({models[1].reading})", markup=False)
     both = sum(row.in_both for row in rows)
     console.print(
         f"{both} of {len(rows)} operations scored in both have heads from {tau:g} on in both."

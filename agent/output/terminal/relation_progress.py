@@ -18,11 +18,11 @@ def output_console() -> Console:
 
 
 @contextmanager
-def layer_bar(what: str, n_layers: int) -> Iterator[Callable[[str, int], None]]:
-    """Yields a function to call with the representation and each layer that is done."""
+def layer_bar(what: str, n_layers: int) -> Iterator[Callable[[int], None]]:
+    """Yields a function to call with each layer that is done."""
     console = Console(file=sys.stderr)
     if not console.is_terminal:
-        yield lambda source, layer: None
+        yield lambda layer: None
         return
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -31,11 +31,5 @@ def layer_bar(what: str, n_layers: int) -> Iterator[Callable[[str, int], None]]:
         TextColumn("layers"),
     )
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
-        tasks: dict[str, int] = {}
-
-        def done(source: str, layer: int) -> None:
-            if source not in tasks:
-                tasks[source] = int(bar.add_task(f"{what} through {source}", total=n_layers))
-            bar.advance(tasks[source])  # type: ignore[arg-type]
-
-        yield done
+        task = bar.add_task(what, total=n_layers)
+        yield lambda layer: bar.advance(task)

@@ -152,11 +152,6 @@ def read_settings(result: Row) -> list[str]:
             "No setting leads the paper's by 0.02 or more with an interval above 0 under both projections, so none "
             "wins clearly on this model."
         )
-    if any(row["setting"].startswith("auto") for row in rows):
-        text.append(
-            "`auto` takes its source head by head by scores on some twenty of these operations, so its place here "
-            "is not wholly on unseen ground."
-        )
     return text
 
 

@@ -8,7 +8,6 @@ description".
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,11 +57,7 @@ class Generator:
 
     def score(self, plans: Sequence[PlannedPairs]) -> list[Outcome]:
         """One outcome a plan, in order; one pass over the model scores all pairs that were not scored before."""
-        by_source: dict[str, list[PairSet]] = defaultdict(list)
-        for plan in plans:
-            if plan.pairs is not None:
-                by_source[plan.mapping.source].append(plan.pairs)
-        self.scorer.prepare(by_source)
+        self.scorer.prepare(plan.pairs for plan in plans if plan.pairs is not None)
         return [self._outcome(plan) for plan in plans]
 
     def _outcome(self, plan: PlannedPairs) -> Outcome:

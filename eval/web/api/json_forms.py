@@ -44,7 +44,6 @@ def head_json(d: HeadDetail) -> dict[str, Any]:
         "head": d.line.head,
         "status": d.line.status,
         "source": d.source,
-        "source_choice": asdict(d.source_choice) if d.source_choice else None,
         "rows": row_values(d.rows),
         "suppressed_rows": row_values(d.suppressed_rows),
         "description": _description_json(d.said) if d.said else None,

@@ -22,7 +22,7 @@ from eval.web.browser.browse_data import (
     run_line,
     shown_line,
 )
-from maps_engine.results import MappingRow, SourceChoice
+from maps_engine.results import MappingRow
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,6 @@ class HeadDetail:
     def source(self) -> str:
         """The representation that this head was read through; "auto" while it has no result."""
         return self.stored.settings.source
-
-    @property
-    def source_choice(self) -> SourceChoice | None:
-        return self.stored.source_choice
 
     @property
     def scores(self) -> list[StoredScore]:

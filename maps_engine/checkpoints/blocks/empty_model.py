@@ -55,6 +55,7 @@ class EmptyModel:
         output = self.model.get_output_embeddings()
         self.embeddings.weight = nn.Parameter(place(source.read(names.embedding)))
         output.weight = self.embeddings.weight
+        self.config.vocab_size = len(output.weight)  # what configuration of a GGUF file does not say
         if names.unembedding != names.embedding:
             output.weight = nn.Parameter(place(source.read(names.unembedding)))
         bias = names.unembedding.removesuffix("weight") + "bias"

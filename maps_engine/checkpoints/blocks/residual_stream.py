@@ -4,6 +4,9 @@ The lead-in is read once a block; its keys and values are kept while all tokens 
 the vocabulary streams through one block at a time: one block's weights, one slab of hidden states and one batch's
 intermediate results are in memory. Cost: about 2 n P operations for n tokens and P parameters of the blocks.
 
+All batches have one size, the last one filled up with its last token: products of one shape sum in one order, so that
+the row of a token does not depend on the tokens that are asked for beside it, to the last bit.
+
 What a decoder hands to its blocks besides hidden states (masks, rotary angles, ALiBi) is the same for every batch of
 one size. It is recorded by letting the decoder call recorders in place of its blocks.
 """
@@ -20,7 +23,7 @@ from torch import Tensor, nn
 from maps_engine.checkpoints.block_reader import BlockReader
 from maps_engine.checkpoints.blocks.empty_model import EmptyModel
 
-BATCH = 1024  # tokens that pass a block together
+BATCH = 256  # tokens that pass a block together
 
 
 class BlockModel:
@@ -79,17 +82,17 @@ class ResidualStream:
         with torch.no_grad():
             start = torch.tensor([list(lead_in)], device=ids.device)
             self._lead, self._lead_calls = model.enter(start, behind=0)
-            self._calls: dict[int, list[_Call]] = {}
-            self._hidden = self._lead.new_empty(len(ids), 1, self._lead.shape[-1])
-            for place in range(0, len(ids), BATCH):
-                part = ids[place : place + BATCH]
-                hidden, self._calls[len(part)] = model.enter(part.unsqueeze(-1), behind=len(lead_in))
-                self._hidden[place : place + BATCH] = hidden
+            self._n = len(ids)
+            filled = torch.cat([ids, ids[-1:].expand(-len(ids) % BATCH)])
+            self._hidden = self._lead.new_empty(len(filled), 1, self._lead.shape[-1])
+            for place in range(0, len(filled), BATCH):
+                part = filled[place : place + BATCH].unsqueeze(-1)
+                self._hidden[place : place + BATCH], self._calls = model.enter(part, behind=len(lead_in))
 
     @property
     def rows(self) -> Tensor:
         """(n, d): the residual stream that the block `layer` is given. Overwritten by `advance`."""
-        return self._hidden[:, 0]
+        return self._hidden[: self._n, 0]
 
     def advance(self) -> None:
         """Let everything pass the block `layer`."""
@@ -98,8 +101,7 @@ class ResidualStream:
             lead = self._model.run(block, self._lead, self._lead_calls[layer], layer=layer, before=None)
             for start in range(0, len(self._hidden), BATCH):
                 part = self._hidden[start : start + BATCH]
-                call = self._calls[len(part)][layer]
-                part.copy_(self._model.run(block, part, call, layer=layer, before=lead.keys).hidden)
+                part.copy_(self._model.run(block, part, self._calls[layer], layer=layer, before=lead.keys).hidden)
             self._lead = lead.hidden
         self.layer += 1
 

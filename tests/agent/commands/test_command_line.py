@@ -175,7 +175,12 @@ def test_options_of_a_language_model_as_the_room_below_takes_them():
 
 
 def test_reading_options_as_the_engine_takes_them():
-    assert ReadingOptions().settings() == EngineSettings(source="auto")
+    assert ReadingOptions().settings() == EngineSettings(source="auto", words=None)
+    assert ReadingOptions(words=0).settings().words is None
+    assert ReadingOptions(words=300, lead_in=["", " the"]).settings() == EngineSettings(
+        source="auto", words=300, lead_in=("", " the")
+    )
+    assert ReadingOptions(source="paper").settings() == EngineSettings(source="first-mlp")
     options = ReadingOptions(source="embedding", top=3, targets=2, normal_tokens_only=True, fold_norms=True)
     assert options.settings() == EngineSettings(
         source="embedding", top=3, targets=2, include_special=False, fold_norms=True

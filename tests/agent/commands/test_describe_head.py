@@ -18,7 +18,6 @@ from agent.output.console import echo_json, fail, inert, one_line_errors, token_
 from agent.output.terminal.head_page import show_page
 from agent.results import Claim, HeadDescription, HeadReport, PairTest, Retrieved, RowTest, TestResult
 from maps_engine.errors import CacheUnusable, OutOfRange
-from maps_engine.results import SourceChoice, SourceEvidence
 from tests.support.agent.mappings import HOSTILE, mapping, noise_rows, row
 from tests.support.believable import made_provenance
 from tests.support.tiny_models import tiny_model
@@ -38,11 +37,7 @@ def command(*arguments, env=None):
 def report(**changes) -> HeadReport:
     rows = [row(" France", [" Paris", "Paris"]), *noise_rows(3)]
     values = {
-        "mapping": mapping(
-            rows,
-            suppressed_rows=tuple(noise_rows(12, seed=1)),
-            source_choice=SourceChoice("embedding", "head", (SourceEvidence("first-mlp", 0.1, "copying"),)),
-        ),
+        "mapping": mapping(rows, suppressed_rows=tuple(noise_rows(12, seed=1))),
         "retrieved": (Retrieved("country-to-capital", 0.61234), Retrieved("copying", -0.2)),
         "description": HeadDescription(
             "ok", "lexical", "Countries (4 of 4).", "Maps a country to its capital (1 of 1 known pairs).",
@@ -85,7 +80,8 @@ def test_help_is_instant_and_names_the_options():
         (["--layer", "-1", "--head", "0"], "layer cannot be negative: got -1"),
         (["--layer", "0", "--head", "-2"], "head cannot be negative: got -2"),
         (["--layer", "0", "--head", "0", "--source", "magic"], "magic"),
-        (["--layer", "0", "--head", "0", "--lead-in", "The"], "under residual only"),
+        (["--layer", "0", "--head", "0", "--model", "{tiny}", "--lead-in", "\u2603"], "does not know"),
+        (["--layer", "0", "--head", "0", "--words", "-1"], "Invalid value for '--words'"),
         (["--layer", "0", "--head", "0", "--describer", "magic", "--model", "{tiny}"], "no such describer: got magic"),
         (["--layer", "9", "--head", "0", "--model", "{tiny}"], "has no layer 9; expected 0 to 1"),
         (["--layer", "0", "--head", "9", "--model", "{tiny}"], "has no head 9; expected 0 to 3"),
@@ -163,7 +159,7 @@ def test_json_has_the_promised_keys_and_no_nan(capsys):
 
 def test_the_page_says_everything():
     text = page(report())
-    for part in ("Head 3.2 of made", "source: embedding (chosen by head; first-mlp 0.10 copying)",
+    for part in ("Head 3.2 of made", "source: embedding\n",
                  "ok  country to capital",
                  "confidence 0.50, lexical", "Maps a country to its capital (1 of 1 known pairs).",
                  "test     supported", "40 new pairs: score 0.50 in the top 10, higher than 100 % of the other",

@@ -55,7 +55,7 @@ def test_own_pairs_give_a_page(model, pairs):
     assert done.exit_code == 0, done.output
     assert "neighbours" in done.stdout
     assert "1 of 1 operations scored" in done.stdout
-    assert "first-mlp, embedding, first-block" in done.stdout
+    assert "Heads read: residual behind the start of texts." in done.stdout
     assert done.stderr == ""  # no bar where standard error is no terminal
 
 
@@ -71,11 +71,25 @@ def test_json_has_the_promised_form(model, pairs, words):
     assert whole["findings"]["sharing"]["n_pairs"] >= 0
 
 
-def test_auto_keeps_every_representation_in_the_json(model, pairs):
-    whole = json.loads(run("--model", model, "--pairs", pairs, "--min-pairs", 5, "--json").stdout)
-    assert set(whole["by_source"]) == {"embedding", "first-mlp", "first-block"}
-    assert {name for row in whole["relations"][0]["through"] for name in row} <= set(whole["by_source"])
-    assert {one["source"] for one in whole["source_choice"]["evidence"]} == set(whole["by_source"])
+def test_heads_read_the_residual_stream_unless_something_else_is_asked_for(model, pairs):
+    options = ("--model", model, "--pairs", pairs, "--min-pairs", 5, "--k", 2, "--json")
+    given = {
+        name: json.loads(run(*options, *more).stdout)
+        for name, more in {
+            "none": (),
+            "residual": ("--source", "residual"),
+            "lead-ins": ("--lead-in", "", "--lead-in", " the red"),
+            "paper": ("--source", "paper"),
+            "first-mlp": ("--source", "first-mlp"),
+        }.items()
+    }
+    assert given["none"] == given["residual"]
+    assert (given["none"]["source"], given["none"]["lead_in"]) == ("residual", [""])
+    assert (given["lead-ins"]["source"], given["lead-ins"]["lead_in"]) == ("residual", ["", " the red"])
+    assert given["lead-ins"]["relations"] != given["none"]["relations"]
+    assert given["paper"] == given["first-mlp"]
+    assert given["paper"]["relations"] != given["none"]["relations"]
+    assert {"sources", "by_source", "source_choice"}.isdisjoint(given["none"])
 
 
 def test_too_few_pairs_are_said(model, pairs, words):

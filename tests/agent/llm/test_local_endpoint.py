@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from agent.errors import ModelFault
 from agent.llm.models import open_language_model
 from agent.llm.options import ModelOptions
-from maps_engine.errors import Failure, UserMistake
+from maps_engine.errors import UnsupportedModel, UserMistake
 from tests.support.agent.llm_parts import Named, rows_tool
 
 
@@ -88,7 +88,7 @@ def test_what_cannot_be_opened(folder, tmp_path):
     with pytest.raises(UserMistake):
         local(folder, device="nosuch")
     (tmp_path / "bad.gguf").write_bytes(b"GGUF" + b"\0" * 50)
-    with pytest.raises(Failure):
+    with pytest.raises(UnsupportedModel, match="GGUF version"):
         local(tmp_path / "bad.gguf").ask("What?", Named)
 
 

@@ -30,7 +30,7 @@ VIEWS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
 def relations() -> str:
     scores = made_up_scores(n=6)
     rows = (replace(scores.relations[0], name=HOSTILE, description=HOSTILE), *scores.relations[1:])
-    return render_report(RelationResult(ScoreSettings(), replace(scores, model=HOSTILE, relations=rows), None), top=3)
+    return render_report(RelationResult(ScoreSettings(), replace(scores, model=HOSTILE, relations=rows)), top=3)
 
 
 def a_document() -> str:

@@ -6,6 +6,7 @@ import csv
 import io
 import re
 from dataclasses import replace
+from html import unescape
 
 import numpy as np
 import pytest
@@ -27,7 +28,6 @@ from agent.output.relation_report import render_report, score_picture
 from maps_engine.errors import FileNotWritten
 from maps_engine.scores.head_structure import findings
 from maps_engine.scores.result import RelationResult, ScoreSettings
-from maps_engine.scores.table import best_over_sources
 from tests.support.relation_tables import made_up_scores
 
 SIZES = [(30, 9), (1, 1), (80, 64), (12, 96)]
@@ -123,7 +123,7 @@ def test_titles_hold_no_mathematics():
 
 
 def result_of(scores):
-    return RelationResult(ScoreSettings(), scores, None)
+    return RelationResult(ScoreSettings(), scores)
 
 
 def test_report_is_self_contained_and_whole(scores):
@@ -154,11 +154,11 @@ def test_report_of_nothing_scored():
 
 
 def test_report_names_the_representation():
-    merged = best_over_sources(
-        [made_up_scores(n=3, source=name, seed=i) for i, name in enumerate(("embedding", "first-mlp"))]
-    )
-    page = render_report(result_of(merged), top=2)
-    assert "embedding, first-mlp, the best of them for each head" in page
+    assert "reading embedding." in render_report(result_of(made_up_scores(n=3)), top=2)
+    behind = replace(made_up_scores(n=3, source="residual"), lead_in=(" the",))
+    page = unescape(render_report(result_of(behind), top=2))
+    assert "reading residual behind the start of texts and ' the'." in page
+    assert page.count("residual behind") == 2  # of the title, and where the numbers come from
 
 
 def test_report_stays_small_for_large_models():
@@ -188,12 +188,12 @@ def test_csv_has_a_row_for_every_head(scores, tmp_path):
     assert (rows[-1]["layer"], rows[-1]["verdict"]) == ("", "too few pairs (7 of 100)")
 
 
-def test_rows_name_the_representation_of_either_side():
-    merged = best_over_sources(
-        [made_up_scores(n=2, source=name, seed=i) for i, name in enumerate(("embedding", "first-mlp"))]
-    )
-    rows = list(table_rows(merged))
-    assert {row["source"] for row in rows if row["layer"] is not None} == {"embedding", "first-mlp"}
+def test_every_row_names_the_representation_once():
+    behind = replace(made_up_scores(n=2, source="residual"), lead_in=("", " the"))
+    rows = list(table_rows(behind))
+    expected = "residual behind the start of texts or the start of texts and ' the'"
+    assert [row["source"] for row in rows] == [expected] * (1 + 270)
+    assert [name for name in COLUMNS if "source" in name] == ["source"]
 
 
 @pytest.mark.parametrize("write", [write_csv, write_parquet])

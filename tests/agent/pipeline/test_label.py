@@ -22,6 +22,7 @@ from agent.runs.state import counts, finish_run
 from agent.runs.stored import stored_head, stored_heads
 from agent.runs.tables import list_runs, show_run
 from agent.runs.workers import is_dead, kept_replies, release_dead, worker_name
+from maps_engine.fitting import MOST_WORDS
 from maps_engine.results import EngineSettings
 from tests.support.agent.bulk_runs import QueueDescriber, letter_bench, tiny_request
 from tests.support.record_fixtures import *  # noqa: F403
@@ -79,7 +80,7 @@ def test_all_heads_are_labelled_with_everything_recorded(planned):
     for row in rows:
         assert len(row["rows"]) == 8
         assert row["provenance"]["settings"]["source"] == "embedding"
-        assert row["provenance"]["source_choice"]["decided_by"] == "user"
+        assert "source_choice" not in row["provenance"]
         assert row["test"]["reason"] != NOT_TESTED
         assert (row["category"] is None) == (row["status"] != "ok")
     assert {row["category"] for row in rows if row["status"] == "ok"} == {"algorithmic", "knowledge", "other"}
@@ -376,8 +377,8 @@ def test_stored_mappings_say_their_real_source(planned):
     plan = planned(QueueDescriber(), settings=settings)
     label(plan, on_event=Stopping(), stop=never)
     stored = stored_head(plan.database, plan.job.run_id, 1, 0)
-    assert stored.mapping.source == stored.source
-    assert stored.source in ("embedding", "first-mlp", "first-block")
+    assert stored.mapping.source == stored.source == "residual"
+    assert stored.settings == replace(settings, source="residual", words=MOST_WORDS)
 
 
 def test_opening_a_database_twice_is_harmless(tmp_path):

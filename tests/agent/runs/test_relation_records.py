@@ -136,10 +136,6 @@ def _transposed(whole):
         one["scores"] = one["scores"] and [list(column) for column in zip(*one["scores"], strict=True)]
 
 
-def _bogus_part(whole):
-    whole.update(source="auto", sources=["bogus"], by_source={"bogus": whole["relations"]})
-
-
 @pytest.mark.parametrize(
     ("edit", "needle"),
     [
@@ -166,7 +162,6 @@ def _bogus_part(whole):
         (_of_file(value_heads=4), "got 3, 4, 4; expected 3, 4, 2"),
         (_other_shape, "got 50, 2, 2; expected 3, 4, 2"),
         (_of_file(source="bogus"), "unknown source representation: got bogus"),
-        (_bogus_part, "unknown source representation: got bogus"),
     ],
 )
 def test_an_edited_table_is_refused_before_anything_is_stored(labelled, tmp_path, edit, needle):
@@ -181,8 +176,24 @@ def test_an_edited_table_is_refused_before_anything_is_stored(labelled, tmp_path
     assert model_grid(engine, CARD.slug, run.run_id).relations == {}
 
 
-def test_scores_of_the_best_representation_are_stored(labelled, tmp_path):
-    engine, _ = labelled
-    parts = (TABLE, made_up_scores(layers=3, heads=4, value_heads=2, n=5, source="first-mlp", seed=1))
-    best = replace(TABLE, source="auto", by_source=parts)
-    assert added(engine, saved(tmp_path, best)).exit_code == 0
+@pytest.mark.parametrize("source", ["auto", "first-block"])
+def test_scores_saved_when_more_representations_could_be_asked_for_are_stored(labelled, tmp_path, source):
+    engine, run = labelled
+    whole = scores_to_json(TABLE)
+    del whole["lead_in"]
+    whole |= {"source": source, "sources": ["embedding"], "by_source": {"embedding": whole["relations"]}}
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps(whole))
+    assert added(engine, path).exit_code == 0
+    shown = head_detail(engine, CARD.slug, 2, 1, run.run_id).relations
+    assert {one.source for one in shown} == {source}
+    assert [one.relation for one in shown] == [
+        one.name for one in sorted(TABLE.scored, key=lambda one: (-one.score[2, 1].item(), one.name))
+    ]
+
+
+def test_scores_behind_a_lead_in_are_stored_with_it(labelled, tmp_path):
+    engine, run = labelled
+    behind = replace(made_up_scores(layers=3, heads=4, value_heads=2, n=5, source="residual"), lead_in=(" the",))
+    assert added(engine, saved(tmp_path, behind)).exit_code == 0
+    assert {one.source for one in relation_readings(engine, run.model_id).values()} == {"residual"}

@@ -23,7 +23,6 @@ from agent.runs.stored import (
     stored_lines,
     whole_heads,
 )
-from maps_engine.results import SourceChoice, SourceEvidence
 from tests.support.believable import SETTINGS, Believable
 from tests.support.record_fixtures import *  # noqa: F403
 
@@ -114,8 +113,10 @@ def test_the_head_says_its_own_source_where_the_run_says_auto(believable: tuple[
         run.settings = run.settings | {"engine": run.settings["engine"] | {"source": "auto", "top": 7}}
     stored, other = stored_head(engine, facts.run_id, 0, 0), stored_head(engine, facts.run_id, 0, 1)
     assert (stored.source, stored.settings) == ("embedding", replace(SETTINGS, source="embedding", top=7))
-    assert stored.source_choice == SourceChoice("embedding", "head", (SourceEvidence("embedding", 0.5),))
-    assert (other.source, other.settings.source, other.source_choice) == (None, "auto", None)
+    assert stored.to_json()["provenance"] == made_with  # what is no longer asked for is still told
+    assert (other.source, other.settings.source) == (None, "auto")
+    again = head_of_json(json.loads(json.dumps(stored.to_json())))
+    assert (again.source, again.mapping) == ("embedding", stored.mapping)
 
 
 def test_a_head_without_a_description_keeps_its_rows(believable: tuple[Engine, Believable]) -> None:

@@ -190,28 +190,16 @@ def test_settings_are_compared_and_sorted(tmp_path):
     assert json.dumps(found.to_json())
 
 
-def test_auto_takes_each_head_from_the_source_that_was_chosen_for_it(tmp_path):
-    bench = tiny_bench(tmp_path)
-    chosen, _ = one_token_pairs(relations(bench), bench.checkpoint.vocabulary, min_pairs=2)
-    auto = named_setting(EngineSettings("auto"))
-    table, engine = static_scores(bench, chosen, auto), MapsEngine(bench.checkpoint, auto.settings)
-    for layer in range(2):
-        for head in range(4):
-            source = engine.source_of(layer, head).source
-            theirs = static_scores(bench, chosen, named_setting(EngineSettings(source)))
-            assert table["step-1"].score[layer, head] == theirs["step-1"].score[layer, head]
-
-
 def test_biases_are_compared_only_where_there_are_some(tmp_path):
     assert not any("biases" in one.name for one in compared_settings(tiny_bench(tmp_path / "a")))
     assert any("biases" in one.name for one in compared_settings(tiny_bench(tmp_path / "b", "gpt2")))
 
 
-def test_a_mixture_is_only_read_through_embeddings(tmp_path):
+def test_a_mixture_is_not_read_through_a_first_mlp(tmp_path):
     bench = tiny_bench(tmp_path, "mixtral")
-    assert {one.settings.source for one in compared_settings(bench)} == {"embedding"}
+    assert {one.settings.source for one in compared_settings(bench)} == {"embedding", "residual"}
     found = compare_settings(bench, relations(bench), FEW)
-    assert len(found.rows) == 2
+    assert {row.setting for row in found.rows} == {"embedding", "embedding, norms", "residual"}
 
 
 def test_every_setting_has_its_own_name():

@@ -238,7 +238,7 @@ def test_generation_holds_pairs_of_the_description_against_all_heads(mapped, fie
     assert [one.score for one in outcomes[1:]] == [None, None]
     assert outcomes[1].why == "0 one-token pairs; 10 are needed"
     assert plan.pairs is not None
-    phi = engine.score_pairs([plan.pairs], source="embedding")[0].score
+    phi = engine.score_pairs([plan.pairs], source="residual")[0].score
     own, others = float(phi[0, 0]), [float(v) for v in phi.flatten()[1:]]
     share = sum(v < own for v in others) + 0.5 * sum(v == own for v in others)
     assert outcomes[0].score == pytest.approx(share / len(others))

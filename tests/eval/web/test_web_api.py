@@ -22,7 +22,6 @@ from eval.web.app import create_app
 from eval.web.jobs import keep_in_records
 from eval.web.settings import WebSettings
 from maps_engine.model import ModelShape
-from maps_engine.results import SourceChoice, SourceEvidence
 from tests.support.believable import SETTINGS, Believable
 from tests.support.eval.web_app import OURS, client_of, describe, described
 
@@ -159,22 +158,19 @@ def test_a_relation_that_was_not_scored_is_not_found(site: tuple[WebSettings, Te
         assert "antonym, capital of a country" in answer.json()["error"]
 
 
-def test_the_head_page_says_which_source_was_chosen_and_why(filled: tuple[Engine, Believable]) -> None:
+def test_the_head_page_says_which_source_was_chosen_of_a_run_that_says_auto(filled: tuple[Engine, Believable]) -> None:
     engine, facts = filled
-    evidence = (SourceEvidence("first-mlp", 0.625, "copying <b>"), SourceEvidence("embedding", 0.1))
-    choice = SourceChoice("first-mlp", "head", evidence)
     report = describe("", 7, 1).report
-    report = replace(report, provenance=replace(report.provenance, settings=SETTINGS, source_choice=choice))
+    report = replace(report, provenance=replace(report.provenance, settings=SETTINGS))
     auto = replace(report.mapping, settings=replace(SETTINGS, source="auto"))
     keep_in_records(engine)(facts.slug, described(replace(report, mapping=auto)))
     client = client_of(create_app(WebSettings(engine)))
     text = client.get(f"/{facts.slug}/head/7/1").text
-    why = "(chosen by head; first-mlp 0.62 copying &lt;b&gt;, embedding 0.10)"
-    assert f'<dd>first-mlp <span class="dim">{why}</span></dd>' in text
+    assert "<dd>first-mlp</dd>" in text
     twin = client.get(f"/{facts.slug}/head/7/1.json").json()
-    assert (twin["source"], twin["source_choice"]["evidence"][1]["source"]) == ("first-mlp", "embedding")
     old = client.get(f"/{facts.slug}/head/7/1.json?run={facts.run_id}").json()
-    assert (old["source"], old["source_choice"]) == ("first-mlp", None)
+    assert (twin["source"], old["source"]) == ("first-mlp", "first-mlp")
+    assert "source_choice" not in twin
 
 
 def test_claims_say_what_they_count(filled: tuple[Engine, Believable]) -> None:

@@ -24,7 +24,7 @@ def everything(folder: Path) -> list[torch.Tensor]:
     weights = opened(folder).weights
     attention = weights.attention(1)
     x = weights.embedding(slice(0, 9))
-    return [x, weights.unembedding(slice(0, 9)), attention.value, attention.output, weights.first_block(x)]
+    return [x, weights.unembedding(slice(0, 9)), attention.value, attention.output, weights.first_mlp(x)]
 
 
 class TestForms:
@@ -66,7 +66,7 @@ class TestForms:
 
     def test_asked_for_in_another_dtype(self, llama_folder):
         weights = opened(llama_folder, dtype=torch.float64).weights
-        assert weights.dtype == weights.first_block(weights.embedding(slice(0, 3))).dtype == torch.float64
+        assert weights.dtype == weights.first_mlp(weights.embedding(slice(0, 3))).dtype == torch.float64
 
     @pytest.mark.parametrize("prefix", ["", "language_model.model.", "model.language_model."])
     def test_other_prefixes(self, copy, llama_folder, prefix):

@@ -37,7 +37,6 @@ def test_gguf_equals_the_folder_it_came_from(family, tmp_path):
     torch.testing.assert_close(ours.unembedding(IDS), theirs.unembedding(IDS))
     torch.testing.assert_close(ours.final_norm()(x), theirs.final_norm()(x))
     torch.testing.assert_close(ours.first_mlp(x), theirs.first_mlp(x))
-    torch.testing.assert_close(ours.first_block(x), theirs.first_block(x))
     for layer in range(ours.shape.n_layers):
         a, b = ours.attention(layer), theirs.attention(layer)
         torch.testing.assert_close(a.value, b.value)

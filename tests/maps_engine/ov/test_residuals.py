@@ -1,4 +1,4 @@
-"""Heads read through the residual stream: against the running model, kept on disk, and lead-ins."""
+"""Heads read through the residual stream: against the running model, kept on disk, lead-ins, words, company."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from maps_engine.checkpoints.opening import open_checkpoint
 from maps_engine.engine import MapsEngine
 from maps_engine.errors import UserMistake
 from maps_engine.model import Checkpoint
+from maps_engine.ordinary_words import ordinary_words
 from maps_engine.ov.kept_rows import LIMIT_VARIABLE, KeptRows
+from maps_engine.ov.pair_scores import PairSet
 from maps_engine.ov.residuals import lead_in_ids, open_residuals
 from maps_engine.ov.source_maps import SourceEngine
 from maps_engine.results import EngineSettings
-from tests.support.tiny_models import ROWS, tiny_model
+from tests.support.tiny_models import FAMILIES, ROWS, tiny_model
 
 RESIDUAL = EngineSettings("residual", top=4)
 
@@ -156,7 +158,139 @@ def test_the_lead_in_is_said_to_people():
 
 def test_all_heads_of_a_layer_are_read_as_one_head_is(checkpoint):
     engine = MapsEngine(checkpoint, RESIDUAL)
-    assert list(engine.map_heads([1]))[2] == engine.map_head(1, 2)
+    among_all, alone = list(engine.map_heads([1]))[2], engine.map_head(1, 2)
+    assert [row.token_id for row in among_all.rows] == [row.token_id for row in alone.rows]
+    for ours, theirs in zip(among_all.rows, alone.rows, strict=True):
+        assert [one.token_id for one in ours.targets] == [one.token_id for one in theirs.targets]
+        scores = [[one.score for one in row.targets] for row in (ours, theirs)]
+        assert scores[0] == pytest.approx(scores[1], rel=1e-5)  # products of other sizes sum in another order
+
+
+# Rows do not depend on their company.
+
+
+def alone(checkpoint: Checkpoint, ids: list[int], layer: int) -> torch.Tensor:
+    """Rows that are streamed for these tokens and no others, nothing being kept."""
+    return open_residuals(checkpoint, ["", " the red"]).rows(layer, torch.tensor(ids))
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_a_row_is_the_same_alone_in_company_and_in_any_order(checkpoint, monkeypatch, threads, layer, n_threads):
+    monkeypatch.setattr("maps_engine.checkpoints.blocks.residual_stream.BATCH", 64)  # two batches, one of them filled up
+    monkeypatch.setenv(LIMIT_VARIABLE, "0")
+    torch.set_num_threads(1)
+    whole = open_residuals(checkpoint, ["", " the red"]).hold(layer)
+    torch.set_num_threads(n_threads)
+    shuffled = torch.randperm(ROWS, generator=torch.Generator().manual_seed(3)).tolist()
+    assert torch.equal(alone(checkpoint, shuffled, layer), whole[shuffled])
+    assert torch.equal(alone(checkpoint, shuffled[:70], layer), whole[shuffled[:70]])
+    for token in (0, 5, 63, 64, 103):
+        assert torch.equal(alone(checkpoint, [token], layer), whole[token : token + 1])
+    assert torch.equal(alone(checkpoint, [9, 9, 3, 9], layer), whole[[9, 9, 3, 9]])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_rows_do_not_depend_on_their_company_in_any_family(family, tmp_path, monkeypatch, threads):
+    monkeypatch.setenv(LIMIT_VARIABLE, "0")
+    checkpoint = open_checkpoint(str(tiny_model(family, tmp_path / "model")[0]), device="cpu")
+    weights, lead_in = checkpoint.weights, (0, 3)
+    found = []
+    for ids, n_threads in ((range(ROWS), 1), ([77], 2), ([3, 77, 60], 1), (range(ROWS - 1, 60, -1), 2)):
+        torch.set_num_threads(n_threads)
+        stream = weights.residuals(torch.tensor(list(ids)), lead_in)
+        stream.advance()
+        stream.advance()
+        found.append(stream.rows[list(ids).index(77)].clone())  # float32, as they come out of the last block
+    assert all(torch.equal(one, found[0]) for one in found)
+
+
+def test_rows_of_a_part_are_those_of_the_whole_vocabulary(checkpoint):
+    part = torch.tensor([3, 4, 9, 50, 70])
+    of_part, whole = open_residuals(checkpoint, [""], part=part), open_residuals(checkpoint, [""])
+    assert of_part.kept.folder != whole.kept.folder
+    for layer in (1, 0):
+        held = of_part.hold(layer)
+        assert held.shape == (5, 32)
+        assert torch.equal(held, whole.hold(layer)[part])
+        some = torch.tensor([70, 3, 3])
+        assert torch.equal(of_part.rows(layer, some), whole.hold(layer)[some])
+        others = torch.tensor([70, 71])  # of which one is not of the part
+        assert torch.equal(of_part.rows(layer, others), whole.hold(layer)[others])
+        assert torch.equal(of_part.rows(layer, slice(60, 80)), whole.hold(layer)[60:80])
+    again = open_residuals(checkpoint, [""], part=part)
+    assert again.kept.has(1)
+    assert torch.equal(again.rows(1, part.flip(0)), whole.hold(1)[part.flip(0)])
+
+
+def test_parts_of_one_size_are_kept_apart(checkpoint):
+    first, second = (torch.tensor(ids) for ids in ([3, 4, 9], [3, 4, 10]))
+    open_residuals(checkpoint, [""], part=first).hold(1)
+    other = open_residuals(checkpoint, [""], part=second)
+    assert not other.kept.has(1)
+    assert torch.equal(other.hold(1), open_residuals(checkpoint, [""]).hold(1)[second])
+
+
+# Ordinary words alone
+
+
+@pytest.mark.parametrize("source", ["residual", "first-mlp", "embedding"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_only_ordinary_words_are_shown_and_in_the_order_of_all_tokens(checkpoint, source, precision):
+    words = ordinary_words(checkpoint.vocabulary, 12)
+    assert 4 < len(words) <= 12
+    everything = EngineSettings(source, top=ROWS)
+    engine = MapsEngine(checkpoint, replace(everything, top=5, words=12), precision)
+    for layer in (0, 1):
+        of_all = MapsEngine(checkpoint, everything, precision).map_head(layer, 2).rows
+        expected = [row for row in of_all if row.token_id in words]
+        for mapping in (engine.map_head(layer, 2), list(engine.map_heads([layer]))[2]):
+            found = [*mapping.rows, *mapping.held_out_rows]
+            assert len(mapping.rows) == 5
+            assert [row.token_id for row in found] == [row.token_id for row in expected]
+            for ours, theirs in zip(found, expected, strict=True):
+                assert [one.token_id for one in ours.targets] == [one.token_id for one in theirs.targets]
+                assert ours.salience == pytest.approx(theirs.salience, rel=1e-5)
+
+
+def test_special_tokens_stay_left_out_among_words(checkpoint):
+    settings = replace(RESIDUAL, words=ROWS, include_special=False)
+    rows = MapsEngine(checkpoint, settings).map_head(1, 2, held_out=ROWS).rows
+    assert {checkpoint.vocabulary.kind(row.token_id) for row in rows} == {"normal"}
+
+
+def test_rows_and_pairs_of_other_tokens_do_not_depend_on_the_words(checkpoint):
+    few, every = (MapsEngine(checkpoint, replace(RESIDUAL, words=words)) for words in (6, None))
+    others = [i for i in range(ROWS) if i not in ordinary_words(checkpoint.vocabulary, 6)]
+    assert few.at("residual").rows_of(1, 2, others) == every.at("residual").rows_of(1, 2, others)
+    pairs = PairSet(tuple(range(1, 90)), tuple((i + 3,) for i in range(1, 90)), 10)
+    ours, theirs = (engine.score_pairs([pairs], source="residual")[0] for engine in (few, every))
+    assert torch.equal(ours.score, theirs.score)
+    assert ours.score.max() > 0
+
+
+def test_it_is_told_how_many_blocks_were_passed(tmp_path, monkeypatch):
+    checkpoint = open_checkpoint(str(tiny_model("llama", tmp_path / "model", num_hidden_layers=4)[0]), device="cpu")
+    told: list[tuple[int, int]] = []
+    engine = MapsEngine(checkpoint, replace(RESIDUAL, words=8), passed=lambda *count: told.append(count))
+    engine.map_head(3, 0)
+    assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    engine.passed = lambda *count: told.append(("later", *count))
+    monkeypatch.setenv(LIMIT_VARIABLE, "0")
+    list(engine.map_heads([3]))
+    assert told[4:] == []  # held already
+    list(MapsEngine(checkpoint, replace(RESIDUAL, words=8), passed=lambda *_: pytest.fail("kept")).map_heads([2, 3]))
+    engine.at("residual").rows_of(1, 0, [ROWS - 1])  # a few tokens are not worth telling
+    assert told[4:] == []
+    engine.map_head(1, 0)
+    assert told[4:] == []
 
 
 def kept(checkpoint: Checkpoint, lead_in: list[int] | None = None) -> KeptRows:

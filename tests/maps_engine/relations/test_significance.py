@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from maps_engine.engine import MapsEngine
 from maps_engine.ov.pair_scores import PairSet
-from maps_engine.relations.significance import Significance, best_of, corrected, shuffled, significance
+from maps_engine.relations.significance import corrected, shuffled, significance
 from maps_engine.results import EngineSettings
 from tests.support.memory_model import memory_checkpoint, memory_weights
 
@@ -140,15 +140,6 @@ def test_the_null_exposes_a_head_that_writes_the_same_targets_whatever_it_reads(
     exact = engine.score_pairs([PairSet(null.sources, null.targets, 1)], source="embedding")[0]
     found = significance(real.score, exact.score, n=n, n_null=len(null.sources))
     assert float(found.p[0, 0]) < 1e-7
-
-
-def test_picking_among_representations_costs_a_factor():
-    first = Significance(one(0.1), one(1.0), one(0.2))
-    second = Significance(one(0.2), one(2.0), one(0.01))
-    picked = best_of([first, second], torch.tensor([[1]]))
-    assert (float(picked.null), float(picked.z)) == pytest.approx((0.2, 2.0))
-    assert float(picked.p) == pytest.approx(0.02)
-    assert float(best_of([first] * 9, torch.tensor([[0]])).p) == 1
 
 
 def test_correction_for_many_heads_stops_at_one():

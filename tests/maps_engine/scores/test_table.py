@@ -1,4 +1,4 @@
-"""Catalogue operations on small models: planted heads, too few pairs, first tokens, best over representations, JSON."""
+"""Catalogue operations on small models: planted heads, too few pairs, first tokens, representations, JSON."""
 
 from __future__ import annotations
 
@@ -111,49 +111,72 @@ def test_any_of_several_targets_counts():
     assert float(scores.relations[0].score[1, 4]) >= 0.9
 
 
-def test_auto_keeps_the_best_representation_of_every_head():
+def test_the_engines_own_representation_is_scored_under_unless_another_is_named():
     engine = planted_engine()
     seen = []
-    scores = score_relations(
-        engine,
-        [PLANTED, CONTROL],
-        source="auto",
-        min_pairs=10,
-        progress=lambda source, layer: seen.append((source, layer)),
-    )
-    assert scores.source == "auto"
-    assert set(scores.sources) == {"first-mlp", "embedding", "first-block"}
-    assert len(seen) == 9
-    for i, merged in enumerate(scores.relations):
-        parts = torch.stack([table.relations[i].score for table in scores.by_source])
-        assert torch.equal(merged.score, parts.max(0).values)
-        for layer in range(3):
-            for head in range(6):
-                source = scores.source_at(merged.through, layer, head)
-                part = scores.by_source[scores.sources.index(source)].relations[i]
-                assert part.score[layer, head] == merged.score[layer, head]
-                expected = min(1.0, 3 * float(part.promoting.p[layer, head]))
-                assert float(merged.promoting.p[layer, head]) == pytest.approx(expected)
-    assert scores.relations[0].score[1, 4] >= 0.9
-    assert scores.source_at(scores.relations[0].through, 1, 4) == "embedding"
+    own = score_relations(engine, [PLANTED, CONTROL], min_pairs=10, progress=seen.append)
+    named = score_relations(engine, [PLANTED, CONTROL], source="first-mlp", min_pairs=10)
+    assert seen == [0, 1, 2]
+    assert (own.source, named.source) == ("embedding", "first-mlp")
+    assert own.relations[0].score[1, 4] >= 0.9
+    assert named.relations[0].score[1, 4] < 0.3  # the planted head reads embeddings
 
 
-@pytest.mark.parametrize("source", ["embedding", "auto"])
+def test_scores_say_what_heads_were_given_to_read():
+    engine = planted_engine()
+    behind = MapsEngine(engine.checkpoint, replace(engine.settings, lead_in=("", " w5")))
+    scores = score_relations(behind, [PLANTED], min_pairs=10)
+    assert (scores.lead_in, scores.reading) == (("", " w5"), "embedding")
+    read = replace(scores, source="residual").reading
+    assert read == "residual behind the start of texts or the start of texts and ' w5'"
+
+
+@pytest.mark.parametrize("source", ["embedding", "first-mlp"])
 def test_json_holds_what_was_promised_and_comes_back(source, tmp_path):
     short = own_relation([("w1", "w2")], name="short")
     scores = score_relations(planted_engine(), [PLANTED, short], source=source, min_pairs=10)
     whole = scores_to_json(scores)
     json.dumps(whole, allow_nan=False)
     first, second = whole["relations"]
-    assert whole["model"] == "memory"
+    assert (whole["model"], whole["source"], whole["lead_in"]) == ("memory", source, [""])
     assert {"name", "k", "pairs", "used", "scores", "suppression", "null"} <= set(first)
     assert (len(first["scores"]), len(first["scores"][0])) == (3, 6)
     assert second["scores"] is second["suppression"] is second["null"] is None
-    assert (set(whole.get("by_source", {})) == set(scores.sources)) == (source == "auto")
     path = tmp_path / "a.json"
     path.write_text(json.dumps(whole))
     assert scores_to_json(read_scores(path)) == whole
     assert scores_to_json(scores_from_json(whole)) == whole
+
+
+def test_lead_ins_come_back(tmp_path):
+    whole = scores_to_json(replace(made_up_scores(n=3, source="residual"), lead_in=("", " the")))
+    assert scores_from_json(json.loads(json.dumps(whole))).lead_in == ("", " the")
+    del whole["lead_in"]  # as files are that were saved before it was there
+    assert scores_from_json(whole).lead_in == ("",)
+
+
+def test_of_a_file_with_several_representations_the_table_of_the_best_is_read(tmp_path):
+    parts = [made_up_scores(n=4, source=name, seed=i) for i, name in enumerate(("embedding", "first-block"))]
+    whole = scores_to_json(parts[0])
+    del whole["lead_in"]
+    for at, one in enumerate(whole["relations"][:-1]):
+        other = scores_to_json(parts[1])["relations"][at]
+        for table in ("scores", "suppression"):
+            pairs = [list(zip(*rows, strict=True)) for rows in zip(one[table], other[table], strict=True)]
+            one[table] = [[max(pair) for pair in row] for row in pairs]
+        one["through"] = one["suppression_through"] = [["embedding"] * 9] * 30
+    whole |= {"source": "auto", "sources": [part.source for part in parts]}
+    whole["by_source"] = {part.source: scores_to_json(part)["relations"] for part in parts}
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps(whole))
+    found = read_scores(path)
+    assert (found.source, found.lead_in) == ("auto", ("",))
+    assert [one.name for one in found.scored] == [one.name for one in parts[0].scored]
+    for best, *of_parts in zip(found.scored, *(part.scored for part in parts), strict=True):
+        expected = torch.stack([one.score for one in of_parts]).max(0).values
+        torch.testing.assert_close(best.score, expected, rtol=0, atol=1e-5)
+        assert not torch.equal(best.score, of_parts[0].score)
+    assert {"through", "by_source", "sources"}.isdisjoint(scores_to_json(found))
 
 
 @pytest.mark.parametrize(
