@@ -120,6 +120,7 @@ def test_version(command):
         (("headscribe", "sc"), ["score"]),
         (("headscribe", "describe-head", "--source", "f"), ["first-mlp", "first-block"]),
         (("headscribe", "check", "corr"), ["correlation"]),
+        (("headscribe", "check", "desc"), ["descriptions"]),
         (("headscribe", "check", "causal", "--relations", "antonyms,copyi"), ["antonyms,copying"]),
         (("headscribe", "runs", "ex"), ["export"]),
         (("headscribe", "operations", "re"), ["remove", "rebuild"]),

@@ -26,7 +26,7 @@ from maps_engine.results import HeadMapping
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-ABOVE_SHUFFLED: Final = TAU / 2  # half of what makes a head the operation's must be owed to the right partner
+ABOVE_SHUFFLED: Final = 0.075  # half of tau, which makes a head the operation's, must be owed to the right partner
 
 
 def check_names(bench: Bench, engine: Engine, run: int | None, *, max_pairs: int) -> NamesTable:

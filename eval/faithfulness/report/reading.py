@@ -166,7 +166,7 @@ def read_descriptions(result: Row) -> list[str]:
     said = ", ".join(f"{statuses.get(one, 0)} {one}" for one in ("ok", "unclear", "failed"))
     text = [f"Run {result['run']} has {sum(statuses.values())} heads: {said}."]
     if not result["tested"]:
-        return [*text, "No name could be tested on the running model.", *_not_run(result)]
+        return [*text, "No name could be tested on the running model."]
     shares, others = result["all"], result["other_heads"]
     text.append(
         f"Of {result['tested']} names that give pairs, a share of {interval(shares['forced'])} is true of the running "
@@ -174,22 +174,14 @@ def read_descriptions(result: Row) -> list[str]:
     )
     text.append(
         f"By the same rule a name would be true of {others['forced']:.1%} and {others['natural']:.1%} of the other "
-        "heads: what a name dealt at random would reach."
+        "heads of the model, on average: what a name dealt to a random head would reach."
     )
     if result["without_shuffle"]:
         text.append(
             f"For {result['without_shuffle']} names shuffled pairs say nothing, since their sources share their "
             "targets: nothing there tells a head that writes these words whatever it reads."
         )
-    return [*text, *_not_run(result), *_judged(result["verdicts"])]
-
-
-def _not_run(result: Row) -> list[str]:
-    reasons = result["not_testable"]
-    if not reasons:
-        return []
-    listed = "; ".join(f"{escaped(why)} ({n})" for why, n in reasons.items())
-    return [f"{sum(reasons.values())} names were not testable: {listed}."]
+    return [*text, *_judged(result["verdicts"])]
 
 
 def _judged(verdicts: Sequence[Row]) -> list[str]:
@@ -200,9 +192,7 @@ def _judged(verdicts: Sequence[Row]) -> list[str]:
         for name in ("supported", "weak", "contradicted")
         if name in known
     ]
-    return [f"The test from weights against the running model, attention forced: true are {', '.join(parts)}."] * bool(
-        parts
-    )
+    return [f"Names by what the test from weights said, attention forced: true are {', '.join(parts)}."]
 
 
 def read_cost(result: Row) -> str:

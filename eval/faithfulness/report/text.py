@@ -137,7 +137,16 @@ def descriptions_table(result: Row) -> str:
     parts += [(escaped(one["operation"]), one) for one in result["operations"]]
     head = ["names", "heads", "true, attention forced to the source", "true, as the model attends"]
     rows = [[label, str(one["heads"]), interval(one["forced"]), interval(one["natural"])] for label, one in parts]
-    return table(head, rows) + "\n\n" + _verdicts_table(result["verdicts"])
+    others = result["other_heads"]
+    rows.insert(1, ["the same names, of the other heads", "", number(others["forced"]), number(others["natural"])])
+    return "\n\n".join([table(head, rows), _verdicts_table(result["verdicts"]), _untestable(result)])
+
+
+def _untestable(result: Row) -> str:
+    """How many names were not run, and why."""
+    reasons = result["not_testable"]
+    listed = "; ".join(f"{escaped(why)} ({n})" for why, n in reasons.items())
+    return f"Not testable: {sum(reasons.values())} of {result['named']} names" + (f": {listed}." if listed else ".")
 
 
 def _verdicts_table(verdicts: Sequence[Row]) -> str:
