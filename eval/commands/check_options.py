@@ -167,7 +167,7 @@ class RunOptions(OptionGroup):
     database: Database = None
     max_pairs: Annotated[
         int,
-        typer.Option("--max-pairs", min=NEW_PAIRS[0], help="Most new pairs of a head.", envvar="HEADSCRIBE_MAX_PAIRS"),
+        typer.Option("--max-pairs", min=NEW_PAIRS[0], help="Most new pairs of a head."),
     ] = NEW_PAIRS[1]
 
 

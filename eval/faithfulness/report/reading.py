@@ -178,8 +178,8 @@ def read_descriptions(result: Row) -> list[str]:
     )
     if result["without_shuffle"]:
         text.append(
-            f"For {result['without_shuffle']} names shuffled pairs say nothing, since their sources share their "
-            "targets: nothing there tells a head that writes these words whatever it reads."
+            f"Names for which shuffled pairs say nothing: {result['without_shuffle']}. Their sources share their "
+            "targets, or too few pairs are left, so that a head that writes these words whatever it reads passes."
         )
     return [*text, *_judged(result["verdicts"])]
 

@@ -94,6 +94,16 @@ def test_heads_of_one_name_are_run_together_each_with_its_own_pairs(bench, engin
         assert row.natural.score == pytest.approx(plainly(bench, pairs, with_context=True)[0, head].item())
 
 
+def test_where_all_sources_share_their_targets_there_is_no_shuffled_score(bench, engine):
+    ids = word_ids(bench.checkpoint)
+    field = PairSet(tuple(ids[1:21]), (tuple(ids[30:36]),) * 20, 10)
+    stored_run(engine, bench.checkpoint, [named(bench.checkpoint, 0, 0, "any word to a few", judging=field)])
+    table = check_names(bench, engine, None, max_pairs=60)
+    assert (table.rows[0].forced.shuffled, table.rows[0].natural.shuffled) == (None, None)
+    assert table.to_json()["without_shuffle"] == 1
+    assert "Names for which shuffled pairs say nothing: 1." in " ".join(read_descriptions(table.to_json()))
+
+
 def test_at_most_so_many_pairs_in_the_order_of_the_test(bench, engine):
     pairs = step_pairs(bench.checkpoint, first=1)
     stored_run(engine, bench.checkpoint, [named(bench.checkpoint, 0, 0, "one word on", judging=pairs)])
@@ -288,7 +298,19 @@ def test_the_command_and_its_part_of_the_report(bench, engine, tmp_path):
     text = (tmp_path / "out" / "report.md").read_text()
     assert "## The names of a run" in text
     assert "At most 60 pairs a head" in text
-    missing = CliRunner().invoke(app, [*names, "--run", "9"])
-    assert missing.exit_code == 2
-    assert "no such run" in missing.output
-    assert len(missing.output.strip().splitlines()) == 1
+
+
+def test_mistakes_are_one_line(bench, engine, tmp_path):
+    other = tiny_bench(tmp_path / "other").checkpoint
+    foreign = stored_run(engine, other, [named(bench.checkpoint, 0, 0, "copying")])
+    names = ["descriptions", "--model", bench.checkpoint.name, "--device", "cpu", "--out", str(tmp_path / "out")]
+    names += ["--database", str(tmp_path / "runs.sqlite")]
+    for more, message in (
+        ([], "no finished run of"),
+        (["--run", "9"], "no such run"),
+        (["--run", str(foreign)], f"run {foreign} is of another model"),
+    ):
+        told = CliRunner().invoke(app, [*names, *more])
+        assert told.exit_code == 2
+        assert message in told.output
+        assert len(told.output.strip().splitlines()) == 1
