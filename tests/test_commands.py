@@ -119,6 +119,7 @@ def test_version(command):
         (("headscribe", "sc"), ["score"]),
         (("headscribe", "describe-head", "--source", "f"), ["first-mlp"]),
         (("headscribe", "check", "corr"), ["correlation"]),
+        (("headscribe", "check", "desc"), ["descriptions"]),
         (("headscribe", "check", "causal", "--relations", "antonyms,copyi"), ["antonyms,copying"]),
         (("headscribe", "runs", "ex"), ["export"]),
         (("headscribe", "operations", "re"), ["remove", "rebuild"]),

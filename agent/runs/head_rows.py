@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -169,15 +169,21 @@ def trace_of(record: DescriptionRecord) -> Trace:
     stored = record.trace
     if not stored:
         return NO_TRACE
-    intruder, judging = stored["intruder"], stored["judging"]
+    intruder = stored["intruder"]
     return Trace(
         attempts=tuple(map(_attempt, stored["attempts"])),
         conversation=tuple(Message(**one) for one in stored["conversation"]),
         intruder=IntruderTest(**intruder) if intruder else None,
         seen=tuple(stored["seen"]),
-        judging=_pair_set(judging) if judging else None,
+        judging=judging_of(stored),
         usage=Usage(**stored["usage"]),
     )
+
+
+def judging_of(trace: Mapping[str, Any] | None) -> PairSet | None:
+    """The pairs that a stored trace keeps for the final test; None for a describer that leaves them to the test."""
+    judging = trace.get("judging") if trace else None
+    return _pair_set(judging) if judging else None
 
 
 def _attempt(values: dict[str, Any]) -> Attempt:

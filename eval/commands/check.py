@@ -8,7 +8,14 @@ import typer
 
 from agent.commands.command_line import command, group_of_commands, say
 from agent.commands.options import AsJson, CheckpointOptions
-from eval.commands.check_options import CorrelationOptions, OperationOptions, Out, RunningOptions, WeightsOptions
+from eval.commands.check_options import (
+    CorrelationOptions,
+    OperationOptions,
+    Out,
+    RunningOptions,
+    RunOptions,
+    WeightsOptions,
+)
 
 app = group_of_commands("Do the scores read from weights agree with what heads do when the model runs?")
 
@@ -86,6 +93,20 @@ def compare_settings(
     with running_bench(running, out) as bench:
         table = experiment(bench, relations, limits)
         finish(bench, "compare-settings", table.to_json(), max_pairs=limits.max_pairs, as_json=as_json)
+
+
+@command(app, "descriptions")
+def descriptions(running: RunningOptions, names: RunOptions, out: Out = None, as_json: AsJson = False) -> None:
+    """Are the names that a stored run gave its heads true of the running model?"""
+    from agent.runs.database import open_database
+    from eval.commands.experiment import finish, running_bench
+    from eval.faithfulness.descriptions.true_names import check_names
+
+    engine = open_database(names.database)
+    with running_bench(running, out) as bench:
+        table = check_names(bench, engine, names.run, max_pairs=names.max_pairs)
+        about = {"run": table.run, "max_pairs": names.max_pairs}
+        finish(bench, "descriptions", table.to_json(), max_pairs=names.max_pairs, as_json=as_json, about=about)
 
 
 @command(app, "report")

@@ -11,7 +11,7 @@ import typer
 
 from agent.commands.command_line import OptionGroup
 from agent.commands.completion import SOURCES, operations
-from agent.commands.options import MOST_TARGETS, CheckpointOptions, FoldBiases, FoldNorms, source_option
+from agent.commands.options import MOST_TARGETS, CheckpointOptions, Database, FoldBiases, FoldNorms, source_option
 from maps_engine.errors import UserMistake
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ Out = Annotated[
     typer.Option("--out", help="Folder for results; resumed where it holds some.", envvar="HEADSCRIBE_FAITHFULNESS"),
 ]
 FEWEST_PAIRS = 30
+NEW_PAIRS = (10, 60)  # of a description: the fewest that its test needs, and the most that it uses
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,21 @@ class RunningOptions(CheckpointOptions):
         """Raises UserMistake for a dtype or an attention that there is not."""
         _known("dtype", self.dtype, ("float32", "bfloat16", "float16"))
         _known("attention", self.attention, ("eager", "sdpa"))
+
+
+@dataclass(frozen=True)
+class RunOptions(OptionGroup):
+    """The run whose names are checked."""
+
+    title: ClassVar[str] = "Run"
+    run: Annotated[
+        int | None, typer.Option("--run", help="Run of label-heads. [default: the newest finished one of the model]")
+    ] = None
+    database: Database = None
+    max_pairs: Annotated[
+        int,
+        typer.Option("--max-pairs", min=NEW_PAIRS[0], help="Most new pairs of a head."),
+    ] = NEW_PAIRS[1]
 
 
 def _known(what: str, got: str, expected: Sequence[str]) -> None:

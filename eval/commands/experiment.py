@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,15 +53,26 @@ def _folder(bench: Bench, out: Path | None) -> ResultsFolder:
     return ResultsFolder(data_folder() / "faithfulness" / bench.checkpoint.fingerprint[:12])
 
 
-def finish(bench: Bench, kind: str, result: dict[str, Any], *, max_pairs: int | None, as_json: bool) -> None:
-    """Store the table for the report and print it; the cost of a run that went on is that of all its parts."""
-    cost, identity = bench.cost(), bench.running_identity(kind)
+def finish(
+    bench: Bench,
+    kind: str,
+    result: dict[str, Any],
+    *,
+    max_pairs: int | None,
+    as_json: bool,
+    about: Mapping[str, Any] | None = None,
+) -> None:
+    """Store the table for the report and print it; the cost of a run that went on is that of all its parts.
+
+    about: what else makes a run the same one.
+    """
+    cost, identity = bench.cost(), bench.running_identity(kind, **(about or {}))
     before = bench.folder.stored(kind)
     if before is not None and before["identity"] == identity:
         cost = added_cost(cost, before["result"]["cost"])
     checkpoint = bench.checkpoint
-    about: dict[str, Any] = {"model": checkpoint.name, "fingerprint": checkpoint.fingerprint, "dtype": bench.dtype}
-    whole = about | {"max_pairs": max_pairs, "cost": cost, **result}
+    model: dict[str, Any] = {"model": checkpoint.name, "fingerprint": checkpoint.fingerprint, "dtype": bench.dtype}
+    whole = model | {"max_pairs": max_pairs, "cost": cost, **result}
     written = bench.folder.write(kind, identity, whole)
     if as_json:
         echo_json(whole)

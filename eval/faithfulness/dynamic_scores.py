@@ -130,7 +130,7 @@ def dynamic_scores(
     """phi* of every relation, in order, by projection; `states` are those that `record` made of `sources`."""
     n_prompts = states.mixed.shape[1]
     place = {source: i for i, source in enumerate(sources)}
-    sets = [_rows_of(relation, place, n_prompts // len(sources)) for relation in relations]
+    sets = [rows_of(relation, place, n_prompts // len(sources)) for relation in relations]
     found: list[dict[Projection, DynamicScores]] = [{} for _ in relations]
     for name, projector in projectors.items():
         without = projector.score(states.values, sets)
@@ -140,7 +140,8 @@ def dynamic_scores(
     return found
 
 
-def _rows_of(relation: SourcePairs, place: Mapping[Source, int], n_templates: int) -> PairSet:
+def rows_of(relation: SourcePairs, place: Mapping[Source, int], n_templates: int) -> PairSet:
+    """The pairs on the rows of `record`: each source, at its `place`, once a template."""
     rows = [place[source] for source in relation.sources]
     every = tuple(template * len(place) + row for template in range(n_templates) for row in rows)
     return PairSet(every, relation.targets * n_templates, relation.k)

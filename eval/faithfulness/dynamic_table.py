@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
 from eval.faithfulness.bench import Bench
 from eval.faithfulness.dynamic_scores import DynamicScores, Projection, dynamic_scores, record
-from eval.faithfulness.running.pair_choice import ChosenPairs, in_groups
+from eval.faithfulness.running.pair_choice import ChosenPairs, NamedPairs, Source, SourcePairs, in_groups
+from eval.faithfulness.running.running_model import HeadStates
 from eval.faithfulness.running.templates import TEMPLATES, template_hash
 from eval.results_folder import Identity
 from maps_engine.ov.pair_scores import PairScores
 
 DynamicTable = dict[str, dict[Projection, DynamicScores]]  # by operation
+Measure = Callable[[HeadStates, Sequence[Source], Sequence[SourcePairs]], Sequence[dict[str, Any]]]
+"""Recorded states of all sources, and what is to be measured on them, to plain JSON values for each."""
 GROUP_BYTES = 512 * 2**20  # of recorded states held at a time
 
 
@@ -25,29 +28,45 @@ def dynamic_table(
 
     kind: the subfolder of results. Raises MixedResults when the folder holds results of other settings.
     """
+
+    def measure(
+        states: HeadStates, sources: Sequence[Source], relations: Sequence[SourcePairs]
+    ) -> list[dict[str, Any]]:
+        return [to_json(one) for one in dynamic_scores(states, sources, relations, bench.projectors)]
+
+    stored = measured(bench, chosen, measure, kind=kind, templates=templates)
+    return {name: from_json(one) for name, one in stored.items()}
+
+
+def measured(
+    bench: Bench, chosen: Sequence[NamedPairs], measure: Measure, *, kind: str, templates: Sequence[str] = TEMPLATES
+) -> dict[str, dict[str, Any]]:
+    """What `measure` makes of `chosen`, by name, as it is stored: a resumed run sees the same to the last digit.
+
+    What the folder holds is read, the rest is run and stored group by group. Raises MixedResults.
+    """
     identities = {one.name: _identity(bench, one, kind, templates) for one in chosen}
-    table: DynamicTable = {}
+    found = {}
     for one in chosen:
         stored = bench.folder.read(f"{kind}/{one.name}", identities[one.name])
         if stored is not None:
-            table[one.name] = from_json(stored)
-    missing = [one for one in chosen if one.name not in table]
+            found[one.name] = stored
+    missing = [one for one in chosen if one.name not in found]
     groups = in_groups(missing, max_sources=_sources_at_a_time(bench, len(templates)))
     total = sum(len({s for one in group for s in one.pairs.sources}) for group in groups) * len(templates)
     done = 0
     for group in groups:
-        found, n_prompts = _run_group(bench, group, templates, done, total)
+        values, n_prompts = _run_group(bench, group, measure, templates, done, total)
         done += n_prompts
-        for one, scores in zip(group, found, strict=True):
-            stored = to_json(scores)
-            bench.folder.write(f"{kind}/{one.name}", identities[one.name], stored)
-            table[one.name] = from_json(stored)  # as a resumed run sees them, to the last digit
-    return {one.name: table[one.name] for one in chosen}
+        for one, value in zip(group, values, strict=True):
+            bench.folder.write(f"{kind}/{one.name}", identities[one.name], value)
+            found[one.name] = value
+    return {one.name: found[one.name] for one in chosen}
 
 
 def _run_group(
-    bench: Bench, group: Sequence[ChosenPairs], templates: Sequence[str], done: int, total: int
-) -> tuple[list[dict[Projection, DynamicScores]], int]:
+    bench: Bench, group: Sequence[NamedPairs], measure: Measure, templates: Sequence[str], done: int, total: int
+) -> tuple[Sequence[dict[str, Any]], int]:
     sources = list(dict.fromkeys(source for one in group for source in one.pairs.sources))
     count = done
 
@@ -60,7 +79,7 @@ def _run_group(
     with bench.timed("forward passes"):
         states = record(model, bench.maker, sources, templates, batch=bench.batch, progress=tell)
     with bench.timed("dynamic scores from head outputs"):
-        found = dynamic_scores(states, sources, [one.pairs for one in group], bench.projectors)
+        found = measure(states, sources, [one.pairs for one in group])
     return found, len(sources) * len(templates)
 
 
@@ -70,8 +89,8 @@ def _sources_at_a_time(bench: Bench, n_templates: int) -> int:
     return max(32, GROUP_BYTES // (per_prompt * n_templates))
 
 
-def _identity(bench: Bench, one: ChosenPairs, kind: str, templates: Sequence[str]) -> Identity:
-    return bench.running_identity(kind, templates=template_hash(templates), k=one.pairs.k, pairs=one.fingerprint)
+def _identity(bench: Bench, one: NamedPairs, kind: str, templates: Sequence[str]) -> Identity:
+    return bench.running_identity(kind, templates=template_hash(templates), k=one.pairs.k, pairs=one.pairs.fingerprint)
 
 
 def to_json(scores: dict[Projection, DynamicScores]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from agent.output.markdown import escaped
 from eval.faithfulness.report.paper_figures import LLAMA_8B_R, PYTHIA_12B_ABLATION
-from eval.faithfulness.report.text import number
+from eval.faithfulness.report.text import interval, number
 
 Row = Mapping[str, Any]
 WEAK = 0.5  # r below which an operation is named as poorly read
@@ -153,6 +153,41 @@ def read_settings(result: Row) -> list[str]:
             "wins clearly on this model."
         )
     return text
+
+
+def read_descriptions(result: Row) -> list[str]:
+    """Sentences on the names of a run."""
+    statuses = result["statuses"]
+    said = ", ".join(f"{statuses.get(one, 0)} {one}" for one in ("ok", "unclear", "failed"))
+    text = [f"Run {result['run']} has {sum(statuses.values())} heads: {said}."]
+    if not result["tested"]:
+        return [*text, "No name could be tested on the running model."]
+    shares, others = result["all"], result["other_heads"]
+    text.append(
+        f"Of {result['tested']} names that give pairs, a share of {interval(shares['forced'])} is true of the running "
+        f"model when attention is forced to the source, and {interval(shares['natural'])} as the model attends."
+    )
+    text.append(
+        f"By the same rule a name would be true of {others['forced']:.1%} and {others['natural']:.1%} of the other "
+        "heads of the model, on average: what a name dealt to a random head would reach."
+    )
+    if result["without_shuffle"]:
+        text.append(
+            f"Names for which shuffled pairs say nothing: {result['without_shuffle']}. Their sources share their "
+            "targets, or too few pairs are left, so that a head that writes these words whatever it reads passes."
+        )
+    return [*text, *_judged(result["verdicts"])]
+
+
+def _judged(verdicts: Sequence[Row]) -> list[str]:
+    """Whether the test from weights is an honest judge."""
+    known = {one["verdict"]: one for one in verdicts if one["heads"]}
+    parts = [
+        f"{interval(known[name]['forced'])} of the {known[name]['heads']} that it calls {name}"
+        for name in ("supported", "weak", "contradicted")
+        if name in known
+    ]
+    return [f"Names by what the test from weights said, attention forced: true are {', '.join(parts)}."]
 
 
 def read_cost(result: Row) -> str:

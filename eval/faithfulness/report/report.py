@@ -14,7 +14,13 @@ from agent.output.pages import Picture
 from eval.errors import MixedResults
 from eval.faithfulness.report import figures
 from eval.faithfulness.report.paper_figures import LLAMA_8B_R
-from eval.faithfulness.report.reading import read_causal, read_correlation, read_cost, read_settings
+from eval.faithfulness.report.reading import (
+    read_causal,
+    read_correlation,
+    read_cost,
+    read_descriptions,
+    read_settings,
+)
 from eval.faithfulness.report.text import table_text
 from eval.faithfulness.running.templates import MARK, TEMPLATES
 from eval.faithfulness.static_scores import PAPER
@@ -30,6 +36,7 @@ TITLES = {
     "multi-token": "Sources of several tokens",
     "causal": "Removing an operation's heads",
     "compare-settings": "The engine's choices compared",
+    "descriptions": "The names of a run",
 }
 
 
@@ -91,8 +98,10 @@ def _section(folder: ResultsFolder, checkpoint: Checkpoint, kind: str) -> Sectio
         "multi-token": lambda one: read_correlation(one, several_tokens=True),
         "causal": read_causal,
         "compare-settings": read_settings,
+        "descriptions": read_descriptions,
     }
-    limit = "all pairs" if result["max_pairs"] is None else f"at most {result['max_pairs']} pairs an operation"
+    whose = "a head" if kind == "descriptions" else "an operation"
+    limit = "all pairs" if result["max_pairs"] is None else f"at most {result['max_pairs']} pairs {whose}"
     notes = [f"{limit.capitalize()}; running model in {result['dtype']}.", read_cost(result)]
     return Section(
         TITLES[kind], (*readers[kind](result), *notes), table_text(kind, result), tuple(_pictures(folder, kind, result))

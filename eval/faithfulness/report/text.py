@@ -130,9 +130,42 @@ def _lead(one: Row, projection: str) -> str:
     return f"{lead:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
+def descriptions_table(result: Row) -> str:
+    """Shares of true names: all, by half of the model, by operation, and by the verdict of the run's own test."""
+    parts = [("**all**", result["all"])]
+    parts += [(f"{one['half']} half of the layers", one) for one in result["halves"]]
+    parts += [(escaped(one["operation"]), one) for one in result["operations"]]
+    head = ["names", "heads", "true, attention forced to the source", "true, as the model attends"]
+    rows = [[label, str(one["heads"]), interval(one["forced"]), interval(one["natural"])] for label, one in parts]
+    others = result["other_heads"]
+    rows.insert(1, ["the same names, of the other heads", "", number(others["forced"]), number(others["natural"])])
+    return "\n\n".join([table(head, rows), _verdicts_table(result["verdicts"]), _untestable(result)])
+
+
+def _untestable(result: Row) -> str:
+    """How many names were not run, and why."""
+    reasons = result["not_testable"]
+    listed = "; ".join(f"{escaped(why)} ({n})" for why, n in reasons.items())
+    return f"Not testable: {sum(reasons.values())} of {result['named']} names" + (f": {listed}." if listed else ".")
+
+
+def _verdicts_table(verdicts: Sequence[Row]) -> str:
+    head = ["test from weights said", "forced: true", "not true", "share true", "as it attends: true", "not true"]
+    head += ["share true", "could not be run"]
+    rows = []
+    for one in verdicts:
+        cells = [one["verdict"]]
+        for condition in ("forced", "natural"):
+            true = round((one[condition]["value"] or 0) * one["heads"])
+            cells += [str(true), str(one["heads"] - true), interval(one[condition])]
+        rows.append([*cells, str(one["not_run"])])
+    return table(head, rows)
+
+
 _TABLES: dict[str, Callable[[Row], str]] = {
     "correlation": correlation_table,
     "multi-token": correlation_table,
     "causal": causal_table,
     "compare-settings": settings_table,
+    "descriptions": descriptions_table,
 }

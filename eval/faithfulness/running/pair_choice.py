@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from maps_engine.model import Vocabulary
 from maps_engine.relations.encoding import encode_relation
@@ -24,6 +25,27 @@ class SourcePairs:
     targets: tuple[tuple[int, ...], ...]
     k: int
 
+    @property
+    def fingerprint(self) -> str:
+        """12 hex digits that change with any pair or k."""
+        text = json.dumps([self.sources, self.targets, self.k])
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+class NamedPairs(Protocol):
+    """Pairs that are run and stored under one name."""
+
+    @property
+    def name(self) -> str:
+        """What their file is called."""
+
+    @property
+    def pairs(self) -> SourcePairs:
+        """What is run."""
+
+
+Named = TypeVar("Named", bound=NamedPairs)
+
 
 @dataclass(frozen=True)
 class ChosenPairs:
@@ -39,9 +61,7 @@ class ChosenPairs:
 
     @property
     def fingerprint(self) -> str:
-        """12 hex digits that change with any pair or k."""
-        text = json.dumps([self.pairs.sources, self.pairs.targets, self.pairs.k])
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return self.pairs.fingerprint
 
 
 @dataclass(frozen=True)
@@ -127,17 +147,17 @@ def spread(n: int, at_most: int | None) -> list[int]:
     return [i * n // at_most for i in range(at_most)]
 
 
-def in_groups(chosen: Sequence[ChosenPairs], *, max_sources: int) -> list[list[ChosenPairs]]:
+def in_groups(chosen: Sequence[Named], *, max_sources: int) -> list[list[Named]]:
     """Operations that run together, so that a source they share runs once; a group has at most `max_sources`.
 
     The next operation of a group is the one with the largest share of sources that the group already has. An
     operation with more sources than that is a group of its own.
     """
     left = {one.name: (one, set(one.pairs.sources)) for one in chosen}
-    groups: list[list[ChosenPairs]] = []
+    groups: list[list[Named]] = []
     while left:
         held: set[Source] = set()
-        group: list[ChosenPairs] = []
+        group: list[Named] = []
         while left:
             name = max(left, key=lambda n: len(left[n][1] & held) / len(left[n][1]))
             one, sources = left[name]

@@ -1,0 +1,154 @@
+"""Which pairs of a claim each head of the running model hits, pair by pair and in how many prompts.
+
+Heads with one name share most of their pairs, but each leaves other sources out. So the pairs of all of them are run
+once, and hits are kept for each pair, as `agent.checks.pair_scorer` does for scores from weights. Behind the pairs
+stand the same sources with each other's targets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from agent.checks.pair_scorer import ENTRIES_AT_ONCE
+from eval.faithfulness.bench import Bench
+from eval.faithfulness.descriptions.named_heads import NamedHead
+from eval.faithfulness.dynamic_scores import Projector, rows_of
+from eval.faithfulness.dynamic_table import measured
+from eval.faithfulness.running.pair_choice import Source, SourcePairs
+from eval.faithfulness.running.running_model import HeadStates
+from maps_engine.ov.pair_scores import PairSet
+from maps_engine.relations.significance import shuffled
+
+KIND: Final = "descriptions"
+ROUNDS: Final = 2  # of shuffling
+SAME_TARGETS: Final = 0.25  # of the targets dealt: with no more left, all sources accept much the same ones
+
+
+@dataclass(frozen=True)
+class ClaimPairs:
+    """The pairs of all heads with one name and k; `mixed` are the same sources with others' targets, or none."""
+
+    real: PairSet
+    mixed: PairSet
+
+    @classmethod
+    def of(cls, sets: Sequence[PairSet]) -> ClaimPairs:
+        """The union of `sets`, which have one k and are not empty."""
+        union = dict.fromkeys(pair for one in sets for pair in zip(one.sources, one.targets, strict=True))
+        real = PairSet(tuple(s for s, _ in union), tuple(t for _, t in union), sets[0].k)
+        return cls(real, mixed_pairs(real))
+
+    @cached_property
+    def pairs(self) -> SourcePairs:
+        """All that is run: the real pairs, then the mixed ones."""
+        sources = tuple((source,) for source in (*self.real.sources, *self.mixed.sources))
+        return SourcePairs(sources, (*self.real.targets, *self.mixed.targets), self.real.k)
+
+    @property
+    def name(self) -> str:
+        """By content, so that runs with other pairs for the same operation lie side by side."""
+        return self.pairs.fingerprint
+
+
+@dataclass(frozen=True)
+class ClaimHits:
+    """In how many of `prompts` each pair of `ClaimPairs.pairs` hits: (pairs, L, H) each."""
+
+    prompts: int  # of one pair
+    forced: Tensor  # attention on the source: "without context"
+    natural: Tensor  # attention as the model computes it: "with context"
+
+
+def mixed_pairs(pairs: PairSet) -> PairSet:
+    """Pairs shuffled; none for a claim whose sources share their targets, such as words of one field to each other."""
+    mixed = shuffled(pairs, rounds=ROUNDS)
+    dealt, left = (sum(map(len, one.targets)) for one in (pairs, mixed))
+    return mixed if left > SAME_TARGETS * ROUNDS * dealt else PairSet((), (), pairs.k)
+
+
+def claims_of(heads: Sequence[NamedHead]) -> dict[tuple[str, int], ClaimPairs]:
+    """The claims of heads with pairs, by `claim_key`."""
+    sets: dict[tuple[str, int], list[PairSet]] = {}
+    for one in heads:
+        if one.pairs is not None:
+            sets.setdefault(claim_key(one.operation, one.pairs), []).append(one.pairs)
+    return {key: ClaimPairs.of(found) for key, found in sets.items()}
+
+
+def claim_key(operation: str, pairs: PairSet) -> tuple[str, int]:
+    """What heads share whose pairs are run together."""
+    return " ".join(operation.casefold().split()), pairs.k
+
+
+def claim_hits(bench: Bench, claims: Sequence[ClaimPairs]) -> list[ClaimHits]:
+    """Hits of every claim on all heads: read from the folder where it holds them, else run. Raises MixedResults."""
+    projector: Projector | None = None
+
+    def measure(
+        states: HeadStates, sources: Sequence[Source], relations: Sequence[SourcePairs]
+    ) -> list[dict[str, Any]]:
+        nonlocal projector
+        projector = projector or Projector(bench.checkpoint, "plain")
+        return hits_of(states, sources, relations, projector)
+
+    stored = measured(bench, list({one.name: one for one in claims}.values()), measure, kind=KIND)
+    shape = bench.checkpoint.weights.shape
+    return [_from_json(stored[one.name], shape.n_layers, shape.n_heads) for one in claims]
+
+
+def hits_of(
+    states: HeadStates, sources: Sequence[Source], relations: Sequence[SourcePairs], projector: Projector
+) -> list[dict[str, Any]]:
+    """`{"prompts", "without_context", "with_context"}` of each relation; a pair is a text of one digit a head."""
+    n_templates = states.mixed.shape[1] // len(sources)
+    place = {source: i for i, source in enumerate(sources)}
+    sets = [rows_of(one, place, n_templates) for relation in relations for one in _each_pair(relation)]
+    contexts = {"without_context": states.values, "with_context": states.mixed}
+    digits = {name: iter(_digits(projector, recorded, sets, n_templates)) for name, recorded in contexts.items()}
+    return [
+        {"prompts": n_templates} | {name: [next(found) for _ in one.sources] for name, found in digits.items()}
+        for one in relations
+    ]
+
+
+def _each_pair(relation: SourcePairs) -> Iterator[SourcePairs]:
+    for source, targets in zip(relation.sources, relation.targets, strict=True):
+        yield SourcePairs((source,), (targets,), relation.k)
+
+
+def _digits(projector: Projector, recorded: Tensor, sets: Sequence[PairSet], n_templates: int) -> list[str]:
+    """One text a set: the number of its prompts that hit, head after head and layer after layer."""
+    found = []
+    for part in _parts(sets):
+        for one in projector.score(recorded, part):
+            counts = (one.score * n_templates).round().int().flatten().tolist()
+            found.append("".join(map(str, counts)))
+    return found
+
+
+def _parts(sets: Sequence[PairSet]) -> Iterator[list[PairSet]]:
+    """`sets` in order, cut where the targets of one part would be too many to hold."""
+    part: list[PairSet] = []
+    size = 0
+    for one in sets:
+        entries = sum(map(len, one.targets))
+        if part and size + entries > ENTRIES_AT_ONCE:
+            yield part
+            part, size = [], 0
+        part.append(one)
+        size += entries
+    if part:
+        yield part
+
+
+def _from_json(stored: dict[str, Any], n_layers: int, n_heads: int) -> ClaimHits:
+    def counts(texts: Sequence[str]) -> Tensor:
+        return torch.tensor([list(map(int, one)) for one in texts]).view(-1, n_layers, n_heads)
+
+    return ClaimHits(stored["prompts"], counts(stored["without_context"]), counts(stored["with_context"]))

@@ -1,0 +1,111 @@
+"""Is a name true of the running model? The rule, and its outcome for every named head of a run.
+
+True under a condition: phi* of the name's new pairs is at least tau, its percentile among the other heads is at least
+HIGH (the rule of `agent.checks.new_pairs`, here on the running model), and phi* is at least ABOVE_SHUFFLED more than on
+the same sources with each other's targets. Without the last, a head that writes the same words whatever it reads would
+pass for any claim that these words belong to. It is not asked where shuffling says nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import torch
+from torch import Tensor
+
+from agent.checks.new_pairs import HIGH, MIN_NEW_PAIRS, pair_test
+from eval.faithfulness.bench import Bench
+from eval.faithfulness.descriptions.named_heads import NamedHead, NamedRun, named_run
+from eval.faithfulness.descriptions.pair_hits import ClaimHits, ClaimPairs, claim_hits, claim_key, claims_of
+from eval.faithfulness.descriptions.summary import Measured, NameCheck, NamesTable
+from maps_engine.ov.pair_scores import PairSet
+from maps_engine.relations.catalogue import load_relations
+from maps_engine.relations.thresholds import TAU
+from maps_engine.results import HeadMapping
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+ABOVE_SHUFFLED: Final = 0.075  # half of tau, which makes a head the operation's, must be owed to the right partner
+
+
+def check_names(bench: Bench, engine: Engine, run: int | None, *, max_pairs: int) -> NamesTable:
+    """Every name of the run (None: the newest finished one of the model) against the running model.
+
+    Raises UnknownRun, UserMistake for a run of another model, MixedResults, and what opening the running model raises.
+    """
+    return checked(bench, named_run(engine, run, bench.checkpoint, load_relations(), max_pairs=max_pairs))
+
+
+def checked(bench: Bench, run: NamedRun) -> NamesTable:
+    """The same for a run that is read already."""
+    claims = claims_of(run.heads)
+    hits = dict(zip(claims, claim_hits(bench, list(claims.values())), strict=True))
+    rows = []
+    for one in run.heads:
+        both: tuple[Measured | None, ...] = (None, None)
+        if one.pairs is not None:
+            key = claim_key(one.operation, one.pairs)
+            both = measured_name(one.mapping, one.pairs, claims[key], hits[key])
+        rows.append(_row(one, *both))
+    shape = bench.checkpoint.weights.shape
+    return NamesTable(run.number, shape.n_layers, shape.n_layers * shape.n_heads, dict(run.statuses), tuple(rows))
+
+
+def _row(one: NamedHead, forced: Measured | None, natural: Measured | None) -> NameCheck:
+    n_pairs, k = (len(one.pairs.sources), one.pairs.k) if one.pairs is not None else (0, None)
+    place = (one.mapping.layer, one.mapping.head)
+    return NameCheck(*place, one.operation, one.verdict, n_pairs, k, forced, natural, one.why)
+
+
+def measured_name(
+    mapping: HeadMapping, pairs: PairSet, claim: ClaimPairs, hits: ClaimHits
+) -> tuple[Measured, Measured]:
+    """A head's name on its own `pairs` of the claim: attention forced to the source, and as the model attends."""
+    wanted, sources = set(zip(pairs.sources, pairs.targets, strict=True)), set(pairs.sources)
+    real = list(zip(claim.real.sources, claim.real.targets, strict=True))
+    own = [i for i, pair in enumerate(real) if pair in wanted]
+    mixed = [len(real) + i for i, source in enumerate(claim.mixed.sources) if source in sources]
+
+    def measure(counts: Tensor) -> Measured:
+        phi = _phi(counts[own], hits.prompts)
+        null = _phi(counts[mixed], hits.prompts) if len(mixed) >= MIN_NEW_PAIRS else None
+        return _measured(mapping, pairs, phi, null)
+
+    return measure(hits.forced), measure(hits.natural)
+
+
+def _phi(counts: Tensor, prompts: int) -> Tensor:
+    """(L, H) shares of hits, from (pairs, L, H) counts of hits in `prompts`."""
+    return counts.sum(0).double() / (len(counts) * prompts)
+
+
+def _measured(mapping: HeadMapping, pairs: PairSet, phi: Tensor, null: Tensor | None) -> Measured:
+    tested = pair_test(phi, pairs, mapping)
+    held = true_of(phi, null)
+    own = bool(held[mapping.layer, mapping.head])
+    return Measured(
+        score=tested.score,
+        percentile=tested.percentile,
+        others_mean=tested.others_mean,
+        shuffled=None if null is None else float(null[mapping.layer, mapping.head]),
+        true=own,
+        others_true=(int(held.sum()) - own) / max(1, tested.n_others),
+    )
+
+
+def true_of(phi: Tensor, null: Tensor | None) -> Tensor:
+    """The rule for all heads at once, (L, H) bool: would the name be true of them? `null` is phi* of mixed pairs."""
+    held = (phi >= TAU) & (percentiles(phi) >= HIGH)
+    return held if null is None else held & (phi - null >= ABOVE_SHUFFLED)
+
+
+def percentiles(scores: Tensor) -> Tensor:
+    """Of every head among the others, as `pair_test` has it: the share with a smaller score, ties half, 0 … 100."""
+    flat = scores.flatten()
+    ordered = flat.sort().values
+    below = torch.searchsorted(ordered, flat)
+    ties = torch.searchsorted(ordered, flat, right=True) - below - 1
+    others = len(flat) - 1
+    found = 100.0 * (below + 0.5 * ties) / others if others else torch.full_like(flat, 50.0)
+    return found.view_as(scores)
