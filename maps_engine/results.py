@@ -78,9 +78,12 @@ class EngineSettings:
     top: int = 30
     targets: int = 5
     lead_in: tuple[str, ...] = ("",)  # of `residual`: texts after the start of texts; X is the mean over them
+    centred: bool = False  # the mean of X over the vocabulary is taken off every row, and with it what biases add to M
 
     def __post_init__(self) -> None:
-        """Raises UserMistake for lists of no length."""
+        """Raises UserMistake for lists of no length, and for `centred` that is neither true nor false."""
+        if not isinstance(self.centred, bool):  # a word such as "false" of a stored file would count as true
+            raise UserMistake("centred is not true or false", got=repr(self.centred), expected="True or False")
         object.__setattr__(self, "lead_in", tuple(self.lead_in))  # JSON gives a list
         if self.top < 1 or self.targets < 1:
             got = f"top {self.top}, targets {self.targets}"
@@ -89,17 +92,19 @@ class EngineSettings:
     @property
     def reading(self) -> str:
         """For people: the source representation, and under `residual` what is read before each token."""
-        if self.source != "residual":
-            return self.source
         texts = [f"the start of texts and {text!r}" if text else "the start of texts" for text in self.lead_in]
-        return f"residual behind {' or '.join(texts)}"
+        behind = f" behind {' or '.join(texts)}" if self.source == "residual" else ""
+        return f"{self.source}{behind}{', centred' if self.centred else ''}"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, which also make the identity of results; the lead-in only where it decides something."""
+        """Plain JSON values, which also make the identity of results.
+
+        The lead-in and centring stand there only where they decide something: results made before them keep their
+        identity.
+        """
         values = asdict(self) | {"lead_in": list(self.lead_in)}
-        if self.source != "residual":
-            del values["lead_in"]
-        return values
+        silent = {"lead_in": self.source != "residual", "centred": not self.centred}
+        return {name: value for name, value in values.items() if not silent.get(name)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,6 +189,7 @@ class SourceChooser:
     @property
     def _cache_name(self) -> str:
         folded = f"{int(self.settings.fold_norms)}{int(self.settings.fold_biases)}"
+        folded += "-centred" if self.settings.centred else ""
         return f"{self.checkpoint.fingerprint}-{folded}-{len(self.probes.names)}-{READABLE}-{NULL_ROUNDS}.json"
 
     def _read_cached(self) -> SourceChoice | None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from maps_engine.errors import BrokenCheckpoint, OutOfRange
 from maps_engine.model import Checkpoint, ModelShape
+from maps_engine.ov.centred import CentredSources, centring_sample
 from maps_engine.ov.circuit import OVCircuit, UnembeddingTable, open_circuit
 from maps_engine.ov.folding import Folding
 from maps_engine.ov.low_precision import LowPrecisionScan, pays_off
@@ -60,18 +61,24 @@ class SourceEngine:
 
     @cached_property
     def folding(self) -> Folding:
-        """Biases are added to what a norm leaves, so folding them folds norms too; `residual` is read with both."""
+        """Biases are added to what a norm leaves, so folding them folds norms too; `residual` is read with both.
+
+        Centring takes off what is the same for every token, and a bias behind W_V is.
+        """
         biases = self.settings.fold_biases or self.settings.source == "residual"
-        return Folding(norms=self.settings.fold_norms or biases, biases=biases)
+        return Folding(norms=self.settings.fold_norms or biases, biases=biases and not self.settings.centred)
 
     @cached_property
     def sources(self) -> Sources:
         """X, row by row or held. Raises UserMistake and UnsupportedModel for a lead-in that cannot be."""
-        weights = self.checkpoint.weights
+        plain = self._plain_sources()
+        return CentredSources(plain, centring_sample(self.checkpoint)) if self.settings.centred else plain
+
+    def _plain_sources(self) -> Sources:
         if self.settings.source == "residual":
             return open_residuals(self.checkpoint, self.settings.lead_in)
         return SourceTable(
-            weights,
+            self.checkpoint.weights,
             self.settings.source,
             first_mlp_in_layer_0=self.settings.first_mlp_in_layer_0,
             standardise=self.folding.norms,
