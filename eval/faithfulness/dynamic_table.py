@@ -10,33 +10,33 @@ import torch
 from eval.faithfulness.bench import Bench
 from eval.faithfulness.dynamic_scores import DynamicScores, Projection, dynamic_scores, record
 from eval.faithfulness.running.pair_choice import ChosenPairs, in_groups
-from eval.faithfulness.running.templates import TEMPLATES, template_hash
+from eval.faithfulness.running.templates import template_hash
 from eval.results_folder import Identity
 from maps_engine.ov.pair_scores import PairScores
 
 DynamicTable = dict[str, dict[Projection, DynamicScores]]  # by operation
 GROUP_BYTES = 512 * 2**20  # of recorded states held at a time
+KINDS = ("dynamic", "multi-token")
 
 
-def dynamic_table(
-    bench: Bench, chosen: Sequence[ChosenPairs], *, kind: str = "dynamic", templates: Sequence[str] = TEMPLATES
-) -> DynamicTable:
+def dynamic_table(bench: Bench, chosen: Sequence[ChosenPairs], *, kind: str = KINDS[0]) -> DynamicTable:
     """phi* of `chosen` by name: what the folder holds is read, the rest is run and stored group by group.
 
-    kind: the subfolder of results. Raises MixedResults when the folder holds results of other settings.
+    kind: the subfolder of results, one of KINDS. Raises MixedResults when the folder holds results of other settings.
     """
-    identities = {one.name: _identity(bench, one, kind, templates) for one in chosen}
+    _refuse_other_templates(bench)
+    identities = {one.name: _identity(bench, one, kind) for one in chosen}
     table: DynamicTable = {}
     for one in chosen:
         stored = bench.folder.read(f"{kind}/{one.name}", identities[one.name])
         if stored is not None:
             table[one.name] = from_json(stored)
     missing = [one for one in chosen if one.name not in table]
-    groups = in_groups(missing, max_sources=_sources_at_a_time(bench, len(templates)))
-    total = sum(len({s for one in group for s in one.pairs.sources}) for group in groups) * len(templates)
+    groups = in_groups(missing, max_sources=_sources_at_a_time(bench, len(bench.templates)))
+    total = sum(len({s for one in group for s in one.pairs.sources}) for group in groups) * len(bench.templates)
     done = 0
     for group in groups:
-        found, n_prompts = _run_group(bench, group, templates, done, total)
+        found, n_prompts = _run_group(bench, group, done, total)
         done += n_prompts
         for one, scores in zip(group, found, strict=True):
             stored = to_json(scores)
@@ -45,8 +45,21 @@ def dynamic_table(
     return {one.name: table[one.name] for one in chosen}
 
 
+def _refuse_other_templates(bench: Bench) -> None:
+    """Raise MixedResults where any operation ran on other prompts, also one that this run has nothing to do with.
+
+    One look a subfolder is enough, since nothing of other templates ever gets there.
+    """
+    for kind in KINDS:
+        for name in bench.folder.names(kind):
+            stored = bench.folder.stored(name)
+            if stored is not None and isinstance(stored["identity"], dict):
+                bench.folder.read(name, {**stored["identity"], "templates": template_hash(bench.templates)})
+                break
+
+
 def _run_group(
-    bench: Bench, group: Sequence[ChosenPairs], templates: Sequence[str], done: int, total: int
+    bench: Bench, group: Sequence[ChosenPairs], done: int, total: int
 ) -> tuple[list[dict[Projection, DynamicScores]], int]:
     sources = list(dict.fromkeys(source for one in group for source in one.pairs.sources))
     count = done
@@ -58,10 +71,10 @@ def _run_group(
 
     model = bench.model  # opened before the clock starts
     with bench.timed("forward passes"):
-        states = record(model, bench.maker, sources, templates, batch=bench.batch, progress=tell)
+        states = record(model, bench.maker, sources, bench.templates, batch=bench.batch, progress=tell)
     with bench.timed("dynamic scores from head outputs"):
         found = dynamic_scores(states, sources, [one.pairs for one in group], bench.projectors)
-    return found, len(sources) * len(templates)
+    return found, len(sources) * len(bench.templates)
 
 
 def _sources_at_a_time(bench: Bench, n_templates: int) -> int:
@@ -70,8 +83,8 @@ def _sources_at_a_time(bench: Bench, n_templates: int) -> int:
     return max(32, GROUP_BYTES // (per_prompt * n_templates))
 
 
-def _identity(bench: Bench, one: ChosenPairs, kind: str, templates: Sequence[str]) -> Identity:
-    return bench.running_identity(kind, templates=template_hash(templates), k=one.pairs.k, pairs=one.fingerprint)
+def _identity(bench: Bench, one: ChosenPairs, kind: str) -> Identity:
+    return bench.running_identity(kind, templates=template_hash(bench.templates), k=one.pairs.k, pairs=one.fingerprint)
 
 
 def to_json(scores: dict[Projection, DynamicScores]) -> dict[str, Any]:
