@@ -8,7 +8,14 @@ import typer
 
 from agent.commands.command_line import command, group_of_commands, say
 from agent.commands.options import AsJson, CheckpointOptions
-from eval.commands.check_options import CorrelationOptions, OperationOptions, Out, RunningOptions, WeightsOptions
+from eval.commands.check_options import (
+    CorrelationOptions,
+    OperationOptions,
+    Out,
+    RunningOptions,
+    SettingsOptions,
+    WeightsOptions,
+)
 
 app = group_of_commands("Do the scores read from weights agree with what heads do when the model runs?")
 
@@ -26,7 +33,7 @@ def correlation(
     from eval.faithfulness.correlation import correlation as experiment
 
     relations, limits, setting = operations.chosen(), operations.limits(), weights.setting()
-    with running_bench(running, out) as bench:
+    with running_bench(running, out, templates=operations.prompts()) as bench:
         table = experiment(bench, relations, limits, setting=setting)
         finish(bench, "correlation", table.to_json(), max_pairs=limits.max_pairs, as_json=as_json)
 
@@ -45,7 +52,7 @@ def multi_token(
     from eval.faithfulness.correlation import multi_token as experiment
 
     relations, limits, setting = operations.chosen(), operations.limits(), weights.setting()
-    with running_bench(running, out) as bench:
+    with running_bench(running, out, templates=operations.prompts()) as bench:
         table = experiment(bench, relations, limits, setting=setting, min_several=min_several)
         finish(bench, "multi-token", table.to_json(), max_pairs=limits.max_pairs, as_json=as_json)
 
@@ -74,7 +81,7 @@ def causal(
 @command(app, "compare-settings")
 def compare_settings(
     running: RunningOptions,
-    operations: CorrelationOptions,
+    operations: SettingsOptions,
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
@@ -83,8 +90,14 @@ def compare_settings(
     from eval.faithfulness.settings_comparison import compare_settings as experiment
 
     relations, limits = operations.chosen(), operations.limits()
-    with running_bench(running, out) as bench:
-        table = experiment(bench, relations, limits)
+    with running_bench(running, out, templates=operations.prompts()) as bench:
+        table = experiment(
+            bench,
+            relations,
+            limits,
+            lead_ins=operations.lead_in or (),
+            several_tokens=operations.several_tokens,
+        )
         finish(bench, "compare-settings", table.to_json(), max_pairs=limits.max_pairs, as_json=as_json)
 
 
