@@ -92,6 +92,7 @@ def layer_lines(rows: Sequence[Row]) -> bytes:
             axis.plot(range(len(r)), r, color=colour, marker="o", ms=3, linewidth=1.2, label=plain(row["setting"]))
         axis.axhline(0, color=GREY, linewidth=0.7, linestyle=":")
         axis.set(ylim=(min(-0.04, *axis.get_ylim()), 1.04), xlabel="layer", ylabel="r without context")
+        axis.set_xlim(-0.5, max([len(row["by_layer"]) for row in rows], default=1) - 0.5)  # silent layers show as such
         axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         axis.legend(loc="lower right")
         return figure_bytes(figure)
