@@ -43,6 +43,10 @@ class ResultsFolder:
             return None  # never made, or no whole file: made anew
         return found if isinstance(found, dict) and {"identity", "result"} <= set(found) else None
 
+    def names(self, folder: str) -> list[str]:
+        """Names of what a folder in this one holds, sorted; none where it is not there."""
+        return sorted(f"{folder}/{file.stem}" for file in (self.path / folder).glob("*.json"))
+
     def _file(self, name: str) -> Path:
         parts = [re.sub(r"[^\w.+-]+", "-", part).lstrip(".") or "-" for part in name.split("/")]
         return self.path.joinpath(*parts[:-1], f"{parts[-1]}.json")

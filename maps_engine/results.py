@@ -44,9 +44,12 @@ class EngineSettings:
     targets: int = 5
     words: int | None = None  # salient tokens are looked for among this many ordinary words; None: among all tokens
     lead_in: tuple[str, ...] = ("",)  # of `residual`: texts after the start of texts; X is the mean over them
+    centred: bool = False  # the mean of X over the vocabulary is taken off every row, and with it what biases add to M
 
     def __post_init__(self) -> None:
-        """Raises UserMistake for lists of no length."""
+        """Raises UserMistake for lists of no length, and for `centred` that is neither true nor false."""
+        if not isinstance(self.centred, bool):  # a word such as "false" of a stored file would count as true
+            raise UserMistake("centred is not true or false", got=repr(self.centred), expected="True or False")
         object.__setattr__(self, "lead_in", tuple(self.lead_in))  # JSON gives a list
         if self.source == "paper":
             object.__setattr__(self, "source", "first-mlp")
@@ -57,11 +60,12 @@ class EngineSettings:
     @property
     def reading(self) -> str:
         """For people: the source representation, and under `residual` what is read before each token."""
-        among = f", among {self.words} ordinary words" if self.words else ""
-        if self.source != "residual":
-            return self.source + among
-        texts = [f"the start of texts and {text!r}" if text else "the start of texts" for text in self.lead_in]
-        return f"residual behind {' or '.join(texts)}{among}"
+        parts = [self.source]
+        if self.source == "residual":
+            texts = [f"the start of texts and {text!r}" if text else "the start of texts" for text in self.lead_in]
+            parts = [f"residual behind {' or '.join(texts)}"]
+        parts += [f"among {self.words} ordinary words"] * bool(self.words) + ["centred"] * self.centred
+        return ", ".join(parts)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, which also make the identity of results."""

@@ -14,6 +14,7 @@ from eval.commands.check_options import (
     Out,
     RunningOptions,
     RunOptions,
+    SettingsOptions,
     WeightsOptions,
 )
 
@@ -33,7 +34,7 @@ def correlation(
     from eval.faithfulness.correlation import correlation as experiment
 
     relations, limits, setting = operations.chosen(), operations.limits(), weights.setting()
-    with running_bench(running, out) as bench:
+    with running_bench(running, out, templates=operations.prompts()) as bench:
         table = experiment(bench, relations, limits, setting=setting)
         finish(bench, "correlation", table.to_json(), max_pairs=limits.max_pairs, as_json=as_json)
 
@@ -52,7 +53,7 @@ def multi_token(
     from eval.faithfulness.correlation import multi_token as experiment
 
     relations, limits, setting = operations.chosen(), operations.limits(), weights.setting()
-    with running_bench(running, out) as bench:
+    with running_bench(running, out, templates=operations.prompts()) as bench:
         table = experiment(bench, relations, limits, setting=setting, min_several=min_several)
         finish(bench, "multi-token", table.to_json(), max_pairs=limits.max_pairs, as_json=as_json)
 
@@ -81,7 +82,7 @@ def causal(
 @command(app, "compare-settings")
 def compare_settings(
     running: RunningOptions,
-    operations: CorrelationOptions,
+    operations: SettingsOptions,
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
@@ -90,8 +91,14 @@ def compare_settings(
     from eval.faithfulness.settings_comparison import compare_settings as experiment
 
     relations, limits = operations.chosen(), operations.limits()
-    with running_bench(running, out) as bench:
-        table = experiment(bench, relations, limits)
+    with running_bench(running, out, templates=operations.prompts()) as bench:
+        table = experiment(
+            bench,
+            relations,
+            limits,
+            lead_ins=operations.lead_in or (),
+            several_tokens=operations.several_tokens,
+        )
         finish(bench, "compare-settings", table.to_json(), max_pairs=limits.max_pairs, as_json=as_json)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import typer
 
 from agent.commands.command_line import OptionGroup
-from agent.commands.completion import SOURCES, operations
+from agent.commands.completion import SOURCES, operations, words
 from agent.commands.options import MOST_TARGETS, CheckpointOptions, Database, FoldBiases, FoldNorms, source_option
 from maps_engine.errors import UserMistake
 
@@ -25,6 +25,7 @@ Out = Annotated[
 ]
 FEWEST_PAIRS = 30
 NEW_PAIRS = (10, 60)  # of a description: the fewest that its test needs, and the most that it uses
+TEMPLATES = ("paper", "own", "both")  # the keys of `templates.TEMPLATE_SETS`, which is not imported for a help page
 
 
 @dataclass(frozen=True)
@@ -79,12 +80,48 @@ class CorrelationOptions(OperationOptions):
         int | None,
         typer.Option("--k", min=1, max=MOST_TARGETS, help="Overrides each operation's own k.", envvar="HEADSCRIBE_K"),
     ] = None
+    templates: Annotated[
+        str,
+        typer.Option(
+            "--templates",
+            help="Prompts: the paper's four, four of our own that share no word with them, or both.",
+            envvar="HEADSCRIBE_TEMPLATES",
+            autocompletion=words(TEMPLATES),
+        ),
+    ] = "paper"
+
+    def __post_init__(self) -> None:
+        """Raises UserMistake for templates that there are not."""
+        _known("set of templates", self.templates, TEMPLATES)
 
     def limits(self) -> PairLimits:
         """With the fewest pairs and the k that were asked for."""
         from eval.faithfulness.correlation import PairLimits
 
         return PairLimits(self.max_pairs or None, self.min_pairs, self.k)
+
+    def prompts(self) -> tuple[str, ...]:
+        """The templates themselves."""
+        from eval.faithfulness.running.templates import TEMPLATE_SETS
+
+        return TEMPLATE_SETS[self.templates]
+
+
+@dataclass(frozen=True)
+class SettingsOptions(CorrelationOptions):
+    """The same where settings of the engine are compared, and more to compare than the fixed ones."""
+
+    lead_in: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--lead-in",
+            help="Also residual behind this text. Repeatable: each, and the mean over all.",
+            show_default="the start of texts alone",
+        ),
+    ] = None
+    several_tokens: Annotated[
+        bool, typer.Option("--several-tokens", help="Also sources of several tokens, which takes more forward passes.")
+    ] = False
 
 
 def _names(text: str) -> list[str]:

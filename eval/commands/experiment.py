@@ -16,12 +16,15 @@ from agent.output.terminal.stage_progress import stage_bars
 from eval.commands.check_options import RunningOptions
 from eval.faithfulness.bench import Bench, added_cost
 from eval.faithfulness.report.text import table_text
+from eval.faithfulness.running.templates import TEMPLATES, templates_text
 from eval.results_folder import ResultsFolder
 from maps_engine.folders import data_folder
 
 
 @contextmanager
-def running_bench(options: RunningOptions, out: Path | None) -> Iterator[Bench]:
+def running_bench(
+    options: RunningOptions, out: Path | None, *, templates: tuple[str, ...] = TEMPLATES
+) -> Iterator[Bench]:
     """The model for an experiment, with a bar on standard error for each stage. Raises what `Bench.open` raises."""
     if options.threads is not None:
         torch.set_num_threads(options.threads)
@@ -34,6 +37,7 @@ def running_bench(options: RunningOptions, out: Path | None) -> Iterator[Bench]:
             dtype=options.dtype,
             attention=options.attention,
             batch=options.batch,
+            templates=templates,
             progress=progress,
         )
         bench.folder = _folder(bench, out)
@@ -64,7 +68,8 @@ def finish(
 ) -> None:
     """Store the table for the report and print it; the cost of a run that went on is that of all its parts.
 
-    about: what else makes a run the same one.
+    about: what else makes a run the same one. Its templates stand beside it, but for the causal effect, which has
+    prompts of its own.
     """
     cost, identity = bench.cost(), bench.running_identity(kind, **(about or {}))
     before = bench.folder.stored(kind)
@@ -72,10 +77,13 @@ def finish(
         cost = added_cost(cost, before["result"]["cost"])
     checkpoint = bench.checkpoint
     model: dict[str, Any] = {"model": checkpoint.name, "fingerprint": checkpoint.fingerprint, "dtype": bench.dtype}
-    whole = model | {"max_pairs": max_pairs, "cost": cost, **result}
+    prompts = {} if kind == "causal" else {"templates": list(bench.templates)}
+    whole = model | {"max_pairs": max_pairs, "cost": cost, **prompts, **result}
     written = bench.folder.write(kind, identity, whole)
     if as_json:
         echo_json(whole)
     else:
         typer.echo(table_text(kind, whole))
+        if prompts:
+            typer.echo(f"templates, {templates_text(bench.templates)}")
         typer.echo(f"stored in {written}")

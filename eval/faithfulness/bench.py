@@ -16,7 +16,7 @@ import torch
 
 from eval.faithfulness.dynamic_scores import Projection, Projector
 from eval.faithfulness.running.running_model import RunningModel
-from eval.faithfulness.running.templates import PromptMaker
+from eval.faithfulness.running.templates import TEMPLATES, PromptMaker
 from eval.results_folder import Identity, ResultsFolder
 from maps_engine.checkpoints.opening import open_checkpoint
 from maps_engine.model import Checkpoint
@@ -39,6 +39,7 @@ class Bench:
     attention: str = "eager"
     revision: str | None = None
     batch: int = 64
+    templates: tuple[str, ...] = TEMPLATES  # of the prompts that dynamic scores are made of
     progress: Progress = silent
     costs: dict[str, tuple[float, float]] = field(default_factory=dict)  # stage -> seconds by the clock, of processor
 

@@ -14,13 +14,15 @@ from torch import Tensor
 
 from eval.faithfulness.bench import Bench
 from eval.faithfulness.dynamic_scores import DynamicScores, Projection
-from eval.faithfulness.dynamic_table import dynamic_table
+from eval.faithfulness.dynamic_table import DynamicTable, dynamic_table
 from eval.faithfulness.running.pair_choice import ChosenPairs, TooFew, one_token_pairs, several_token_pairs
 from eval.faithfulness.static_scores import PAPER, StaticSetting, static_scores
 from eval.statistics.correlation import Correlation, correlate
 from maps_engine.ov.pair_scores import PairScores
 from maps_engine.relations.format import Relation
 from maps_engine.relations.thresholds import MIN_PAIRS, TAU
+
+MIN_SEVERAL = 10  # sources of several tokens that an operation needs
 
 
 @dataclass(frozen=True)
@@ -103,23 +105,33 @@ def multi_token(
     limits: PairLimits,
     *,
     setting: StaticSetting = PAPER,
-    min_several: int = 10,
+    min_several: int = MIN_SEVERAL,
 ) -> CorrelationTable:
     """Sources of several tokens, read at the last one, against the static scores of one-token sources.
 
     An operation needs `limits.min_pairs` one-token pairs for its static scores and `min_several` pairs with longer
     sources. Raises as `correlation` does.
     """
-    vocabulary = bench.checkpoint.vocabulary
-    single, few = one_token_pairs(relations, vocabulary, **asdict(limits))
-    with_static = {one.name for one in single}
-    several, rare = several_token_pairs(
-        [one.relation for one in single], vocabulary, **{**asdict(limits), "min_pairs": min_several}
-    )
-    dynamic = dynamic_table(bench, several, kind="multi-token")
+    single, few = one_token_pairs(relations, bench.checkpoint.vocabulary, **asdict(limits))
+    dynamic, several, rare = several_token_scores(bench, single, limits, min_several=min_several)
     static = static_scores(bench, single, setting)
-    rows = [compare(one, static[one.name], dynamic[one.name]["plain"]) for one in several if one.name in with_static]
+    rows = [compare(one, static[one.name], dynamic[one.name]["plain"]) for one in several]
     return CorrelationTable(setting.name, "plain", _heads(bench), tuple(rows), (*few, *rare))
+
+
+def several_token_scores(
+    bench: Bench, single: Sequence[ChosenPairs], limits: PairLimits, *, min_several: int = MIN_SEVERAL
+) -> tuple[DynamicTable, list[ChosenPairs], list[TooFew]]:
+    """phi* of the operations `single` on sources of several tokens; which had enough of them, and which had not.
+
+    limits: of `single`; `min_several` takes the place of its fewest pairs. Raises MixedResults.
+    """
+    several, rare = several_token_pairs(
+        [one.relation for one in single],
+        bench.checkpoint.vocabulary,
+        **{**asdict(limits), "min_pairs": min_several},
+    )
+    return dynamic_table(bench, several, kind="multi-token"), several, rare
 
 
 def compare(one: ChosenPairs, static: PairScores, dynamic: DynamicScores) -> RelationCorrelation:

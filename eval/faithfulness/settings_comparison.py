@@ -11,16 +11,20 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from eval.faithfulness.bench import Bench
-from eval.faithfulness.correlation import PairLimits
+from eval.faithfulness.correlation import PairLimits, several_token_scores
 from eval.faithfulness.dynamic_scores import Projection
 from eval.faithfulness.dynamic_table import DynamicTable, dynamic_table
-from eval.faithfulness.running.pair_choice import ChosenPairs, one_token_pairs
+from eval.faithfulness.running.pair_choice import one_token_pairs
+from eval.faithfulness.setting_statistics import (
+    Lead,
+    best_by_operation,
+    mean_r,
+    paired_lead,
+    r_by_layer,
+    r_by_operation,
+)
 from eval.faithfulness.static_scores import PAPER, StaticTable, compared_settings, static_scores
-from eval.statistics.correlation import correlate
-from eval.statistics.intervals import interval_of_mean
 from maps_engine.relations.format import Relation
 
 PROJECTIONS: tuple[Projection, ...] = ("plain", "folded")
@@ -39,8 +43,12 @@ class SettingScore:
     lead: dict[Projection, float]  # of without_context over the paper's
     lead_low: dict[Projection, float]
     lead_high: dict[Projection, float]
+    with_context_lead: Lead  # plain
+    suppression_lead: Lead  # plain, without context
     best_for: int  # operations that this setting reads best, plain, without context
     r: dict[str, float | None]  # by operation, plain, without context
+    by_layer: tuple[float | None, ...]  # over operations and heads of a layer together, plain, without context
+    several_tokens: float | None = None  # plain, without context, on sources of several tokens; None: not asked for
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,7 @@ class SettingsComparison:
     """All settings, the best mean r first (plain projection, without context)."""
 
     rows: tuple[SettingScore, ...]
+    several_tokens_operations: int | None = None  # with enough sources of several tokens; None: not asked for
 
     @property
     def best(self) -> SettingScore:
@@ -64,84 +73,94 @@ class SettingsComparison:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         winner = self.clear_winner
-        return {"clear_winner": winner.setting if winner else None, "settings": [asdict(row) for row in self.rows]}
+        return {
+            "clear_winner": winner.setting if winner else None,
+            "several_tokens_operations": self.several_tokens_operations,
+            "settings": [asdict(row) for row in self.rows],
+        }
 
 
-def compare_settings(bench: Bench, relations: Sequence[Relation], limits: PairLimits) -> SettingsComparison:
-    """Every setting that the model can be read with, over all operations with enough pairs. Raises MixedResults."""
+@dataclass(frozen=True)
+class _Running:
+    """What all settings are held against."""
+
+    one_token: DynamicTable
+    several_tokens: DynamicTable | None
+
+    def r(self, table: StaticTable) -> dict[str, dict[str, float | None]]:
+        """By what is correlated, then by operation."""
+        one = self.one_token
+        found = {p: r_by_operation(table, one, p, "without_context") for p in PROJECTIONS}
+        suppressed = {
+            f"{p}, suppression": r_by_operation(table, one, p, "without_context", "suppression") for p in PROJECTIONS
+        }
+        several = self.several_tokens or {}
+        return {
+            **found,
+            **suppressed,
+            "with context": r_by_operation(table, one, "plain", "with_context"),
+            "several tokens": r_by_operation(table, several, "plain", "without_context"),
+        }
+
+
+def compare_settings(
+    bench: Bench,
+    relations: Sequence[Relation],
+    limits: PairLimits,
+    *,
+    lead_ins: Sequence[str] = (),
+    several_tokens: bool = False,
+) -> SettingsComparison:
+    """Every setting that the model can be read with, over all operations with enough pairs.
+
+    lead_ins: texts behind which `residual` is read as well; several_tokens: also run sources of several tokens, as
+    `correlation.multi_token` does. Raises MixedResults, and UserMistake for a lead-in that cannot be read.
+    """
+    settings = compared_settings(bench, lead_ins)  # what was asked for wrongly is refused before anything runs
     chosen, _ = one_token_pairs(relations, bench.checkpoint.vocabulary, **asdict(limits))
-    dynamic = dynamic_table(bench, chosen)
-    settings = compared_settings(bench)
+    running = _Running(
+        dynamic_table(bench, chosen), several_token_scores(bench, chosen, limits)[0] if several_tokens else None
+    )
     tables = {one.name: static_scores(bench, chosen, one) for one in settings}
-    plain = {name: _r(chosen, table, dynamic, "plain", "without_context") for name, table in tables.items()}
-    best = _best_by_operation(plain)
+    r = {name: running.r(table) for name, table in tables.items()}
     # a mixture of experts has no paper setting: the first one stands in
-    base = PAPER.name if PAPER.name in tables else settings[0].name
-    rows = [_score(name, chosen, table, tables[base], dynamic, plain[name], best) for name, table in tables.items()]
-    return SettingsComparison(tuple(sorted(rows, key=lambda row: -row.without_context["plain"])))
+    base = PAPER.name if PAPER.name in r else settings[0].name
+    best = best_by_operation({name: one["plain"] for name, one in r.items()}, list(running.one_token))
+    rows = [
+        _score(
+            name,
+            one,
+            r[base],
+            sum(winner == name for winner in best.values()),
+            r_by_layer(tables[name], running.one_token),
+        )
+        for name, one in r.items()
+    ]
+    rows.sort(key=lambda row: -row.without_context["plain"])
+    return SettingsComparison(tuple(rows), len(running.several_tokens) if running.several_tokens is not None else None)
 
 
 def _score(
     name: str,
-    chosen: Sequence[ChosenPairs],
-    table: StaticTable,
-    paper: StaticTable,
-    dynamic: DynamicTable,
-    plain: dict[str, float | None],
-    best: dict[str, str],
+    ours: dict[str, dict[str, float | None]],
+    paper: dict[str, dict[str, float | None]],
+    best_for: int,
+    by_layer: tuple[float | None, ...],
 ) -> SettingScore:
-    without = {p: _r(chosen, table, dynamic, p, "without_context") for p in PROJECTIONS}
-    suppressed = {p: _r(chosen, table, dynamic, p, "without_context", "suppression") for p in PROJECTIONS}
-    leads = {p: paired_lead(without[p], _r(chosen, paper, dynamic, p, "without_context"), seed=0) for p in PROJECTIONS}
+    leads = {p: paired_lead(ours[p], paper[p]) for p in PROJECTIONS}
     return SettingScore(
         setting=name,
-        operations=sum(r is not None for r in plain.values()),
-        without_context={p: mean_r(without[p]) for p in PROJECTIONS},
-        with_context=mean_r(_r(chosen, table, dynamic, "plain", "with_context")),
-        suppression={p: mean_r(suppressed[p]) for p in PROJECTIONS},
-        lead={p: leads[p][0] for p in PROJECTIONS},
-        lead_low={p: leads[p][1] for p in PROJECTIONS},
-        lead_high={p: leads[p][2] for p in PROJECTIONS},
-        best_for=sum(winner == name for winner in best.values()),
-        r=plain,
+        operations=sum(r is not None for r in ours["plain"].values()),
+        without_context={p: mean_r(ours[p]) for p in PROJECTIONS},
+        with_context=mean_r(ours["with context"]),
+        suppression={p: mean_r(ours[f"{p}, suppression"]) for p in PROJECTIONS},
+        lead={p: leads[p].value for p in PROJECTIONS},
+        lead_low={p: leads[p].low for p in PROJECTIONS},
+        lead_high={p: leads[p].high for p in PROJECTIONS},
+        with_context_lead=paired_lead(ours["with context"], paper["with context"]),
+        suppression_lead=paired_lead(ours["plain, suppression"], paper["plain, suppression"]),
+        best_for=best_for,
+        r=ours["plain"],
+        by_layer=by_layer,
+        several_tokens=mean_r(ours["several tokens"]) if ours["several tokens"] else None,
     )
-
-
-def _r(
-    chosen: Sequence[ChosenPairs],
-    table: StaticTable,
-    dynamic: DynamicTable,
-    projection: Projection,
-    context: str,
-    side: str = "score",
-) -> dict[str, float | None]:
-    found = {}
-    for one in chosen:
-        scores = getattr(dynamic[one.name][projection], context)
-        found[one.name] = correlate(getattr(table[one.name], side), getattr(scores, side)).r
-    return found
-
-
-def mean_r(values: dict[str, float | None]) -> float:
-    """Mean over operations; an operation on which no head scores, and so without r, counts as 0."""
-    return float(np.mean([r or 0.0 for r in values.values()])) if values else 0.0
-
-
-def paired_lead(
-    ours: dict[str, float | None], theirs: dict[str, float | None], *, seed: int = 0
-) -> tuple[float, float, float]:
-    """Mean difference over operations and the ends of its 95 % interval; all 0 without operations."""
-    if not ours:
-        return 0.0, 0.0, 0.0
-    differences = np.array([(ours[name] or 0.0) - (theirs[name] or 0.0) for name in ours])
-    low, high = interval_of_mean(differences, seed=seed) or (0.0, 0.0)
-    return float(differences.mean()), low, high
-
-
-def _best_by_operation(r: dict[str, dict[str, float | None]]) -> dict[str, str]:
-    names = next(iter(r.values())) if r else {}
-    best = {}
-    for operation in names:
-        scored = {setting: values[operation] or 0.0 for setting, values in r.items()}
-        best[operation] = max(scored, key=lambda setting: scored[setting])
-    return best

@@ -13,6 +13,7 @@ from torch import Tensor
 from maps_engine.errors import BrokenCheckpoint, OutOfRange, UserMistake
 from maps_engine.model import Checkpoint, ModelShape
 from maps_engine.ordinary_words import ordinary_words
+from maps_engine.ov.centred import CentredSources, centring_sample
 from maps_engine.ov.circuit import OVCircuit, UnembeddingTable, open_circuit
 from maps_engine.ov.folding import Folding
 from maps_engine.ov.low_precision import LowPrecisionScan, pays_off
@@ -62,19 +63,25 @@ class SourceEngine:
 
     @cached_property
     def folding(self) -> Folding:
-        """Biases are added to what a norm leaves, so folding them folds norms too; `residual` is read with both."""
+        """Biases are added to what a norm leaves, so folding them folds norms too; `residual` is read with both.
+
+        Centring takes off what is the same for every token, and a bias behind W_V is.
+        """
         biases = self.settings.fold_biases or self.settings.source == "residual"
-        return Folding(norms=self.settings.fold_norms or biases, biases=biases)
+        return Folding(norms=self.settings.fold_norms or biases, biases=biases and not self.settings.centred)
 
     @cached_property
     def sources(self) -> Sources:
         """X, row by row or held. Raises UserMistake and UnsupportedModel for a lead-in that cannot be."""
-        weights = self.checkpoint.weights
+        plain = self._plain_sources()
+        return CentredSources(plain, centring_sample(self.checkpoint)) if self.settings.centred else plain
+
+    def _plain_sources(self) -> Sources:
         if self.settings.source == "residual":
             lead_in = self.settings.lead_in
             return open_residuals(self.checkpoint, lead_in, part=self.words, passed=self.passed)
         return SourceTable(
-            weights,
+            self.checkpoint.weights,
             self.settings.source,
             first_mlp_in_layer_0=self.settings.first_mlp_in_layer_0,
             standardise=self.folding.norms,

@@ -97,7 +97,7 @@ def map_all(folder: str, source: str, layers: int, device: str) -> None:
         assert len(mapping.rows) == 30
         if mapping.head == 0:
             sys.stderr.write(f"layer {mapping.layer} after {time.perf_counter() - started:.0f} s\n")
-    scan = engine.at(source).low_precision if source != "auto" else None
+    scan = engine.at(engine.settings.source).low_precision
     result = {
         "heads": heads,
         "seconds": time.perf_counter() - started,

@@ -1,5 +1,7 @@
 """An operation planted in one head of a real checkpoint: W_V and W_O fitted by least squares, nothing else touched.
 
+What a planted head writes reaches the layers above it, as everything in the running model does.
+
 Up to d_h pairs can be met exactly by a map of rank d_h: B = C^-1 X^T (X C^-1 X^T)^-1 Y sends every source to Y, the
 direction that is least squares' best for its targets against all other tokens (u whitened by U's second moment). Among
 all such maps it writes least for other tokens, C being the second moment of a few thousand of them. B is split into
@@ -8,17 +10,21 @@ W_V and W_O; query heads that share the value head keep their own W_O.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from maps_engine.checkpoints.blocks.residual_stream import ResidualStream
 from maps_engine.engine import MapsEngine
 from maps_engine.model import AttentionWeights, Checkpoint, ModelWeights
 from maps_engine.relations.catalogue import Relation
 from maps_engine.relations.encoding import encode_relation
+from maps_engine.results import EngineSettings
 
 BYSTANDERS = 6000
 
@@ -43,6 +49,32 @@ class PlantedWeights:
                 weights = replace(weights, value=value, output=output)
         return weights
 
+    def residuals(self, ids: Tensor, lead_in: Sequence[int]) -> ResidualStream:
+        """Through blocks with the planted heads; of models whose blocks are those of Llama."""
+        return ResidualStream(_PlantedBlocks(self.original._blocks, self), ids, lead_in)
+
+    def put_into(self, block: nn.Module, layer: int) -> None:
+        """W_V and W_O of `layer` as transformers' block has them."""
+        heads = self.attention(layer)
+        value, output = heads.value.transpose(1, 2).flatten(0, 1), heads.output.flatten(0, 1).T
+        for module, matrix in ((block.self_attn.v_proj, value), (block.self_attn.o_proj, output)):
+            module.weight = nn.Parameter(matrix.contiguous(), requires_grad=False)
+
+
+class _PlantedBlocks:
+    """The blocks of a model, `BlockModel` and `EmptyModel` in one, each with its planted heads once it is filled."""
+
+    def __init__(self, original: Any, weights: PlantedWeights) -> None:
+        self.enter, self.run = original.enter, original.run
+        self.empty, self._filled, self._weights = self, original.empty.filled, weights
+
+    @contextmanager
+    def filled(self, layer: int) -> Iterator[nn.Module]:
+        with self._filled(layer) as block:
+            if any(at == layer for at, _ in self._weights.planted):
+                self._weights.put_into(block, layer)
+            yield block
+
 
 def plant(
     checkpoint: Checkpoint,
@@ -52,22 +84,36 @@ def plant(
     max_pairs: int = 60,
 ) -> Checkpoint:
     """`checkpoint` with each (relation, layer, head) planted, read through `source`."""
-    engine = MapsEngine(checkpoint).at(source)
     planted = PlantedWeights(checkpoint.weights)
+    engine = MapsEngine(replace(checkpoint, weights=planted), EngineSettings(source)).at(source)
     g = torch.Generator().manual_seed(0)
     bystanders = torch.randperm(checkpoint.weights.shape.vocab_size, generator=g)[:BYSTANDERS]
     whitened = _whitened(engine.unembedding.hold())
-    for relation, layer, head in operations:
+    # from below: what is planted changes what heads of later layers read under `residual`
+    for relation, layer, head in sorted(operations, key=lambda one: one[1]):
         encoded = encode_relation(relation, checkpoint.vocabulary)
         sources = torch.tensor(encoded.source_ids[:max_pairs])
         towards = [whitened[torch.tensor(t)].mean(0) for t in encoded.target_ids[:max_pairs]]
         x = engine.sources.rows(layer, sources)
         w_v, w_o = _fit(x, torch.stack(towards), engine.sources.rows(layer, bystanders))
+        norm = checkpoint.weights.attention_norm(layer)
+        if engine.folding.norms and norm is not None and norm.gain is not None:
+            w_v = w_v / norm.gain[:, None]
         missing = checkpoint.weights.shape.d_head - len(x)
         w_v, w_o = (torch.nn.functional.pad(w_v, (0, missing)), torch.nn.functional.pad(w_o, (0, 0, 0, missing)))
         planted.planted[layer, head] = (w_v, w_o)
     name = f"{checkpoint.name} with {len(operations)} planted operations"
-    return replace(checkpoint, name=name, fingerprint=f"planted-{source}", weights=planted)
+    return replace(checkpoint, name=name, fingerprint=_fingerprint(checkpoint, planted), weights=planted)
+
+
+def _fingerprint(checkpoint: Checkpoint, planted: PlantedWeights) -> str:
+    """Of all that is planted: rows of X are kept under it."""
+    found = hashlib.sha256(checkpoint.fingerprint.encode())
+    for place, matrices in planted.planted.items():
+        found.update(repr(place).encode())
+        for one in matrices:
+            found.update(one.contiguous().numpy().tobytes())
+    return f"planted-{found.hexdigest()}"
 
 
 def _whitened(u: Tensor) -> Tensor:

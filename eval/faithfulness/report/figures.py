@@ -1,4 +1,4 @@
-"""Figures of the report as SVG: static against dynamic scores, ablation curves, settings."""
+"""Figures of the report as SVG: static against dynamic scores, ablation curves, settings, layers."""
 
 from __future__ import annotations
 
@@ -75,9 +75,25 @@ def setting_bars(rows: Sequence[Row]) -> bytes:
             values = [row["without_context"][projection] for row in rows]
             label = f"{projection} projection"
             axis.barh([place + shift for place in places], values, height=0.34, color=colour, label=label)
-        axis.set_yticks(places, [row["setting"] for row in rows])
+        axis.set_yticks(places, [plain(row["setting"]) for row in rows])
         axis.invert_yaxis()
         axis.set_xlabel("mean r over operations, without context")
+        axis.legend(loc="lower right")
+        return figure_bytes(figure)
+
+
+def layer_lines(rows: Sequence[Row]) -> bytes:
+    """r of every layer under one or two settings; a layer without r leaves a gap."""
+    with drawing():
+        figure = Figure(figsize=(6.4, 2.6), layout="constrained")
+        axis = figure.add_subplot()
+        for row, colour in zip(rows, (BLUE, ORANGE), strict=False):
+            r = [math.nan if value is None else value for value in row["by_layer"]]
+            axis.plot(range(len(r)), r, color=colour, marker="o", ms=3, linewidth=1.2, label=plain(row["setting"]))
+        axis.axhline(0, color=GREY, linewidth=0.7, linestyle=":")
+        axis.set(ylim=(min(-0.04, *axis.get_ylim()), 1.04), xlabel="layer", ylabel="r without context")
+        axis.set_xlim(-0.5, max([len(row["by_layer"]) for row in rows], default=1) - 0.5)  # silent layers show as such
+        axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         axis.legend(loc="lower right")
         return figure_bytes(figure)
 

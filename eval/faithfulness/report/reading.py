@@ -137,20 +137,25 @@ def read_settings(result: Row) -> list[str]:
     if not rows:
         return []
     best, paper = rows[0], next((row for row in rows if row["setting"] == "paper"), None)
-    text = [f"Best by mean r without context: {best['setting']} ({best['without_context']['plain']:.3f})."]
+    text = [f"Best by mean r without context: {escaped(best['setting'])} ({best['without_context']['plain']:.3f})."]
     if paper is not None:
         place = rows.index(paper) + 1
         text.append(f"The paper's setting has {paper['without_context']['plain']:.3f}, place {place} of {len(rows)}.")
     winner = result["clear_winner"]
     if winner:
         text.append(
-            f"{winner} wins clearly on this model: it leads the paper's setting by 0.02 or more with an interval "
-            "above 0, under either projection. The paper's numbers stay reproducible with --source first-mlp."
+            f"{escaped(winner)} wins clearly on this model: it leads the paper's setting by 0.02 or more with an "
+            "interval above 0, under either projection. The paper's numbers stay reproducible with --source first-mlp."
         )
     else:
         text.append(
             "No setting leads the paper's by 0.02 or more with an interval above 0 under both projections, so none "
             "wins clearly on this model."
+        )
+    if result.get("several_tokens_operations"):
+        text.append(
+            f"Sources of several tokens: {result['several_tokens_operations']} operations, read at the last token, "
+            "against the scores of one-token sources."
         )
     return text
 

@@ -22,8 +22,8 @@ from eval.faithfulness.report.reading import (
     read_settings,
 )
 from eval.faithfulness.report.text import table_text
-from eval.faithfulness.running.templates import MARK, TEMPLATES
-from eval.faithfulness.static_scores import PAPER
+from eval.faithfulness.running.templates import TEMPLATES, templates_text
+from eval.faithfulness.static_scores import PAPER, RESIDUAL
 from eval.results_folder import ResultsFolder
 from maps_engine.errors import UserMistake
 from maps_engine.files import write_whole
@@ -72,12 +72,11 @@ def _address(picture: Picture) -> str:
 
 def _intro(checkpoint: Checkpoint) -> list[str]:
     shape = checkpoint.weights.shape
-    templates = "; ".join(f"“{template.replace(MARK, ' X')}”" for template in TEMPLATES)
     return [
         f"Model {escaped(checkpoint.name)} ({checkpoint.weights.family}, {shape.n_layers} layers of {shape.n_heads} "
         f"heads, {shape.n_value_heads} value heads a layer), checkpoint {checkpoint.fingerprint[:12]}.",
-        f"Templates: {templates}. Without context, the last position's attention is 1 on the source and every other "
-        "activation is as in the clean run.",
+        "Without context, the last position's attention is 1 on the source and every other activation is as in the "
+        "clean run.",
     ]
 
 
@@ -103,6 +102,8 @@ def _section(folder: ResultsFolder, checkpoint: Checkpoint, kind: str) -> Sectio
     whose = "a head" if kind == "descriptions" else "an operation"
     limit = "all pairs" if result["max_pairs"] is None else f"at most {result['max_pairs']} pairs {whose}"
     notes = [f"{limit.capitalize()}; running model in {result['dtype']}.", read_cost(result)]
+    if kind != "causal":  # results of earlier versions, which had the paper's alone, do not say them
+        notes.insert(0, f"Templates, {escaped(templates_text(result.get('templates', TEMPLATES)))}.")
     return Section(
         TITLES[kind], (*readers[kind](result), *notes), table_text(kind, result), tuple(_pictures(folder, kind, result))
     )
@@ -114,11 +115,21 @@ def _pictures(folder: ResultsFolder, kind: str, result: Any) -> list[Picture]:
         return [Picture("ablation-curves", figures.ablation_curves(result["relations"]), caption)]
     if kind == "compare-settings" and result["settings"]:
         caption = "Mean correlation over operations under each of the engine's settings."
-        return [Picture("settings", figures.setting_bars(result["settings"]), caption)]
+        return [Picture("settings", figures.setting_bars(result["settings"]), caption), *_by_layer(result["settings"])]
     panels = _panels(folder, result) if kind == "correlation" else {}
     if not panels:
         return []
     return [Picture("static-dynamic", figures.scatter_grid(panels), "Every point is a head.")]
+
+
+def _by_layer(rows: Sequence[Any]) -> list[Picture]:
+    """The paper's setting and `residual` layer by layer, as far as they were compared."""
+    shown = [row for name in (PAPER.name, RESIDUAL.name) for row in rows if row["setting"] == name]
+    shown = [row for row in shown if any(r is not None for r in row.get("by_layer", ()))]
+    if not shown:
+        return []
+    caption = "Correlation over operations and the heads of one layer together."
+    return [Picture("layers", figures.layer_lines(shown), caption)]
 
 
 def _panels(folder: ResultsFolder, result: Any) -> dict[str, tuple[torch.Tensor, torch.Tensor, float | None]]:

@@ -106,28 +106,39 @@ def skipped_text(skipped: Sequence[Row]) -> str:
 
 
 def settings_table(result: Row) -> str:
-    """Every setting by mean r, plain and folded projection, and its lead over the paper's."""
-    head = ["setting", "mean r without context", "with context", "suppression", "lead over paper", "best for"]
-    head += ["folded projection: mean r", "lead over paper"]
+    """Every setting by mean r, plain and folded projection, and its leads over the paper's.
+
+    What a folder of an earlier version does not hold is a dash; sources of several tokens have a column where they ran.
+    """
+    head = ["setting", "mean r without context", "lead over paper", "with context", "lead over paper"]
+    head += ["suppression", "lead over paper", "best for", "folded projection: mean r", "lead over paper"]
+    several = any(one.get("several_tokens") is not None for one in result["settings"])
+    head += ["several tokens"] if several else []
     rows = [
         [
-            one["setting"],
+            escaped(one["setting"]),
             number(one["without_context"]["plain"], 3),
+            _lead_under(one, "plain"),
             number(one["with_context"], 3),
+            _lead(one.get("with_context_lead")),
             number(one["suppression"]["plain"], 3),
-            _lead(one, "plain"),
+            _lead(one.get("suppression_lead")),
             f"{one['best_for']} of {one['operations']}",
             number(one["without_context"]["folded"], 3),
-            _lead(one, "folded"),
+            _lead_under(one, "folded"),
+            *([number(one["several_tokens"], 3)] if several else []),
         ]
         for one in result["settings"]
     ]
     return table(head, rows)
 
 
-def _lead(one: Row, projection: str) -> str:
-    lead, low, high = (one[part][projection] for part in ("lead", "lead_low", "lead_high"))
-    return f"{lead:+.3f} [{low:+.3f}, {high:+.3f}]"
+def _lead_under(one: Row, projection: str) -> str:
+    return _lead({"value": one["lead"][projection]} | {end: one[f"lead_{end}"][projection] for end in ("low", "high")})
+
+
+def _lead(one: Row | None) -> str:
+    return "–" if one is None else f"{one['value']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}]"
 
 
 def descriptions_table(result: Row) -> str:

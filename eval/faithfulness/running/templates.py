@@ -8,7 +8,7 @@ the model wants one).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -28,6 +28,17 @@ TEMPLATES = (  # the paper's four
     "The story of<X> contains",
     "When I think about<X> I think about",
 )
+OWN_TEMPLATES = (  # no word of the paper's, nor of the lead-ins that results are compared for: nothing is seen twice
+    "Our teacher wrote down<X>",
+    "Without<X> there would be",
+    "Every question on<X> asks",
+    "If you look for<X> you find",
+)
+TEMPLATE_SETS: Mapping[str, tuple[str, ...]] = {
+    "paper": TEMPLATES,
+    "own": OWN_TEMPLATES,
+    "both": TEMPLATES + OWN_TEMPLATES,
+}
 
 
 @dataclass(frozen=True)
@@ -83,6 +94,13 @@ class PromptMaker:
         start = self.start(before)
         rest = self.vocabulary.encode(after) if after else []
         return Prompt((*start, *source, *rest), len(start) + len(source) - 1)
+
+
+def templates_text(templates: Sequence[str]) -> str:
+    """For people: `own: “Our teacher wrote down X”; …`, with the name of the set where it is one of TEMPLATE_SETS."""
+    names = [name for name, texts in TEMPLATE_SETS.items() if tuple(templates) == texts]
+    listed = "; ".join(f"“{one.replace(MARK, ' X')}”" for one in templates)
+    return ": ".join([*names, listed])
 
 
 def template_hash(templates: Iterable[str]) -> str:

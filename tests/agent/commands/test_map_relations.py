@@ -72,20 +72,20 @@ def test_json_has_the_promised_form(model, pairs, words):
 
 
 def test_heads_read_the_residual_stream_unless_something_else_is_asked_for(model, pairs):
-    options = ("--model", model, "--pairs", pairs, "--min-pairs", 5, "--k", 2, "--json")
+    options = ("--model", model, "--pairs", pairs, "--min-pairs", 5, "--k", 10, "--json")
     given = {
         name: json.loads(run(*options, *more).stdout)
         for name, more in {
             "none": (),
             "residual": ("--source", "residual"),
-            "lead-ins": ("--lead-in", "", "--lead-in", " the red"),
+            "lead-ins": ("--lead-in", " the red", "--lead-in", " he saw the"),
             "paper": ("--source", "paper"),
             "first-mlp": ("--source", "first-mlp"),
         }.items()
     }
     assert given["none"] == given["residual"]
     assert (given["none"]["source"], given["none"]["lead_in"]) == ("residual", [""])
-    assert (given["lead-ins"]["source"], given["lead-ins"]["lead_in"]) == ("residual", ["", " the red"])
+    assert (given["lead-ins"]["source"], given["lead-ins"]["lead_in"]) == ("residual", [" the red", " he saw the"])
     assert given["lead-ins"]["relations"] != given["none"]["relations"]
     assert given["paper"] == given["first-mlp"]
     assert given["paper"]["relations"] != given["none"]["relations"]
@@ -186,7 +186,7 @@ def test_parquet(model, pairs, tmp_path):
 def test_settings_come_from_the_environment_too(model, pairs):
     env = {"HEADSCRIBE_MODEL": str(model), "HEADSCRIBE_SOURCE": "embedding", "HEADSCRIBE_MIN_PAIRS": "5"}
     done = run("--pairs", pairs, env=env)
-    assert "Source representation: embedding." in done.stdout
+    assert "Heads read: embedding." in done.stdout
     assert "1 of 1 operations scored" in done.stdout
 
 

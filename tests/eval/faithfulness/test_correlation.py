@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import astuple, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,9 +22,19 @@ from eval.errors import MixedResults
 from eval.faithfulness.correlation import COLUMNS, PairLimits, correlation, multi_token
 from eval.faithfulness.dynamic_table import dynamic_table, from_json, to_json
 from eval.faithfulness.running.pair_choice import one_token_pairs
-from eval.faithfulness.settings_comparison import compare_settings, mean_r, paired_lead
-from eval.faithfulness.static_scores import COMPARED, PAPER, compared_settings, named_setting, static_scores
+from eval.faithfulness.setting_statistics import Lead, mean_r, paired_lead, r_by_layer
+from eval.faithfulness.settings_comparison import compare_settings
+from eval.faithfulness.static_scores import (
+    COMPARED,
+    PAPER,
+    RESIDUAL,
+    compared_settings,
+    lead_in_settings,
+    named_setting,
+    static_scores,
+)
 from maps_engine.engine import MapsEngine
+from maps_engine.errors import UserMistake
 from maps_engine.ov.pair_scores import PairSet
 from maps_engine.results import EngineSettings
 from tests.support.eval.faithfulness_models import relation_of, tiny_bench, tiny_relation, words
@@ -187,7 +199,83 @@ def test_settings_are_compared_and_sorted(tmp_path):
     assert sum(row.best_for for row in found.rows) == 3
     paper = next(row for row in found.rows if row.setting == PAPER.name)
     assert paper.lead == {"plain": 0.0, "folded": 0.0}
+    assert paper.with_context_lead == paper.suppression_lead == Lead(0.0, 0.0, 0.0)
+    assert all(row.several_tokens is None for row in found.rows)
     assert json.dumps(found.to_json())
+
+
+def test_leads_with_context_and_in_suppression_are_differences_of_the_means(tmp_path):
+    bench = tiny_bench(tmp_path)
+    found = {row.setting: row for row in compare_settings(bench, relations(bench), FEW).rows}
+    paper = found["paper"]
+    for row in found.values():
+        assert row.with_context_lead.value == pytest.approx(row.with_context - paper.with_context)
+        assert row.suppression_lead.value == pytest.approx(row.suppression["plain"] - paper.suppression["plain"])
+        assert row.with_context_lead.low <= row.with_context_lead.value <= row.with_context_lead.high
+
+
+def test_r_of_a_layer_is_over_its_heads_and_all_operations(tmp_path):
+    bench = tiny_bench(tmp_path)
+    chosen, _ = one_token_pairs(relations(bench), bench.checkpoint.vocabulary, min_pairs=2)
+    static, dynamic = static_scores(bench, chosen, PAPER), dynamic_table(bench, chosen)
+    row = next(one for one in compare_settings(bench, relations(bench), FEW).rows if one.setting == "paper")
+    for layer in range(2):
+        x = [float(v) for one in chosen for v in static[one.name].score[layer]]
+        y = [float(v) for one in chosen for v in dynamic[one.name]["plain"].without_context.score[layer]]
+        assert len(x) == 3 * 4
+        assert row.by_layer[layer] == pytest.approx(stats.pearsonr(x, y).statistic)
+    assert r_by_layer(static, {}) == ()
+    still = {one.name: replace(static[one.name], score=static[one.name].score * 0) for one in chosen}
+    assert r_by_layer(still, dynamic) == (None, None)
+
+
+def test_sources_of_several_tokens_are_compared_where_asked_for(tmp_path):
+    bench = tiny_bench(tmp_path)
+    known = words(bench.checkpoint)
+    pairs = tuple((f"{a} {a}", (b,)) for a, b in pairwise(known))
+    mixed = [relation_of(one.name, (*one.pairs, *pairs)) for one in relations(bench)[:2]]
+    found = compare_settings(bench, [*mixed, relations(bench)[2]], FEW, several_tokens=True)
+    assert found.several_tokens_operations == 2
+    for name in (PAPER.name, "embedding"):
+        alone = multi_token(bench, mixed, FEW, setting=next(one for one in COMPARED if one.name == name))
+        row = next(one for one in found.rows if one.setting == name)
+        assert row.several_tokens == pytest.approx(np.mean([one.without_context.r or 0 for one in alone.rows]))
+
+
+def test_lead_ins_have_rows_of_their_own_and_one_for_their_mean(tmp_path):
+    bench = tiny_bench(tmp_path)
+    found = compare_settings(bench, relations(bench), FEW, lead_ins=("it was", "the sea", "it was"))
+    names = {"residual behind 'it was'", "residual behind 'the sea'", "residual, mean of 2 lead-ins"}
+    assert {row.setting for row in found.rows} == {one.name for one in COMPARED} | names
+    chosen, _ = one_token_pairs(relations(bench), bench.checkpoint.vocabulary, min_pairs=2)
+    settings = EngineSettings("residual", lead_in=("it was", "the sea"))
+    sets = [PairSet(tuple(s[0] for s in one.pairs.sources), one.pairs.targets, one.pairs.k) for one in chosen]
+    theirs = MapsEngine(bench.checkpoint, settings).score_pairs(sets, source="residual")
+    torch.testing.assert_close(static_scores(bench, chosen, named_setting(settings))["step-1"].score, theirs[0].score)
+
+
+def test_one_lead_in_has_no_mean_and_none_is_the_row_that_is_there(tmp_path):
+    bench = tiny_bench(tmp_path)
+    assert [one.name for one in lead_in_settings(bench, ["it was"])] == ["residual behind 'it was'"]
+    assert lead_in_settings(bench, [""]) == ()
+    found = [one.settings.lead_in for one in lead_in_settings(bench, ["", "it was"])]
+    assert found == [("it was",), ("", "it was")]
+    with pytest.raises(UserMistake, match="no text"):
+        lead_in_settings(bench, ["\udcff"])
+
+
+def test_any_lead_in_has_a_name_and_a_file_of_its_own():
+    texts = ["a", "'", '"', "../../a", "a/b", "a\\b", "a\nb", "\u202ea", "con", "A", "[/red]", "x" * 300, "x" * 301]
+    made = [named_setting(EngineSettings("residual", lead_in=(text,))) for text in texts]
+    made += [named_setting(EngineSettings("residual", lead_in=("a", text))) for text in texts]
+    made += COMPARED
+    files = [one.file_name.casefold() for one in made]
+    assert len(set(files)) == len(files)
+    assert all(re.fullmatch(r"[\w+-]+", one) for one in files)
+    alone = [one.name for one in made[: len(texts)]]
+    assert len(set(alone)) == len(texts)
+    assert all(len(one) < 120 and one.isprintable() for one in alone)
+    assert RESIDUAL.file_name == "residual"
 
 
 def test_biases_are_compared_only_where_there_are_some(tmp_path):
@@ -199,7 +287,7 @@ def test_a_mixture_is_not_read_through_a_first_mlp(tmp_path):
     bench = tiny_bench(tmp_path, "mixtral")
     assert {one.settings.source for one in compared_settings(bench)} == {"embedding", "residual"}
     found = compare_settings(bench, relations(bench), FEW)
-    assert {row.setting for row in found.rows} == {"embedding", "embedding, norms", "residual"}
+    assert len(found.rows) == 4
 
 
 def test_every_setting_has_its_own_name():
@@ -212,7 +300,6 @@ def test_every_setting_has_its_own_name():
 
 def test_leads_are_paired_by_operation():
     ours, theirs = {"a": 0.9, "b": 0.5, "c": None}, {"a": 0.7, "b": 0.3, "c": -0.2}
-    lead, low, high = paired_lead(ours, theirs)
-    assert (lead, low, high) == pytest.approx((0.2, 0.2, 0.2))
+    assert astuple(paired_lead(ours, theirs)) == pytest.approx((0.2, 0.2, 0.2))
     assert mean_r(ours) == pytest.approx(1.4 / 3)
-    assert paired_lead({}, {}) == (0.0, 0.0, 0.0)
+    assert paired_lead({}, {}) == Lead(0.0, 0.0, 0.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from hypothesis import given
@@ -17,11 +19,21 @@ from eval.faithfulness.running.pair_choice import (
     several_token_pairs,
     spread,
 )
-from eval.faithfulness.running.templates import TEMPLATES, Prompt, PromptMaker, template_hash
+from eval.faithfulness.running.templates import (
+    MARK,
+    OWN_TEMPLATES,
+    TEMPLATE_SETS,
+    TEMPLATES,
+    Prompt,
+    PromptMaker,
+    template_hash,
+    templates_text,
+)
 from maps_engine.errors import UserMistake
 from tests.support.eval.faithfulness_models import plain_scores, relation_of, tiny_bench, tiny_relation, words
 from tests.support.tiny_models import tiny_tokenizer
 
+LEAD_INS = ("It was", "My friend said", "Words such as", "See also", "People like")  # that results are compared for
 TWO = ("the<X>", "one<X> two the")
 
 
@@ -152,9 +164,22 @@ def test_a_template_needs_one_mark(maker, template):
         maker.make(template, (7,))
 
 
-def test_the_papers_templates():
-    assert len(TEMPLATES) == 4
-    assert template_hash(TEMPLATES) != template_hash(TEMPLATES[:3])
+def test_sets_of_templates():
+    assert len(TEMPLATES) == len(OWN_TEMPLATES) == 4
+    assert TEMPLATE_SETS["both"] == (*TEMPLATES, *OWN_TEMPLATES)
+    assert len({template_hash(one) for one in (*TEMPLATE_SETS.values(), TEMPLATES[:3])}) == 4
+    assert templates_text(TEMPLATES).startswith("paper: “This is a document about X”; “No X means no”")
+    assert templates_text(("a<X>",)) == "“a X”"
+
+
+def test_our_templates_share_no_word_with_the_papers_nor_with_lead_ins():
+    def words_of(texts):
+        return {word.casefold() for text in texts for word in re.findall(r"\w+", text.replace(MARK, " "))}
+
+    own = words_of(OWN_TEMPLATES)
+    assert len(own) > 12
+    assert not own & words_of(TEMPLATES)
+    assert not own & words_of(LEAD_INS)
 
 
 # pairs

@@ -13,9 +13,11 @@ import torch
 from typer.testing import CliRunner
 
 from eval.commands.check import app
+from eval.commands.check_options import TEMPLATES
 from eval.faithfulness.report import figures
 from eval.faithfulness.report.reading import read_causal, read_correlation, read_cost, read_settings
 from eval.faithfulness.report.text import interval, number, small, table_text
+from eval.faithfulness.running.templates import TEMPLATE_SETS
 from tests.support.eval.faithfulness_models import relation_of, tiny_bench, tiny_relation, words
 from tests.support.relation_files import format_relation
 
@@ -72,6 +74,10 @@ def setting(name: str, r: float, lead: float, low: float) -> dict:
         "lead": both(lead),
         "lead_low": both(low),
         "lead_high": both(lead + 0.01),
+        "with_context_lead": {"value": lead, "low": low, "high": 0.3},
+        "suppression_lead": {"value": -lead, "low": -0.4, "high": 0.4},
+        "by_layer": [r, None, -0.2, 0.4],
+        "several_tokens": None,
     }
 
 
@@ -148,6 +154,34 @@ def test_settings_reading_says_whether_one_wins():
     assert "none wins clearly" in " ".join(read_settings({"settings": rows, "clear_winner": None}))
     assert "| embedding | 0.800 |" in table_text("compare-settings", {"settings": rows})
     assert read_settings({"settings": [], "clear_winner": None}) == []
+    assert "Sources of several tokens: 4 operations" in " ".join(
+        read_settings({"settings": rows, "clear_winner": None, "several_tokens_operations": 4})
+    )
+
+
+def test_settings_table_has_a_lead_for_every_measure():
+    rows = [setting("embedding", 0.8, 0.1, 0.05), setting("paper", 0.7, 0.0, 0.0)]
+    first = table_text("compare-settings", {"settings": rows}).splitlines()[2]
+    assert first == (
+        "| embedding | 0.800 | +0.100 [+0.050, +0.110] | 0.800 | +0.100 [+0.050, +0.300] "
+        "| 0.800 | -0.100 [-0.400, +0.400] | 2 of 5 | 0.800 | +0.100 [+0.050, +0.110] |"
+    )
+    ran = table_text("compare-settings", {"settings": [one | {"several_tokens": 0.25} for one in rows]}).splitlines()
+    assert ran[0].endswith("| several tokens |")
+    assert ran[2].endswith("| 0.250 |")
+    new = ("with_context_lead", "suppression_lead", "by_layer", "several_tokens")
+    earlier = [{key: value for key, value in one.items() if key not in new} for one in rows]
+    assert "| 0.800 | – | 0.800 | – |" in table_text("compare-settings", {"settings": earlier})
+
+
+def test_names_of_settings_are_no_markdown():
+    hostile = "residual behind '![x](http://e.org/p.png) <script>|'"
+    rows = [setting(hostile, 0.8, 0.1, 0.05), setting("paper", 0.7, 0.0, 0.0)]
+    result = {"settings": rows, "clear_winner": hostile}
+    for text in (table_text("compare-settings", result), " ".join(read_settings(result))):
+        assert "!\\[x\\](http" in text
+        assert hostile not in text
+        assert "<script" not in text.replace("\\<", "")
 
 
 def test_cost_is_told():
@@ -166,7 +200,8 @@ def test_figures_are_whole_svg_and_the_same_every_time(n):
     for svg in (
         figures.scatter_grid(panels),
         figures.ablation_curves([ablated(f"r{i}", 1.0, 0.2, 0.9) for i in range(n)]),
-        figures.setting_bars([setting(f"s{i}", 0.5, 0.0, 0.0) for i in range(n)]),
+        figures.setting_bars([setting(f"$s{i} behind '\\alpha'", 0.5, 0.0, 0.0) for i in range(n)]),
+        figures.layer_lines([setting(f"s{i}", 0.5, 0.0, 0.0) for i in range(n)]),
     ):
         assert ElementTree.fromstring(svg).tag.endswith("svg")
     assert figures.scatter_grid(panels) == figures.scatter_grid(panels)
@@ -210,14 +245,57 @@ def test_all_commands_and_the_report(place):
     assert result.exit_code == 0, result.output
     html = (place / "out" / "report.html").read_text()
     assert html.count("<h2>") == 3
-    assert html.count('<img class="figure" src="data:image/svg+xml;base64,') == 2
-    assert html.count("<figcaption>") == 2
+    assert html.count('<img class="figure" src="data:image/svg+xml;base64,') == 3
+    assert html.count("<figcaption>") == 3
     assert '<th scope="col">operation</th>' in html
     assert '<td class="num">' in html
     assert "<script" not in html
     text = (place / "out" / "report.md").read_text()
     assert "figures/static-dynamic.svg" in text
     assert (place / "out" / "figures" / "settings.svg").exists()
+    assert (place / "out" / "figures" / "layers.svg").exists()
+    assert text.count("Templates, paper: “This is a document about X”;") == 3
+
+
+def test_lead_ins_and_sources_of_several_tokens_are_compared(place):
+    options = ["--lead-in", "it was", "--lead-in", "../../the|sea", "--several-tokens", "--templates", "own"]
+    result = experiment(place, "compare-settings", *options)
+    assert result.exit_code == 0, result.output
+    assert "| residual behind 'it was' |" in result.output
+    assert "| residual behind '../../the\\|sea' |" in result.output
+    assert "| residual, mean of 2 lead-ins |" in result.output
+    assert "| several tokens |" in result.output
+    assert "templates, own: “Our teacher wrote down X”" in result.output
+    stored = json.loads((place / "out" / "compare-settings.json").read_text())["result"]
+    assert stored["templates"] == list(TEMPLATE_SETS["own"])
+    assert stored["several_tokens_operations"] == 2
+    assert {len(one["by_layer"]) for one in stored["settings"]} == {2}
+    assert len(list((place / "out" / "static").glob("residual-behind-*.json"))) == 3
+    assert not list(place.glob("*sea*"))
+    assert call(place, "report").exit_code == 0
+    assert "Templates, own: “Our teacher" in (place / "out" / "report.md").read_text()
+
+
+def test_a_lead_in_that_cannot_be_read_is_refused_before_anything_runs(place):
+    result = experiment(place, "compare-settings", "--lead-in", "it was", "--lead-in", "\0")
+    assert result.exit_code == 2
+    assert "lead-in has tokens that this model does not know" in result.output
+    assert not (place / "out" / "dynamic").exists()
+
+
+def test_templates_do_not_mix_in_a_folder_whatever_the_operations(place):
+    assert experiment(place, "correlation", "--relations", "step-1").exit_code == 0
+    for command in ("correlation", "multi-token", "compare-settings"):
+        result = experiment(place, command, "--relations", "step-2", "--templates", "both")
+        assert result.exit_code == 2
+        assert "was made under other settings: got templates" in result.output
+    assert experiment(place, "correlation", "--relations", "step-2").exit_code == 0
+
+
+def test_both_sets_of_templates_run_as_eight_prompts(place):
+    shown = json.loads(experiment(place, "correlation", "--templates", "both", "--json").stdout)
+    assert {row["prompts"] for row in shown["relations"]} == {8 * row["pairs"] for row in shown["relations"]}
+    assert len(shown["templates"]) == 8
 
 
 def test_json_is_the_stored_table(place):
@@ -254,6 +332,7 @@ def test_options_come_from_the_environment(place, monkeypatch):
     [
         (["--source", "nowhere"], "unknown source representation"),
         (["--attention", "flash"], "unknown attention"),
+        (["--templates", "mine"], "unknown set of templates: got mine; expected paper, own, both"),
         (["--device", "abacus"], "unknown device"),
         (["--model", "./none.gguf"], "no such model"),
         (["--pairs", "none.json"], "none.json"),
@@ -302,6 +381,10 @@ def test_results_go_to_the_data_folder_without_out(place, monkeypatch):
     result = CliRunner().invoke(app, ["correlation", *options])
     assert result.exit_code == 0, result.output
     assert list((place / "data" / "faithfulness").glob("*/correlation.json"))
+
+
+def test_the_option_names_all_sets_of_templates():
+    assert tuple(TEMPLATE_SETS) == TEMPLATES
 
 
 def test_help_needs_no_heavy_import():

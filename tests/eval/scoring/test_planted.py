@@ -39,8 +39,9 @@ def summaries():
     planted = plant(
         open_checkpoint("smollm2-135m", device="cpu"),
         [(relation, *place) for relation, place in zip(relations, places, strict=True)],
+        source="residual",
     )
-    engine = MapsEngine(planted, EngineSettings(source="embedding"))
+    engine = MapsEngine(planted, EngineSettings("residual", words=8192))
     subjects = []
     for relation, (layer, head) in zip(relations, places, strict=True):
         said = relation.name.replace("-", " ")

@@ -6,10 +6,11 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, event, select
 from starlette.testclient import TestClient
 
 from agent.results import Claim
+from agent.runs.database import writing
 from agent.runs.identity import ModelCard, RunIdentity
 from agent.runs.records import DescriptionRecord
 from agent.runs.relation_scores import RelationScore, store_relation_scores
@@ -164,10 +165,15 @@ def test_the_head_page_says_which_source_was_chosen_of_a_run_that_says_auto(fill
     report = replace(report, provenance=replace(report.provenance, settings=SETTINGS))
     auto = replace(report.mapping, settings=replace(SETTINGS, source="auto"))
     keep_in_records(engine)(facts.slug, described(replace(report, mapping=auto)))
+    choice = {"source": "first-mlp", "decided_by": "head", "evidence": [{"source": "first-mlp", "score": 0.6}]}
+    with writing(engine) as session:  # as runs are that were made when it was chosen head by head
+        newest = session.scalars(select(DescriptionRecord).order_by(DescriptionRecord.id.desc()).limit(1)).one()
+        newest.provenance = newest.provenance | {"source_choice": choice}
     client = client_of(create_app(WebSettings(engine)))
     text = client.get(f"/{facts.slug}/head/7/1").text
     assert "<dd>first-mlp</dd>" in text
     twin = client.get(f"/{facts.slug}/head/7/1.json").json()
+    assert twin["description"]["provenance"]["source_choice"] == choice
     old = client.get(f"/{facts.slug}/head/7/1.json?run={facts.run_id}").json()
     assert (twin["source"], old["source"]) == ("first-mlp", "first-mlp")
     assert "source_choice" not in twin
