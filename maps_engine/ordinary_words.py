@@ -3,15 +3,23 @@
 A tokenizer numbers what it learned first lower, and byte-pair encoding learns the frequent first, so among whole words
 the order of ids is a fair order of how often they were trained. Rare pieces, code and marks are left out: under the
 residual stream they are the most salient tokens of most heads, and say least (docs/method.md, "What a head really
-reads").
+reads"). So are beginnings of words: " Tanz" was learned on the way to " Tanzania", which occurs as often and so was
+learned soon after.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from functools import partial
+from itertools import takewhile
 
 from maps_engine.model import Vocabulary
 
 SHORTEST = 2  # letters of a word
 LONGEST_NUMBER = 4
+LONGEST_CAPITALS = 5
+SOON = 1.5  # times a token's number, up to which a longer one is learned soon after it
+ENDING = 1  # letters that an ending such as a plural's adds to a word without making it a piece
 
 
 def ordinary_words(vocabulary: Vocabulary, at_most: int | None = None) -> tuple[int, ...]:
@@ -22,18 +30,39 @@ def ordinary_words(vocabulary: Vocabulary, at_most: int | None = None) -> tuple[
     """
     texts = [vocabulary.text(i) if vocabulary.kind(i) == "normal" else "" for i in range(len(vocabulary))]
     spaced = any(_is_word(text[1:]) for text in texts if text.startswith(" "))
+    bodies = {token: text[1:] if spaced and text.startswith(" ") else text for token, text in enumerate(texts)}
+    words = {body: i for i, body in bodies.items() if _is_word(body) and texts[i].startswith(" ") == spaced}
+    pieces = _pieces(words)
     found: dict[str, int] = {}
-    for token, text in enumerate(texts):
-        body = text[1:] if spaced and text.startswith(" ") else text
-        if (_is_word(body) and text.startswith(" ") == spaced) or _is_number(body):
+    for token, body in bodies.items():
+        if _is_number(body) or (words.get(body) == token and body not in pieces):
             found.setdefault(body.casefold(), token)
             if len(found) == at_most:
                 break
     return tuple(sorted(found.values()))
 
 
+def _pieces(words: Mapping[str, int]) -> Set[str]:
+    """Those that were learned on the way to a longer one: it has more than an ending more, and its id is near."""
+    ordered = sorted(words)  # what begins with a word follows it
+    found = set()
+    for place, word in enumerate(ordered):
+        after = (ordered[i] for i in range(place + 1, len(ordered)))
+        following = takewhile(partial(_begins_with, word), after)
+        if any(len(one) > len(word) + ENDING and words[one] <= SOON * words[word] for one in following):
+            found.add(word)
+    return found
+
+
+def _begins_with(word: str, longer: str) -> bool:
+    return longer.startswith(word)
+
+
 def _is_word(body: str) -> bool:
-    return (len(body) >= SHORTEST and body.isalpha()) or (len(body) == 1 and not body.isascii() and body.isalpha())
+    """Letters alone; capitals only at the beginning, or all of a short name such as USA."""
+    if not body.isalpha() or (len(body) < SHORTEST and body.isascii()):
+        return False
+    return body[1:] == body[1:].lower() or (body.isupper() and len(body) <= LONGEST_CAPITALS)
 
 
 def _is_number(body: str) -> bool:

@@ -44,11 +44,12 @@ def pairs(*made):
     return PairsAsked.model_validate({"pairs": [{"source": s, "target": t} for s, t in made]})
 
 
-def test_rows_are_those_of_the_engine(tools, bench, mapping, free):
+def test_rows_are_those_of_the_engine_on_the_residual_stream(tools, bench, mapping, free):
     text = tools.rows_of_tokens(TokensAsked(tokens=[free[0].strip(), free[1]]))
     lines = text.splitlines()
     ids = [bench.maps.checkpoint.vocabulary.encode(w)[0] for w in free[:2]]
-    rows = bench.maps.at(mapping.source).rows_of(1, 2, ids)
+    assert mapping.source == "embedding"
+    rows = bench.maps.at("residual").rows_of(1, 2, ids)
     for line, one in zip(lines, rows, strict=True):
         source, _, targets = line.partition(" -> ")
         assert json.loads(source) == one.token

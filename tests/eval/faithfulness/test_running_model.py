@@ -119,9 +119,10 @@ def test_forced_attention_equals_the_engines_map(family, tmp_path):
             close(states.mixed[0][:, head] @ output[head], theirs)
 
 
-def test_forced_attention_equals_the_engines_map_of_the_residual_stream(opened, family):
+def test_forced_attention_equals_the_engines_map_of_the_residual_stream(family, tmp_path):
     """Behind the start of texts, in every layer; the engine's rows are rounded to float16."""
-    checkpoint, model = opened
+    checkpoint = open_checkpoint(str(tiny_model(family, tmp_path)[0]), device="cpu")
+    model = open_running_model(checkpoint)
     texts = torch.tensor([[*checkpoint.vocabulary.start, token] for token in range(ROWS)])
     engine = MapsEngine(checkpoint, EngineSettings("residual"))
     states = model.head_states(texts, texts.shape[1] - 1)

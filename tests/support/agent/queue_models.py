@@ -92,7 +92,8 @@ class PairMaker:
     def __init__(self, bench: Workbench, mapping: HeadMapping, *, true: Sequence[str] = ()) -> None:
         self._true, self._vocabulary = set(true), bench.maps.checkpoint.vocabulary
         words = [i for i in range(len(self._vocabulary)) if self._is_word(i)]
-        deep = SourceEngine(bench.maps.checkpoint, replace(mapping.settings, targets=DEPTH))
+        settings = replace(mapping.settings, source=bench.scorer.source, targets=DEPTH)  # as pairs are scored
+        deep = SourceEngine(bench.maps.checkpoint, settings)
         rows = deep.rows_of(mapping.layer, mapping.head, words)
         usable = [[t.token for t in row.targets[:8] if self._is_word(t.token_id)] for row in rows]
         self.best = {row.token: found[0] for row, found in zip(rows, usable, strict=True) if found}
