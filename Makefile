@@ -1,9 +1,9 @@
-# `make describe-head LAYER=23 HEAD=4` and `make test` do all set-up themselves, in .venv.
+# `make describe-head LAYER=26 HEAD=2` and `make test` do all set-up themselves, in .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-LAYER ?= 23
-HEAD ?= 4
+LAYER ?= 26
+HEAD ?= 2
 MODEL ?= smollm2-135m
 ARGS ?=
 # a comma inside an argument of $(call …)
@@ -32,7 +32,7 @@ $(VENV)/.ready-dev: pyproject.toml constraints.txt
 setup: $(VENV)/.ready   ## create .venv with everything pinned
 setup-dev: $(VENV)/.ready-dev  ## the same, with what tests and checks need
 
-describe-head: setup    ## describe one head: make describe-head LAYER=23 HEAD=4 [MODEL=…] [ARGS='--json']
+describe-head: setup    ## describe one head: make describe-head LAYER=26 HEAD=2 [MODEL=…] [ARGS='--json']
 	@$(BIN)/describe-head --model $(MODEL) --layer $(LAYER) --head $(HEAD) $(ARGS)
 
 test: setup-dev         ## the fast unit tests

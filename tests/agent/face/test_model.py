@@ -44,7 +44,8 @@ def test_a_head_in_three_lines(model):
 
 def test_the_mapping_is_the_engines(model):
     table = model.head(0, 3).mapping
-    expected = model.maps.map_head(0, 3)
+    (expected,) = model.maps.map_heads([0], heads=[3])
+    assert expected == model.head(0, 3).describe().report.mapping
     assert table.mapping == expected
     assert table.to_dict() == expected.to_json()
     frame = table.to_pandas()
