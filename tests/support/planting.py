@@ -1,6 +1,6 @@
 """An operation planted in one head of a real checkpoint: W_V and W_O fitted by least squares, nothing else touched.
 
-What a planted head writes reaches the layers above it, as everything in the running model does, but it speaks low.
+What a planted head writes reaches the layers above it, as everything in the running model does.
 
 Up to d_h pairs can be met exactly by a map of rank d_h: B = C^-1 X^T (X C^-1 X^T)^-1 Y sends every source to Y, the
 direction that is least squares' best for its targets against all other tokens (u whitened by U's second moment). Among
@@ -27,7 +27,6 @@ from maps_engine.relations.encoding import encode_relation
 from maps_engine.results import EngineSettings
 
 BYSTANDERS = 6000
-LOUDNESS = 1e-3  # of what is written: ranks do not depend on it, and heads of later layers hardly read it
 
 
 @dataclass
@@ -132,4 +131,4 @@ def _fit(x: Tensor, y: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     c += 1e-3 * c.diagonal().mean() * torch.eye(len(c), dtype=c.dtype)
     read = torch.linalg.solve(c, x.T)  # (d, n)
     w_v = read @ torch.linalg.inv(x @ read + 1e-6 * torch.eye(len(x), dtype=x.dtype))
-    return w_v.float(), (LOUDNESS * y).float()
+    return w_v.float(), y.float()

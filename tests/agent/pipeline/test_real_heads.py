@@ -23,8 +23,13 @@ KNOWN = [
     (23, 4, "first-mlp", {"place or nationality to country", "nationality to country", "city to country"}),
     (26, 2, "first-mlp", {"noun to pronoun"}),
     (23, 2, "first-mlp", {"copying with case variants"}),
+    (26, 2, "auto", {"pronoun to another form"}),
+    (25, 2, "auto", {"first name to pronoun"}),
+    (26, 8, "auto", {"words to prepositions"}),
+]
+READ_BUT_NOT_DONE = [  # what their rows show is not what they do with what reaches them
     (28, 2, "first-mlp", {"word to first letter"}),
-    (29, 2, "embedding", {"copying with spacing variants"}),  # and, beside it, countries to nationalities
+    (29, 2, "embedding", {"copying with spacing variants"}),
 ]
 NOISY = [(1, 3, "first-mlp"), (0, 5, "embedding"), (2, 1, "first-mlp")]
 
@@ -37,7 +42,7 @@ def embedder():
 @pytest.fixture(scope="module")
 def benches(tmp_path_factory):
     made = {}
-    for source in ("first-mlp", "embedding"):
+    for source in ("first-mlp", "embedding", "auto"):
         engine = MapsEngine.open("smollm2-135m", settings=EngineSettings(source), device="cpu")
         made[source] = lexical_bench(engine, folder=tmp_path_factory.mktemp(source))
     return made
@@ -53,9 +58,17 @@ def test_known_heads_are_named_and_pass_their_test(benches, layer, head, source,
     assert report.test.pairs.n_pairs >= 30
     assert report.test.rows is not None
     assert len(report.retrieved) == 5
-    assert (layer, head) != (29, 2) or "country to nationality" in report.description.observed_pattern
     shown = {r.token for r in report.mapping.rows}
     assert not shown & {r.token for r in report.mapping.held_out_rows}
+
+
+@pytest.mark.parametrize(("layer", "head", "source", "accepted"), READ_BUT_NOT_DONE)
+def test_names_that_are_only_read_do_not_pass(benches, layer, head, source, accepted):
+    """`headscribe check descriptions` finds these names untrue of the running model."""
+    report = describe_on(benches[source], layer, head).report
+    assert report.description.operation in accepted
+    assert report.test.verdict in {"weak", "contradicted"}
+    assert report.test.pairs.score < 0.15
 
 
 @pytest.mark.parametrize(("layer", "head", "source"), NOISY)
