@@ -46,7 +46,8 @@ def final_logits(bench: Bench, relations: Sequence[Relation], limits: PairLimits
     A mixture of experts has no paper setting and goes without that choice. Raises UserMistake for more heads than the
     model has, UnsupportedModel, MixedResults, and what opening the running model raises.
     """
-    refuse_too_many(heads, bench.checkpoint.weights.shape)
+    shape = bench.checkpoint.weights.shape
+    refuse_too_many(heads, shape)
     known = compared_settings(bench)
     settings = [one for one in (RESIDUAL, PAPER) if one in known]
     chosen, few = one_token_pairs(relations, bench.checkpoint.vocabulary, **asdict(limits))
@@ -54,7 +55,7 @@ def final_logits(bench: Bench, relations: Sequence[Relation], limits: PairLimits
     counts = [len(union(task.chosen)) for task in tasks]
     rows = [_row(bench, task, settings, sum(counts[:i]), sum(counts)) for i, task in enumerate(tasks)]
     left_out = [*({"name": one.name, "why": one.why} for one in few), *skipped]
-    return LogitsTable(heads, PROMPTS, tuple(rows), tuple(left_out))
+    return LogitsTable(heads, shape.n_layers, PROMPTS, tuple(rows), tuple(left_out))
 
 
 def _tasks(

@@ -18,6 +18,7 @@ from eval.statistics.correlation import correlate
 from eval.statistics.intervals import interval_of_mean
 
 MEASURES: Final = ("z", "hit")
+HALVES: Final = ("lower", "upper")
 Row = dict[str, Any]
 
 
@@ -26,6 +27,7 @@ class LogitsTable:
     """All operations of one model; rows are those of `operation_row`, skipped ones have a name and why."""
 
     heads: int  # of each choice
+    n_layers: int
     prompts: tuple[str, ...]
     rows: tuple[Row, ...]
     skipped: tuple[Row, ...]
@@ -38,6 +40,7 @@ class LogitsTable:
             "prompts": list(self.prompts),
             "means": {choice: self._means(choice) for choice in known} if self.rows else {},
             "differences": self._differences(known),
+            "halves": [self._half(choice, half) for choice in known for half in HALVES] if self.rows else [],
             "r": self._r([choice for choice in known if choice != RANDOM]),
             "relations": list(self.rows),
             "skipped": list(self.skipped),
@@ -48,6 +51,16 @@ class LogitsTable:
 
     def _means(self, choice: str) -> Row:
         return {measure: mean_over_operations(self._above(choice, measure)) for measure in MEASURES}
+
+    def _half(self, choice: str, half: str) -> Row:
+        """Means over the chosen heads of all operations in that half; a layer in the middle is in the upper one.
+
+        The nearer a head is to the end, the nearer its way to the logits is to the product with U.
+        """
+        heads = [head for row in self.rows for head in row["heads"] if choice in head["chosen_by"]]
+        mine = [head for head in heads if HALVES[2 * head["layer"] >= self.n_layers] == half]
+        means = {m: float(np.mean([one[m] - one[f"{m}_shuffled"] for one in mine])) if mine else None for m in MEASURES}
+        return {"choice": choice, "half": half, "heads": len(mine), **means}
 
     def _differences(self, known: Sequence[str]) -> list[Row]:
         """`residual` less the paper's setting, and less the random heads, paired by operation."""

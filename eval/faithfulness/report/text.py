@@ -186,13 +186,21 @@ def final_logits_table(result: Row) -> str:
         rows.append([name, str(row["pairs"]), shared, *cells])
     means = [interval(result["means"][choice][m]) for choice in known for m in ("z", "hit")]
     rows.append(["**mean over all**", "", "", *means])
-    parts = [table(head, rows), _differences_table(result["differences"]), _logits_r_table(result["r"])]
-    return "\n\n".join([*parts, skipped_text(result["skipped"])])
+    parts = [table(head, rows), _differences_table(result["differences"]), _halves_table(result["halves"])]
+    return "\n\n".join([*parts, _logits_r_table(result["r"]), skipped_text(result["skipped"])])
 
 
 def _differences_table(differences: Sequence[Row]) -> str:
     rows = [[f"{one['of']} less {one['less']}", _lead(one["z"]), _lead(one["hit"])] for one in differences]
     return table(["paired by operation", "z above shuffled", "hits above shuffled"], rows)
+
+
+def _halves_table(halves: Sequence[Row]) -> str:
+    rows = [
+        [f"{one['choice']}, {one['half']} half", str(one["heads"]), number(one["z"]), number(one["hit"])]
+        for one in halves
+    ]
+    return table(["heads by half of the layers", "heads", "z above shuffled", "hits above shuffled"], rows)
 
 
 def _logits_r_table(found: Sequence[Row]) -> str:

@@ -161,7 +161,7 @@ def hand_made(**changes) -> LogitsTable:
     other = operation_row(
         {"name": "an|other", **about}, {"residual": ((0, 1),), "paper": ((0, 1),), "random": ((0, 3),)}, phi, effects
     )
-    return LogitsTable(1, PROMPTS, (one, other), ({"name": "rare", "why": "too few pairs (3 of 4)"},))
+    return LogitsTable(1, 2, PROMPTS, (one, other), ({"name": "rare", "why": "too few pairs (3 of 4)"},))
 
 
 def test_sums_by_hand():
@@ -180,6 +180,9 @@ def test_sums_by_hand():
     assert less_paper["hit"]["value"] == pytest.approx((0.6 + 0) / 2)
     assert (less_paper["hit"]["low"], less_paper["hit"]["high"]) == pytest.approx((0.0, 0.6))
     assert less_random["z"]["value"] == pytest.approx(2.4)
+    lower, upper = table["halves"][:2]
+    assert (lower["choice"], lower["half"], lower["heads"], lower["z"]) == ("residual", "lower", 2, pytest.approx(2.5))
+    assert (upper["half"], upper["heads"], upper["z"], upper["hit"]) == ("upper", 0, None, None)
     assert [row["setting"] for row in table["r"]] == ["residual", "paper"]
     assert table["r"][0]["value"] == pytest.approx(r / 2, abs=1e-6)
     assert table["r"][1]["lead"] is None
@@ -191,12 +194,13 @@ def test_tables_and_sentences():
     assert "| one * | 12 | 0 of 1 | 2.50 | 0.80 | 0.50 | 0.20 | 0.10 | 0.00 |" in text
     assert "an\\|other" in text
     assert "| residual less paper | +1.000 [+0.000, +2.000] | +0.300 [+0.000, +0.600] |" in text
+    assert "| residual, upper half | 0 | – | – |" in text
     assert text.endswith("Left out: rare (too few pairs (3 of 4)).")
     said = " ".join(read_final_logits(hand_made().to_json()))
     assert "residual 2.50 standard deviations and 80.0% of hits; paper 1.50" in said
     assert "chosen by residual move the target neither clearly more nor less than those chosen by paper" in said
     assert "chosen by residual move the target more than those chosen at random: +0.800" in said
-    nothing = LogitsTable(5, PROMPTS, (), ()).to_json()
+    nothing = LogitsTable(5, 2, PROMPTS, (), ()).to_json()
     assert read_final_logits(nothing) == ["No operation could be put into the model."]
     assert table_text("final-logits", nothing).endswith("Nothing was left out.")
 
