@@ -120,6 +120,7 @@ def test_version(command):
         (("headscribe", "describe-head", "--source", "f"), ["first-mlp"]),
         (("headscribe", "check", "corr"), ["correlation"]),
         (("headscribe", "check", "desc"), ["descriptions"]),
+        (("headscribe", "check", "fin"), ["final-logits"]),
         (("headscribe", "check", "causal", "--relations", "antonyms,copyi"), ["antonyms,copying"]),
         (("headscribe", "runs", "ex"), ["export"]),
         (("headscribe", "operations", "re"), ["remove", "rebuild"]),

@@ -102,6 +102,26 @@ def compare_settings(
         finish(bench, "compare-settings", table.to_json(), max_pairs=limits.max_pairs, as_json=as_json)
 
 
+@command(app, "final-logits")
+def final_logits(
+    running: RunningOptions,
+    operations: OperationOptions,
+    heads: Annotated[int, typer.Option(min=1, help="Heads of each choice: by residual, by the paper, at random.")] = 5,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put what heads write into the running model: do its own final logits say the target?"""
+    from eval.commands.experiment import finish, running_bench
+    from eval.faithfulness.final_logits.experiment import KIND
+    from eval.faithfulness.final_logits.experiment import final_logits as experiment
+
+    relations, limits = operations.chosen(), operations.limits()
+    with running_bench(running, out) as bench:
+        table = experiment(bench, relations, limits, heads=heads)
+        about = {"heads": heads}
+        finish(bench, KIND, table.to_json(), max_pairs=limits.max_pairs, as_json=as_json, about=about)
+
+
 @command(app, "descriptions")
 def descriptions(running: RunningOptions, names: RunOptions, out: Out = None, as_json: AsJson = False) -> None:
     """Are the names that a stored run gave its heads true of the running model?"""

@@ -16,7 +16,7 @@ from agent.output.terminal.stage_progress import stage_bars
 from eval.commands.check_options import RunningOptions
 from eval.faithfulness.bench import Bench, added_cost
 from eval.faithfulness.report.text import table_text
-from eval.faithfulness.running.templates import TEMPLATES, templates_text
+from eval.faithfulness.running.templates import OTHER_PROMPTS, TEMPLATES, templates_text
 from eval.results_folder import ResultsFolder
 from maps_engine.folders import data_folder
 
@@ -68,8 +68,8 @@ def finish(
 ) -> None:
     """Store the table for the report and print it; the cost of a run that went on is that of all its parts.
 
-    about: what else makes a run the same one. Its templates stand beside it, but for the causal effect, which has
-    prompts of its own.
+    about: what else makes a run the same one. Its templates stand beside it, but for experiments with prompts of their
+    own.
     """
     cost, identity = bench.cost(), bench.running_identity(kind, **(about or {}))
     before = bench.folder.stored(kind)
@@ -77,7 +77,7 @@ def finish(
         cost = added_cost(cost, before["result"]["cost"])
     checkpoint = bench.checkpoint
     model: dict[str, Any] = {"model": checkpoint.name, "fingerprint": checkpoint.fingerprint, "dtype": bench.dtype}
-    prompts = {} if kind == "causal" else {"templates": list(bench.templates)}
+    prompts = {} if kind in OTHER_PROMPTS else {"templates": list(bench.templates)}
     whole = model | {"max_pairs": max_pairs, "cost": cost, **prompts, **result}
     written = bench.folder.write(kind, identity, whole)
     if as_json:

@@ -195,6 +195,40 @@ def _judged(verdicts: Sequence[Row]) -> list[str]:
     return [f"Names by what the test from weights said, attention forced: true are {', '.join(parts)}."]
 
 
+def read_final_logits(result: Row) -> list[str]:
+    """Sentences on heads that were put into the running model."""
+    rows, n = result["relations"], result["heads_a_choice"]
+    if not rows:
+        return ["No operation could be put into the model."]
+    prompts = "; ".join(f"“{one}”" for one in result["prompts"])
+    means = [
+        f"{name} {number(one['z']['value'])} standard deviations and {one['hit']['value']:.1%} of hits"
+        for name, one in result["means"].items()
+    ]
+    text = [
+        f"For {len(rows)} operations, what each of {n} heads a choice writes for a source was added to the attention "
+        f"of its layer at the end of a neutral prompt ({prompts}), and the model's own final logits were compared with "
+        "those of the prompt alone. One target a pair counts, the first that is accepted.",
+        f"Above targets of other sources, means over operations, pairs and heads: {'; '.join(means)}.",
+    ]
+    text += [_apart(one) for one in result["differences"]]
+    r = ", ".join(f"{number(one['value'])} ({one['setting']})" for one in result["r"])
+    return [*text, f"Over all chosen heads of an operation, φ goes with the share of hits with mean r = {r}."]
+
+
+def _apart(one: Row) -> str:
+    hit = one["hit"]
+    said = "more" if hit["low"] > 0 else "less" if hit["high"] < 0 else "neither clearly more nor less"
+    return (
+        f"Heads chosen by {one['of']} move the target {said} than those chosen {_how(one['less'])}: "
+        f"{hit['value']:+.3f} [{hit['low']:+.3f}, {hit['high']:+.3f}] hits above shuffled, paired by operation."
+    )
+
+
+def _how(choice: str) -> str:
+    return "at random" if choice == "random" else f"by {choice}"
+
+
 def read_cost(result: Row) -> str:
     """Time and memory of a run."""
     cost = result["cost"]

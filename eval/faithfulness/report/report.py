@@ -19,10 +19,11 @@ from eval.faithfulness.report.reading import (
     read_correlation,
     read_cost,
     read_descriptions,
+    read_final_logits,
     read_settings,
 )
 from eval.faithfulness.report.text import table_text
-from eval.faithfulness.running.templates import TEMPLATES, templates_text
+from eval.faithfulness.running.templates import OTHER_PROMPTS, TEMPLATES, templates_text
 from eval.faithfulness.static_scores import PAPER, RESIDUAL
 from eval.results_folder import ResultsFolder
 from maps_engine.errors import UserMistake
@@ -36,6 +37,7 @@ TITLES = {
     "multi-token": "Sources of several tokens",
     "causal": "Removing an operation's heads",
     "compare-settings": "The engine's choices compared",
+    "final-logits": "Heads put into the running model",
     "descriptions": "The names of a run",
 }
 
@@ -97,12 +99,13 @@ def _section(folder: ResultsFolder, checkpoint: Checkpoint, kind: str) -> Sectio
         "multi-token": lambda one: read_correlation(one, several_tokens=True),
         "causal": read_causal,
         "compare-settings": read_settings,
+        "final-logits": read_final_logits,
         "descriptions": read_descriptions,
     }
     whose = "a head" if kind == "descriptions" else "an operation"
     limit = "all pairs" if result["max_pairs"] is None else f"at most {result['max_pairs']} pairs {whose}"
     notes = [f"{limit.capitalize()}; running model in {result['dtype']}.", read_cost(result)]
-    if kind != "causal":  # results of earlier versions, which had the paper's alone, do not say them
+    if kind not in OTHER_PROMPTS:  # results of earlier versions, which had the paper's alone, do not say them
         notes.insert(0, f"Templates, {escaped(templates_text(result.get('templates', TEMPLATES)))}.")
     return Section(
         TITLES[kind], (*readers[kind](result), *notes), table_text(kind, result), tuple(_pictures(folder, kind, result))

@@ -173,10 +173,46 @@ def _verdicts_table(verdicts: Sequence[Row]) -> str:
     return table(head, rows)
 
 
+def final_logits_table(result: Row) -> str:
+    """z and hits above shuffled by operation and choice of heads, what they differ by, and r of phi with hits."""
+    known = list(result["means"])
+    head = ["operation", "pairs", "heads of both settings"]
+    head += [f"{choice}: {what}" for choice in known for what in ("z above shuffled", "hits above shuffled")]
+    rows = []
+    for row in sorted(result["relations"], key=lambda one: (not one["paper"], one["name"])):
+        name = escaped(row["name"]) + (" *" if row["paper"] else "")
+        shared = "–" if row["shared"] is None else f"{row['shared']} of {result['heads_a_choice']}"
+        cells = [number(row["choices"][choice][f"{m}_above"]) for choice in known for m in ("z", "hit")]
+        rows.append([name, str(row["pairs"]), shared, *cells])
+    means = [interval(result["means"][choice][m]) for choice in known for m in ("z", "hit")]
+    rows.append(["**mean over all**", "", "", *means])
+    parts = [table(head, rows), _differences_table(result["differences"]), _halves_table(result["halves"])]
+    return "\n\n".join([*parts, _logits_r_table(result["r"]), skipped_text(result["skipped"])])
+
+
+def _differences_table(differences: Sequence[Row]) -> str:
+    rows = [[f"{one['of']} less {one['less']}", _lead(one["z"]), _lead(one["hit"])] for one in differences]
+    return table(["paired by operation", "z above shuffled", "hits above shuffled"], rows)
+
+
+def _halves_table(halves: Sequence[Row]) -> str:
+    rows = [
+        [f"{one['choice']}, {one['half']} half", str(one["heads"]), number(one["z"]), number(one["hit"])]
+        for one in halves
+    ]
+    return table(["heads by half of the layers", "heads", "z above shuffled", "hits above shuffled"], rows)
+
+
+def _logits_r_table(found: Sequence[Row]) -> str:
+    rows = [[one["setting"], interval(one), _lead(one["lead"])] for one in found]
+    return table(["φ under", "mean r with hits over the chosen heads", "lead over paper"], rows)
+
+
 _TABLES: dict[str, Callable[[Row], str]] = {
     "correlation": correlation_table,
     "multi-token": correlation_table,
     "causal": causal_table,
     "compare-settings": settings_table,
+    "final-logits": final_logits_table,
     "descriptions": descriptions_table,
 }

@@ -44,3 +44,9 @@ class RunningModel(Protocol):
 
     def predictions(self, ids: Tensor, ablations: Sequence[Ablation]) -> Tensor:
         """(A, n): the most likely next token under each ablation."""
+
+    def logits_after(self, ids: Tensor, layer: int, added: Tensor) -> Tensor:
+        """(m, V), float32: final logits of one prompt, ids (T,), once for each row of `added` (m, d).
+
+        The row is added to what the attention of `layer` gives at the last position, before any norm behind it.
+        """

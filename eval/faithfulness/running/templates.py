@@ -39,6 +39,7 @@ TEMPLATE_SETS: Mapping[str, tuple[str, ...]] = {
     "own": OWN_TEMPLATES,
     "both": TEMPLATES + OWN_TEMPLATES,
 }
+OTHER_PROMPTS = ("causal", "final-logits")  # kinds of experiment that have prompts of their own, and no templates
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 The engine's record of the family says where value and output projections are: modules have the names of the
 checkpoint's tensors. Prompts of one template share their beginning, and a change at the last position affects no other
-position. So the shared beginning runs once, and an ablation costs the pass of one token over the cached rest.
+position. So the shared beginning runs once, and an ablation or an addition costs the pass of one token over the cached
+rest.
 `forced_heads` really forces attention, layer by layer; a test compares it with v_s of the clean run.
 """
 
@@ -125,6 +126,22 @@ class TransformersModel:
         return torch.stack(found).cpu()
 
     @torch.inference_mode()
+    def logits_after(self, ids: Tensor, layer: int, added: Tensor) -> Tensor:
+        """(m, V), float32: final logits of the prompt `ids` (T,), whose last token alone runs m times.
+
+        Row i of `added` (m, d) is added to what the output projection of `layer` gives at the last position. The
+        model's own head is used, with whatever it does to logits. Raises AttentionOutOfReach.
+        """
+        ids = ids.to(self.device)[None]
+        cache = self._cached(ids[:, :-1], repeats=len(added)) if ids.shape[1] > 1 else None
+        reached: set[int] = set()
+        with hooked([(self.outputs[layer], self._add(added, reached, layer), "post")]):
+            result = self.model(ids[:, -1:].expand(len(added), -1), past_key_values=cache, use_cache=True)
+        self._check_reached(len(reached), 1)
+        logits: Tensor = result.logits[:, -1].float()
+        return logits
+
+    @torch.inference_mode()
     def forced_heads(self, ids: Tensor, source: int, layer: int) -> Tensor:
         """(n, H, d_h): z of the last position with its attention in `layer` really forced to `source`."""
         if self.attention != "eager":
@@ -184,14 +201,25 @@ class TransformersModel:
 
         return replace
 
+    def _add(self, added: Tensor, reached: set[int], layer: int) -> Hook:
+        def add(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            reached.add(layer)
+            return output + added.to(output).view(output.shape)  # one position a row, so the sizes are the same
+
+        return add
+
     def _stacked(self, kept: dict[int, Tensor]) -> Tensor:
-        if len(kept) < self.shape.n_layers:
+        self._check_reached(len(kept), self.shape.n_layers)
+        return torch.stack([kept[i] for i in range(self.shape.n_layers)])
+
+    def _check_reached(self, layers: int, wanted: int) -> None:
+        """Raise AttentionOutOfReach where hooks saw fewer layers than wanted: kernels may go round the modules."""
+        if layers < wanted:
             raise AttentionOutOfReach(
                 "the output of single heads cannot be reached in this model",
-                got=f"{self._record.name} with {self.attention} attention, {len(kept)} of {self.shape.n_layers} layers",
+                got=f"{self._record.name} with {self.attention} attention, {layers} of {wanted} layers",
                 expected="attention that calls its value and output projections as modules",
             )
-        return torch.stack([kept[i] for i in range(self.shape.n_layers)])
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import torch
 from eval.faithfulness.ablation import ask
 from eval.faithfulness.bench import Bench
 from eval.faithfulness.correlation import PairLimits, correlation
+from eval.faithfulness.final_logits.experiment import final_logits
 from eval.faithfulness.running.few_shot import few_shots, questions
 from eval.faithfulness.running.running_model import Ablation
 from eval.faithfulness.running.templates import TEMPLATES
@@ -63,6 +64,16 @@ def test_the_model_can_be_asked_and_its_heads_removed(bench):
     base, none = ask(bench.model, asked, [Ablation(), everything], batch=32)
     assert base.mean() > 0.6
     assert none.mean() < 0.2
+
+
+@pytest.mark.model
+@pytest.mark.slow
+def test_heads_of_an_operation_move_the_final_logits_more_than_random_ones(bench):
+    table = final_logits(bench, load_relations(["country-to-capital"]), PairLimits(max_pairs=12), heads=3)
+    (row,) = table.rows
+    own, random = row["choices"]["residual"], row["choices"]["random"]
+    assert own["z_above"] > random["z_above"] + 2
+    assert own["hit_above"] > random["hit_above"] + 0.3
 
 
 @pytest.mark.gpu

@@ -160,6 +160,38 @@ def test_predictions_equal_full_passes_under_the_same_hooks(opened):
         assert row.tolist() == logits.argmax(-1).tolist()
 
 
+def test_logits_after_equal_full_passes_with_the_same_addition(opened):
+    """Without a cache, each prompt by itself, the addition made by a plain hook on the projection."""
+    _, model = opened
+    ids = prompts()[0]
+    added = torch.randn(3, model.shape.d_model, generator=torch.Generator().manual_seed(3))
+    for layer in range(LAYERS):
+        ours = model.logits_after(ids, layer, added)
+        for row, one in zip(ours, added, strict=True):
+
+            def put(_, __, out, one=one):
+                flat = out.reshape(-1, out.shape[-1]).clone()
+                flat[-1] += one
+                return flat.view(out.shape)
+
+            with torch.no_grad(), hooked([(model.outputs[layer], put, "post")]):
+                whole = model.model(ids[None], use_cache=False).logits[0, -1]
+            close(row, whole)
+            assert not torch.allclose(row, model.logits_after(ids, layer, torch.zeros_like(added))[0])
+
+
+@pytest.mark.parametrize("length", [1, 7])
+def test_nothing_added_changes_no_logits(opened, length):
+    _, model = opened
+    ids = prompts()[0, :length]
+    with torch.no_grad():
+        clean = model.model(ids[None], use_cache=False).logits[0, -1]
+    ours = model.logits_after(ids, 1, torch.zeros(2, model.shape.d_model))
+    assert ours.dtype == torch.float32
+    for row in ours:
+        close(row, clean)
+
+
 def test_the_order_of_ablations_does_not_matter(opened):
     _, model = opened
     one, other = Ablation({0: [1]}), every_head(model)
@@ -176,8 +208,11 @@ def test_the_model_is_as_before_after_every_kind_of_run(opened, family):
     model.head_states(ids, 4)
     model.predictions(ids, [every_head(model)])
     model.forced_heads(ids, 4, 1)
+    model.logits_after(ids[0], 0, torch.ones(2, model.shape.d_model))
     with pytest.raises(IndexError):
         model.predictions(ids, [Ablation({0: [99]})])
+    with pytest.raises(RuntimeError):
+        model.logits_after(ids[0], 0, torch.ones(2, model.shape.d_model + 1))
     with pytest.raises((IndexError, RuntimeError)):
         model.head_states(torch.full((2, 4), 10**6), 1)
     with torch.no_grad():
@@ -232,6 +267,8 @@ def test_a_projection_that_is_never_called_is_refused(tmp_path):
     running.outputs[1] = torch.nn.Linear(2, 2)  # stands for a kernel that goes round the module
     with pytest.raises(AttentionOutOfReach, match="1 of 2 layers"):
         running.head_states(prompts(), 4)
+    with pytest.raises(AttentionOutOfReach, match="0 of 1 layers"):
+        running.logits_after(prompts()[0], 1, torch.zeros(1, shape.d_model))
 
 
 @pytest.mark.parametrize(("options", "word"), [({"dtype": "int8"}, "dtype"), ({"attention": "flash"}, "attention")])
