@@ -3,6 +3,6 @@
 `source_maps.SourceEngine` puts the parts together for one source representation; see docs/method.md, "The map of one
 head" and "Exact shortcuts".
 
-May import `maps_engine.errors`, `maps_engine.files`, `maps_engine.folders`, `maps_engine.model`, `maps_engine.results`
-and `maps_engine.checkpoints`.
+May import `maps_engine.errors`, `maps_engine.files`, `maps_engine.folders`, `maps_engine.model`, `maps_engine.results`,
+`maps_engine.ordinary_words` and `maps_engine.checkpoints`.
 """
