@@ -44,8 +44,9 @@ class PairScorer:
     @cached_property
     def source(self) -> str:
         """What pairs are scored under: `residual`, or what rows are read under where the model's blocks cannot run."""
+        last = min(1, self.maps.shape.n_layers - 1)
         try:
-            self.maps.at("residual").sources.rows(1, torch.tensor([0], device=self.maps.checkpoint.weights.device))
+            self.maps.at("residual").sources.rows(last, torch.tensor([0], device=self.maps.checkpoint.weights.device))
         except UnsupportedModel:
             return self.maps.settings.source
         return "residual"

@@ -46,20 +46,25 @@ def heads(n):
     return [(2 + i, (4 * i) % 9) for i in range(n)]
 
 
-@pytest.fixture(scope="module")
-def planted():
+def planted_under(source):
     relations = load_relations(PLANTED)
     checkpoint = open_checkpoint("smollm2-135m", device="cpu")
     places = dict(zip([r.name for r in relations], heads(len(relations)), strict=True))
-    return plant(checkpoint, [(r, *places[r.name]) for r in relations]), relations, places
+    return plant(checkpoint, [(r, *places[r.name]) for r in relations], source=source), relations, places
 
 
-def test_planted_operations_score_in_their_own_head(planted):
-    checkpoint, relations, places = planted
+@pytest.fixture(scope="module")
+def planted():
+    return planted_under("embedding")
+
+
+@pytest.mark.parametrize("source", ["embedding", "residual"])
+def test_planted_operations_score_in_their_own_head(source):
+    checkpoint, relations, places = planted_under(source)
     encoded = [encode_relation(r, checkpoint.vocabulary) for r in relations]
     sets = [PairSet(e.source_ids[:60], e.target_ids[:60], r.k) for r, e in zip(relations, encoded, strict=True)]
-    engine = MapsEngine(checkpoint, EngineSettings(source="embedding"))
-    results = engine.score_pairs(sets, source="embedding", layers=sorted({at for at, _ in places.values()}))
+    engine = MapsEngine(checkpoint, EngineSettings(source))
+    results = engine.score_pairs(sets, source=source, layers=sorted({at for at, _ in places.values()}))
     layers = sorted({at for at, _ in places.values()})
     for relation, found in zip(relations, results, strict=True):
         layer, head = places[relation.name]

@@ -39,9 +39,10 @@ def summaries():
     planted = plant(
         open_checkpoint("smollm2-135m", device="cpu"),
         [(relation, *place) for relation, place in zip(relations, places, strict=True)],
-        source="residual",
     )
-    engine = MapsEngine(planted, EngineSettings("residual", words=8192))
+    engine = MapsEngine(planted, EngineSettings(source="embedding"))
+    scorer = PairScorer(engine)
+    scorer.source = "embedding"  # what the heads were planted under: only there do they do what is said of them
     subjects = []
     for relation, (layer, head) in zip(relations, places, strict=True):
         said = relation.name.replace("-", " ")
@@ -54,7 +55,7 @@ def summaries():
         scorers=("detection", "fuzzing", "intruder", GENERATION),
         judge=open_judge("lexical"),
         rows_of=rows_from_weights(engine),
-        generator=Generator(PairScorer(engine), catalogue),
+        generator=Generator(scorer, catalogue),
     )
     return {one.scorer: one for one in summarise(job.run(), judge="lexical")}
 
