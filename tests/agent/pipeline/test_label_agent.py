@@ -88,7 +88,9 @@ def test_attempts_and_conversations_are_recorded(planned):
 
 
 def test_a_spent_budget_keeps_what_is_done_and_the_next_run_goes_on(planned):
-    poor = Answers(after=11)  # a head takes six at most: of two in flight one ends within eleven, and all four need more
+    poor = Answers(
+        after=11
+    )  # a head takes six at most: of two in flight one ends within eleven, and all four need more
     plan = planned(poor)
     with pytest.raises(BudgetSpent, match="budget is spent"):
         run(plan)
