@@ -232,7 +232,9 @@ class Head:
     @property
     def mapping(self) -> MappingTable:
         """The head's most salient tokens and what it maps them to (the paper, section 3.2)."""
-        (mapping,) = self.model.maps.map_heads([self.layer], heads=[self.head])  # as `describe` reads it
+        with shown(None, "reading the residual stream", self.layer + 1) as step:
+            self.model.maps.passed = lambda done, _: step(f"block {done}")
+            (mapping,) = self.model.maps.map_heads([self.layer], heads=[self.head])  # as `describe` reads it
         return MappingTable(mapping)
 
     def describe(
