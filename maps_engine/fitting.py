@@ -9,6 +9,7 @@ command makes the same run on every machine of a kind.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 import torch
@@ -29,10 +30,10 @@ def fitted(settings: EngineSettings, checkpoint: Checkpoint) -> EngineSettings:
         return settings
     weights = checkpoint.weights
     room = ON_PROCESSOR if weights.device.type == "cpu" else ON_ACCELERATOR
-    try:
-        each = 2.0 * weights.block_parameters * len(settings.lead_in)
-    except UnsupportedModel:  # its blocks cannot be run
-        each = room
+    each = room
+    if checkpoint.vocabulary.start or any(settings.lead_in):  # else there is nothing to read before a token
+        with suppress(UnsupportedModel):  # its blocks cannot be run
+            each = 2.0 * weights.block_parameters * len(settings.lead_in)
     words = MOST_WORDS
     while words > FEWEST_WORDS and words * each > room:
         words //= 2

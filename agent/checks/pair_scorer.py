@@ -43,12 +43,17 @@ class PairScorer:
 
     @cached_property
     def source(self) -> str:
-        """What pairs are scored under: `residual`, or what rows are read under where the model's blocks cannot run."""
-        last = min(1, self.maps.shape.n_layers - 1)
+        """What pairs are scored under: `residual`, or what rows are read under where that cannot be.
+
+        It cannot where the model's blocks cannot run, and where nothing is known to read before a token.
+        """
+        last, reading = min(1, self.maps.shape.n_layers - 1), self.maps.settings
+        if not self.maps.checkpoint.vocabulary.start and not any(reading.lead_in):
+            return reading.source
         try:
             self.maps.at("residual").sources.rows(last, torch.tensor([0], device=self.maps.checkpoint.weights.device))
         except UnsupportedModel:
-            return self.maps.settings.source
+            return reading.source
         return "residual"
 
     def prepare(self, pair_sets: Iterable[PairSet]) -> int:

@@ -2,10 +2,8 @@
 
 X_l(t) is what reaches the value projection of layer l at the position of token t when the model reads the start of its
 texts and then t, before the norm's gain and bias, which `folding` puts into W_V (docs/method.md, "What a head really
-reads"). With several lead-ins it is the mean. Rows are rounded to float16 wherever they come from, so that those of the
-whole vocabulary do not depend on whether they were kept on disk; behind a norm they are of size 1, and 11 bits of them
-are kept. A few tokens that are streamed alone differ from them by roundings of that size, since sums over a batch of
-another size round differently.
+reads"). With several lead-ins it is the mean. Rows are rounded to float16 wherever they come from, so that they do not
+depend on whether they were kept on disk; behind a norm they are of size 1, and 11 bits of them are kept.
 """
 
 from __future__ import annotations

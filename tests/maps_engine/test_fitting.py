@@ -190,3 +190,15 @@ def test_fewer_tokens_than_words_are_all_read(tmp_path):
     words = MapsEngine(checkpoint).at("residual").words
     assert words is not None
     assert 0 < len(words) < ROWS < MOST_WORDS
+
+
+class Startless:
+    """A vocabulary whose texts begin with no token that is known."""
+
+    start = ()
+
+
+def test_without_a_start_of_texts_only_a_lead_in_gives_something_to_read():
+    checkpoint = replace(sized(1000), vocabulary=Startless())
+    assert fitted(AUTO, checkpoint).source == "first-mlp"
+    assert fitted(replace(AUTO, lead_in=("It was",)), checkpoint).source == "residual"

@@ -5,7 +5,8 @@ the vocabulary streams through one block at a time: one block's weights, one sla
 intermediate results are in memory. Cost: about 2 n P operations for n tokens and P parameters of the blocks.
 
 All batches have one size, the last one filled up with its last token: products of one shape sum in one order, so that
-the row of a token does not depend on the tokens that are asked for beside it, to the last bit.
+the row of a token does not depend on the tokens that are asked for beside it, to the last bit. Only in a mixture of
+experts may it differ in its last bits, where the company decides how many tokens an expert is given.
 
 What a decoder hands to its blocks besides hidden states (masks, rotary angles, ALiBi) is the same for every batch of
 one size. It is recorded by letting the decoder call recorders in place of its blocks.

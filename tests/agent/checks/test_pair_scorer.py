@@ -167,3 +167,10 @@ def test_map_heads_of_some_heads_are_those_of_all(heads):
     some = list(plain.map_heads([2], heads=heads))
     assert [m.head for m in some] == (heads or list(range(6)))
     assert all(m == every[m.layer, m.head] for m in some)
+
+
+def test_without_a_start_of_texts_pairs_are_scored_as_rows_are_read(opened, monkeypatch):
+    plain, scorer = engines("embedding", opened)
+    monkeypatch.setattr(type(opened.vocabulary), "start", ())
+    assert scorer.source == "embedding"
+    same_as(plain, scorer, "embedding", [PairSet((1, 2), ((3,), (4,)), 10)])
