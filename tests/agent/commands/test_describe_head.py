@@ -206,14 +206,14 @@ def test_inert_texts():
 
 @pytest.fixture(scope="module")
 def described():
-    made = command("--layer", "23", "--head", "4", "--describer", "lexical", "--json")
+    made = command("--layer", "26", "--head", "2", "--describer", "lexical", "--json")
     assert made.exit_code == 0, made.output
     return json.loads(made.stdout)
 
 
 @pytest.mark.model
 def test_a_real_head_as_json(described):
-    assert (described["model"], described["layer"], described["head"]) == ("smollm2-135m", 23, 4)
+    assert (described["model"], described["layer"], described["head"]) == ("smollm2-135m", 26, 2)
     assert [len(described["rows"]), len(described["rows"][0]["targets"])] == [30, 5]
     assert described["description"]["status"] == "ok"
     assert described["test"]["verdict"] == "supported"
