@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import torch
 
 from maps_engine.checkpoints.opening import open_checkpoint
+from maps_engine.errors import UnsupportedModel
 from maps_engine.fitting import fitted
 from maps_engine.model import Checkpoint, ModelShape
 from maps_engine.ov.pair_scores import PairScores, PairSet
@@ -31,6 +35,7 @@ class MapsEngine:
     _by_source: dict[str, SourceEngine] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
+        self._left_open = self.settings.source == "auto"
         self.settings = fitted(self.settings, self.checkpoint)
         check_source_name(self.settings.source)
 
@@ -68,6 +73,30 @@ class MapsEngine:
                     break
             self._by_source[source] = made
         return self._by_source[source]
+
+    @cached_property
+    def truest(self) -> str:
+        """The representation that agrees best with the running model: `residual`, or what rows are read under.
+
+        The latter where the model's blocks cannot be run, or nothing is known to read before a token.
+        """
+        own, last = self.settings, min(1, self.shape.n_layers - 1)
+        if not self.checkpoint.vocabulary.start and not any(own.lead_in):
+            return own.source
+        try:
+            self.at("residual").sources.rows(last, torch.tensor([0], device=self.checkpoint.weights.device))
+        except UnsupportedModel:
+            return own.source
+        return "residual"
+
+    def for_scores(self, source: str | None = None) -> str:
+        """The representation that scores are read under: the one asked for here, else when the engine was opened.
+
+        Where both leave it open, the truest: scores need X of a few tokens, which large models have cheaply too.
+        """
+        if source == "auto" or (source is None and self._left_open):
+            return self.truest
+        return self.settings.source if source is None else EngineSettings(source).source
 
     def check_head(self, layer: int, head: int) -> None:
         """Raise OutOfRange unless the model has this layer and head (both count from 0)."""

@@ -25,9 +25,9 @@ FEWEST_WORDS = 2048  # with fewer, heads that read rare words have none to show
 
 
 def fitted(settings: EngineSettings, checkpoint: Checkpoint) -> EngineSettings:
-    """The settings with "auto" made into a representation and a number of words; others as they are."""
+    """The settings with "auto" made into a representation, and words into a number or None for all tokens."""
     if settings.source != "auto":
-        return settings
+        return settings if settings.words != 0 else replace(settings, words=None)
     weights = checkpoint.weights
     room = ON_PROCESSOR if weights.device.type == "cpu" else ON_ACCELERATOR
     each = room
@@ -38,8 +38,9 @@ def fitted(settings: EngineSettings, checkpoint: Checkpoint) -> EngineSettings:
     while words > FEWEST_WORDS and words * each > room:
         words //= 2
     if words * each <= room:
-        return replace(settings, source="residual", words=settings.words or words)
-    return replace(settings, source="first-mlp" if _has_first_mlp(checkpoint) else "embedding")
+        return replace(settings, source="residual", words=(words if settings.words is None else settings.words) or None)
+    source = "first-mlp" if _has_first_mlp(checkpoint) else "embedding"
+    return replace(settings, source=source, words=settings.words or None)
 
 
 def seconds(settings: EngineSettings, checkpoint: Checkpoint, *, layer: int) -> float:

@@ -10,8 +10,6 @@ learned soon after.
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from functools import partial
-from itertools import takewhile
 
 from maps_engine.model import Vocabulary
 
@@ -44,18 +42,17 @@ def ordinary_words(vocabulary: Vocabulary, at_most: int | None = None) -> tuple[
 
 def _pieces(words: Mapping[str, int]) -> Set[str]:
     """Those that were learned on the way to a longer one: it has more than an ending more, and its id is near."""
-    ordered = sorted(words)  # what begins with a word follows it
+    ordered = sorted(words)
     found = set()
     for place, word in enumerate(ordered):
-        after = (ordered[i] for i in range(place + 1, len(ordered)))
-        following = takewhile(partial(_begins_with, word), after)
-        if any(len(one) > len(word) + ENDING and words[one] <= SOON * words[word] for one in following):
-            found.add(word)
+        following = place + 1  # what begins with a word stands behind it
+        while following < len(ordered) and ordered[following].startswith(word):
+            longer = ordered[following]
+            if len(longer) > len(word) + ENDING and words[longer] <= SOON * words[word]:
+                found.add(word)
+                break
+            following += 1
     return found
-
-
-def _begins_with(word: str, longer: str) -> bool:
-    return longer.startswith(word)
 
 
 def _is_word(body: str) -> bool:

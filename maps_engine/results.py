@@ -42,17 +42,21 @@ class EngineSettings:
     include_special: bool = True
     top: int = 30
     targets: int = 5
-    words: int | None = None  # salient tokens are looked for among this many ordinary words; None: among all tokens
+    words: int | None = None  # ordinary words among which salient ones are looked for; 0: all tokens; None: by source
     lead_in: tuple[str, ...] = ("",)  # of `residual`: texts after the start of texts; X is the mean over them
     centred: bool = False  # the mean of X over the vocabulary is taken off every row, and with it what biases add to M
 
     def __post_init__(self) -> None:
-        """Raises UserMistake for lists of no length, and for `centred` that is neither true nor false."""
+        """Raises UserMistake for lists of no length, fewer words than none, and `centred` that is no truth value."""
         if not isinstance(self.centred, bool):  # a word such as "false" of a stored file would count as true
             raise UserMistake("centred is not true or false", got=repr(self.centred), expected="True or False")
         object.__setattr__(self, "lead_in", tuple(self.lead_in))  # JSON gives a list
         if self.source == "paper":
             object.__setattr__(self, "source", "first-mlp")
+        if self.words is not None and self.words < 0:
+            raise UserMistake(
+                "there cannot be fewer words than none", got=self.words, expected="0 for all tokens, or more"
+            )
         if self.top < 1 or self.targets < 1:
             got = f"top {self.top}, targets {self.targets}"
             raise UserMistake("nothing to list", got=got, expected="both at least 1")

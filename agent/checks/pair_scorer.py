@@ -19,8 +19,7 @@ import torch
 from torch import Tensor
 
 from maps_engine.engine import MapsEngine
-from maps_engine.errors import UnsupportedModel
-from maps_engine.ov.pair_scores import PairScores, PairSet
+from maps_engine.ov.pair_scores import PairScores, PairSet, in_parts
 from maps_engine.results import HeadMapping, MappingRow
 
 ENTRIES_AT_ONCE: Final = 60_000  # (source, target) entries of one pass: a few tens of MB of d_h numbers each
@@ -43,24 +42,14 @@ class PairScorer:
 
     @cached_property
     def source(self) -> str:
-        """What pairs are scored under: `residual`, or what rows are read under where that cannot be.
-
-        It cannot where the model's blocks cannot run, and where nothing is known to read before a token.
-        """
-        last, reading = min(1, self.maps.shape.n_layers - 1), self.maps.settings
-        if not self.maps.checkpoint.vocabulary.start and not any(reading.lead_in):
-            return reading.source
-        try:
-            self.maps.at("residual").sources.rows(last, torch.tensor([0], device=self.maps.checkpoint.weights.device))
-        except UnsupportedModel:
-            return reading.source
-        return "residual"
+        """What pairs are scored under."""
+        return self.maps.truest
 
     def prepare(self, pair_sets: Iterable[PairSet]) -> int:
         """Score all pairs that are not known yet, in one pass over the model; returns how many there were."""
         with self.lock:
             missing = [pair for pair in dict.fromkeys(_pairs_of(pair_sets)) if pair not in self._hits]
-            for part in _parts(missing):
+            for part in in_parts(missing, lambda pair: len(pair[1]), at_most=ENTRIES_AT_ONCE):
                 self._score(part)
         return len(missing)
 
@@ -96,17 +85,3 @@ def _pairs_of(pair_sets: Iterable[PairSet]) -> Iterator[_Pair]:
     for one in pair_sets:
         for source, targets in zip(one.sources, one.targets, strict=True):
             yield source, targets, one.k
-
-
-def _parts(pairs: Sequence[_Pair]) -> Iterator[list[_Pair]]:
-    """`pairs` in order, cut where the entries of one part would be too many."""
-    part: list[_Pair] = []
-    size = 0
-    for pair in pairs:
-        if part and size + len(pair[1]) > ENTRIES_AT_ONCE:
-            yield part
-            part, size = [], 0
-        part.append(pair)
-        size += len(pair[1])
-    if part:
-        yield part

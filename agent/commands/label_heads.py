@@ -94,13 +94,14 @@ def label_heads(
 def _run(request: LabelRequest, run: RunOptions, export: list[Path], as_json: bool) -> bool:
     """Whether it was stopped before the end."""
     from agent.output.terminal.label_progress import Tally, shown_progress
+    from agent.pipeline.flow import said_reading
     from agent.pipeline.label import label, prepare
 
     engine: Any = run.engine  # one of the two by `check_request`
     with stoppable() as stop:
         plan = prepare(request, database=run.database, retry_failed=run.retry_failed)
         _tell(_opening(plan))
-        _tell(_reading(plan))
+        _tell(said_reading(plan.bench.maps, plan.job.layers[-1]))
         tally = Tally(plan.before, request.model_options.price)
         with shown_progress(tally) as on_event:
             outcome = label(plan, on_event=on_event, stop=stop, backend=engine, address=run.address)
@@ -134,20 +135,6 @@ def _opening(plan: Plan) -> str:
     if plan.created:
         return f"run {plan.job.run_id} (new): {before.total} heads"
     return f"run {plan.job.run_id} (continued): {before.done} of {before.total} heads are done"
-
-
-def _reading(plan: Plan) -> str:
-    """What heads are given to read, its price where it is one, and the reading that has none."""
-    from maps_engine.fitting import seconds
-
-    maps, last = plan.bench.maps, plan.job.layers[-1]
-    said = f"heads read: {maps.settings.reading}"
-    if maps.settings.source != "residual":
-        return said
-    if maps.at("residual").keeps(last):
-        return f"{said} (kept from before)"
-    price = seconds(maps.settings, maps.checkpoint, layer=last)
-    return f"{said}; about {price:.0f} s the first time (weights alone, less true: --source paper)"
 
 
 def _result(plan: Plan, outcome: Outcome, as_json: bool) -> None:

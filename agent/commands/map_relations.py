@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 app = command_line(help="Which heads of a model implement, or suppress, which operations.")
 
-Source = Annotated[str, source_option("What heads read: residual, first-mlp (paper) or embedding.")]
+Source = Annotated[
+    str, source_option("What heads read: auto (residual where it can be), residual, first-mlp (paper) or embedding.")
+]
 Relations = Annotated[
     str | None,
     typer.Option(
@@ -45,7 +47,7 @@ class ScoringOptions(OptionGroup):
         list[Path] | None,
         typer.Option("--pairs", help="Own pairs: JSON, JSON lines, CSV or TSV file, or a folder. Repeatable."),
     ] = None
-    source: Source = "residual"
+    source: Source = "auto"
     lead_in: LeadIn = None
     k: Annotated[
         int | None,
@@ -139,7 +141,7 @@ def _run(job: Job, outputs: Outputs, top: int, as_json: bool) -> None:
 def compare(
     one: Annotated[str, typer.Argument(metavar="A", help="A saved .json, or a model.")],
     other: Annotated[str, typer.Argument(metavar="B", help="Another.")],
-    source: Source = "residual",
+    source: Source = "auto",
     relations: Relations = None,
     threshold: Threshold = 0.15,
     device: Device = "auto",

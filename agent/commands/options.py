@@ -136,7 +136,7 @@ class ReadingOptions(OptionGroup):
             include_special=not self.normal_tokens_only,
             top=self.top,
             targets=self.targets,
-            words=self.words or None,
+            words=self.words,
             lead_in=tuple(self.lead_in or ("",)),
         )
 

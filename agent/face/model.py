@@ -55,7 +55,7 @@ def open_model(
         revision: of a hub id: branch, tag or commit.
         source: what a head is given to read (`docs/method.md`, "Source representations"): "auto" (the best
             that fits the machine), "residual", "first-mlp" (the paper's) or "embedding".
-        words: salient tokens are looked for among so many ordinary words; None leaves it to "auto", else all tokens.
+        words: salient tokens are looked for among so many ordinary words; 0 is all tokens, None what `source` takes.
         lead_in: read before each token, after the start of texts; of several texts, the mean of what is read.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         top: salient tokens of a mapping.
@@ -125,7 +125,7 @@ class Model:
             pairs: operations of your own: name to (source, target) words, with a leading space where a token has one.
             k: targets that count, instead of each operation's own.
             min_pairs: one-token pairs that an operation needs to be scored.
-            source: instead of the model's: what heads are given to read.
+            source: what heads are given to read, instead of the model's; where that was left to "auto", "residual".
             progress: called as (done, total, what); by default a bar on a terminal and in a notebook.
 
         Returns: scores (layers, heads) of each operation, promotion and suppression, with p against shuffled pairs.
@@ -137,7 +137,7 @@ class Model:
         given = [one for one in relations or () if isinstance(one, Relation)]
         catalogue = load_relations(named or None) if named or (relations is None and pairs is None) else ()
         chosen = [*catalogue, *given, *own]
-        through = source or self.maps.settings.source
+        through = self.maps.for_scores(source)
         with shown(progress, f"{len(chosen)} operations", self.n_layers) as step:
             scores = score_relations(
                 self.maps, chosen, source=through, k=k, min_pairs=min_pairs, progress=lambda _: step(through)

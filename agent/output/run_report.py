@@ -20,7 +20,7 @@ from sqlalchemy import Engine
 from agent.output.pages import date_time, report_html
 from agent.output.tokens import SHOWN_CHARACTERS
 from agent.results import TestResult
-from agent.runs.stored import StoredHead, stored_heads
+from agent.runs.stored import StoredHead, reading_of, stored_heads
 from agent.runs.tables import RunSummary, show_run
 from maps_engine.checkpoints.token_spelling import visible
 from maps_engine.results import MappingRow
@@ -68,8 +68,8 @@ def run_texts(summary: RunSummary, heads: Sequence[Mapping[str, Any]]) -> RunTex
     state = "" if counts.done == counts.total else f" Not finished: {counts.done} of {counts.total} heads are done."
     return RunTexts(
         model=visible(summary.model),
-        about=f"Described by {visible(summary.describer)} from the weights alone, "
-        f"source {summary.settings['engine']['source']}, {when}.{state}",
+        about=f"Described by {visible(summary.describer)}; heads read: "
+        f"{visible(reading_of(summary.settings['engine']))}, {when}.{state}",
         footer=f"headscribe, run {summary.run_id}, identity {summary.identity[:16]}, "
         f"checkpoint {summary.fingerprint[:16]}, prompts {summary.settings['prompt_hash'][:12]}. "
         "Layers and heads count from 0; ␣ is a space.",

@@ -1,11 +1,11 @@
 """`label-heads --dry-run`: time and memory before starting, from labelling's own steps timed on one layer or two.
 
-The lowest layer holds what is computed once (tables, and X where it is the same for all layers); the next one is what
-every further layer takes, and under `residual` the pass of the tokens through one block, which all blocks below the
-highest layer take as well. Pairs that descriptions predict are scored once on all heads of the model, about NEW_PAIRS
-a head labelled and never more than MOST_PAIRS; the rows of one timed layer are scored on the other, where most of them
-are no entry of any list, as new pairs are on most heads. A lexical description takes a known time; what a language
-model takes is its own and not part of the estimate.
+The first layer holds what is computed once (tables, and X where it is the same for all layers), the second is what
+every further layer takes. Under `residual` they are the lowest two: the second then holds the pass of the tokens
+through one block, which every block below the highest layer takes. Pairs that descriptions predict are scored once on
+all heads of the model, about NEW_PAIRS a head labelled and never more than MOST_PAIRS; the rows of one timed layer are
+scored on the other, where most of them are no entry of any list, as new pairs are on most heads. A lexical description
+takes a known time; what a language model takes is its own and not part of the estimate.
 
 All of it costs what two layers cost, and the memory of the run itself: a model that is too large for this machine
 already shows it here.
@@ -58,20 +58,21 @@ class Estimate:
 
 
 def estimate_request(request: LabelRequest) -> Estimate:
-    """Map the two lowest layers and score a layer's worth of pairs. Raises HeadscribeError."""
+    """Map two layers and score a layer's worth of pairs. Raises HeadscribeError."""
     engine = open_workbench(request, device=devices_of(request.device)[0]).maps
     layers = parse_indices(request.layers, engine.shape.n_layers, "layer")
     heads = parse_indices(request.heads, engine.shape.n_heads, "head")
-    timed = [_timed_layer(engine, layer, heads) for layer in range(min(2, engine.shape.n_layers))]
-    passed = layers[-1] if engine.settings.source == "residual" else len(layers) - 1  # blocks below the highest layer
+    streamed = engine.settings.source == "residual"
+    chosen = range(min(2, engine.shape.n_layers)) if streamed else layers[(len(layers) - 1) // 2 :][:2]
+    timed = [_timed_layer(engine, layer, heads) for layer in chosen]
     n = len(layers) * len(heads)
     return Estimate(
         model=request.model,
         heads=n,
         first_layer_seconds=timed[0][1],
-        more_layers_seconds=timed[-1][1] * passed,
+        more_layers_seconds=timed[-1][1] * (layers[-1] if streamed else len(layers) - 1),
         describe_seconds=LEXICAL_SECONDS * n,
-        test_seconds=_seconds_a_pair(engine, timed[0][0], layer=len(timed) - 1) * min(MOST_PAIRS, NEW_PAIRS * n),
+        test_seconds=_seconds_a_pair(engine, timed[0][0], layer=chosen[-1]) * min(MOST_PAIRS, NEW_PAIRS * n),
         peak_bytes=_peak_bytes() + AGENT_BYTES,
     )
 

@@ -21,7 +21,9 @@ from agent.results import HeadDescription, HeadReport, Retrieved
 from agent.runs.state import HeadKey
 from agent.runs.workers import KeptReply
 from agent.words.spelling import core
+from maps_engine.engine import MapsEngine
 from maps_engine.errors import Failure
+from maps_engine.fitting import seconds
 from maps_engine.results import HeadMapping
 
 FAILURES_IN_A_ROW: Final = 20
@@ -102,9 +104,21 @@ def map_heads(bench: Workbench, heads: Sequence[HeadKey], conditions: Conditions
     for layer, wanted in by_layer.items():
         if conditions.stop():
             break
-        conditions.tell(f"reading layer {layer}")
+        told = f" ({said_reading(bench.maps, layer)})" if len(heads) == 1 else ""
+        conditions.tell(f"reading layer {layer}{told}")
         mappings += bench.maps.map_heads([layer], heads=wanted)
     return mappings
+
+
+def said_reading(maps: MapsEngine, layer: int) -> str:
+    """What heads up to `layer` are given to read, its price where it has one, and the reading that has none."""
+    said = f"heads read: {maps.settings.reading}"
+    if maps.settings.source != "residual":
+        return said
+    if maps.at("residual").keeps(layer):
+        return f"{said} (kept from before)"
+    price = seconds(maps.settings, maps.checkpoint, layer=layer)
+    return f"{said}; about {price:.0f} s the first time (weights alone, less true: --source paper)"
 
 
 def retrieve(bench: Workbench, mappings: Sequence[HeadMapping], tell: Tell = silent) -> list[Found]:

@@ -282,6 +282,11 @@ def _line_values(record: HeadRecord, run: RunRecord) -> dict[str, Any]:
     } | ({name: getattr(said, name) for name in _SAID} if said else {})
 
 
+def reading_of(engine: Mapping[str, Any]) -> str:
+    """For people: what the heads of a run were given to read, from its stored settings of the engine."""
+    return _settings(engine, {}).reading
+
+
 def _settings(of_run: Mapping[str, Any], provenance: Mapping[str, Any]) -> EngineSettings:
     """A run may say "auto"; a description knows what was chosen for its head."""
     values = {**of_run, **(provenance.get("settings") or {})}

@@ -154,7 +154,7 @@ class WeightsOptions(OptionGroup):
 
     def __post_init__(self) -> None:
         """Raises UserMistake for a source that there is not."""
-        _known("source representation", self.source, SOURCES)
+        _known("source representation", self.source, [one for one in SOURCES if one != "auto"])
 
     def setting(self) -> StaticSetting:
         """Under the name that the comparison of settings gives it."""

@@ -29,7 +29,7 @@ class HeadOptions(OptionGroup):
     layers: Layers = None
     heads: Heads = None
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many heads, drawn by --seed.")] = None
-    source: Annotated[str, source_option("With --layer: auto, first-mlp, embedding or first-block.")] = "auto"
+    source: Annotated[str, source_option("With --layer: auto, residual, first-mlp (paper) or embedding.")] = "auto"
     describer: Annotated[
         str,
         typer.Option("--describer", help="With --layer: who describes the head.", envvar="HEADSCRIBE_DESCRIBER"),

@@ -24,7 +24,7 @@ from eval.scoring.questions.scorers import GENERATION, ROW_SCORERS, judge_items
 from eval.scoring.questions.swaps import Swap, family_of, foreign_heads, swaps
 from eval.scoring.results import HeadKey, HeadScore, Item, Outcome, Subject
 
-FORMAT: Final = 1  # of the questions: another number never shares results with this one
+FORMAT: Final = 2  # of the questions and how pairs are scored: another number never shares results with this one
 GENERATION_BATCH: Final = 32  # heads whose pairs are scored in one pass
 Scored = Future[list[HeadScore]]
 Tell = Callable[[str, int, int], None]  # stage, how much of it is done, of how much

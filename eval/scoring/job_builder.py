@@ -22,6 +22,7 @@ from eval.scoring.request import ScoreRequest
 from eval.scoring.results import HeadKey
 from maps_engine.engine import MapsEngine
 from maps_engine.errors import HeadscribeError, UserMistake
+from maps_engine.ov.sources import SOURCE_NAMES
 from maps_engine.relations.catalogue import Relation, load_relations
 from maps_engine.results import EngineSettings
 
@@ -81,6 +82,7 @@ class JobBuilder:
             wanted = EngineSettings(request.source)
             return MapsEngine.open(request.model or DEFAULT_MODEL, settings=wanted, device=request.device)
         name, settings = request.model or self.collection.model, self.collection.settings
+        _refuse_former_readings(self.collection)
         try:
             engine = MapsEngine.open(name, settings=settings, device=request.device)
         except HeadscribeError as error:
@@ -143,3 +145,15 @@ class JobBuilder:
         if self.database is not None and self.collection.run_id is not None:
             found.append(DatabaseKeeper(self.database, self.collection.run_id, identity))
         return found
+
+
+def _refuse_former_readings(collection: Collection) -> None:
+    """Raise UserMistake where a head was read as this version reads none: its rows cannot be made again."""
+    gone = {one.mapping.source for one in collection.subjects} - {"auto", *SOURCE_NAMES}
+    if gone:
+        raise UserMistake(
+            "heads of this run were read in a way that is no longer there",
+            got=", ".join(sorted(gone)),
+            expected=", ".join(SOURCE_NAMES),
+            next_step="Score without the weights: --no-weights; or label the heads again.",
+        )

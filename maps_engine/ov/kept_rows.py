@@ -27,7 +27,7 @@ from maps_engine.folders import cache_folder
 
 LIMIT_GB = 8.0
 LIMIT_VARIABLE = "HEADSCRIBE_RESIDUALS_GB"
-_VERSION = 1  # raise when the computation changes
+_VERSION = 2  # raise when the computation changes
 
 
 class KeptRows:

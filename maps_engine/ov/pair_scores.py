@@ -11,14 +11,17 @@ are inside.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from maps_engine.ov.circuit import OVCircuit
 from maps_engine.ov.entry_ranks import Entries, inside_lists
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,20 @@ def score_pairs(
             progress(circuit.layer)
     stacked = torch.stack(shares).cpu()  # (L', 2, sets, H')
     return [PairScores(stacked[:, 0, i], stacked[:, 1, i]) for i in range(len(pair_sets))]
+
+
+def in_parts(items: Iterable[Item], size: Callable[[Item], int], *, at_most: int) -> Iterator[list[Item]]:
+    """`items` in order, cut where the sizes of one part together would exceed `at_most`; a larger item is alone."""
+    part: list[Item] = []
+    total = 0
+    for item in items:
+        if part and total + size(item) > at_most:
+            yield part
+            part, total = [], 0
+        part.append(item)
+        total += size(item)
+    if part:
+        yield part
 
 
 def _flatten(pair_sets: Sequence[PairSet], device: torch.device) -> Entries:

@@ -36,7 +36,7 @@ class Job:
 
     model: str
     revision: str | None = None
-    source: str = "residual"
+    source: str = "auto"
     relations: str | None = None
     pairs: tuple[Path, ...] = ()
     k: int | None = None

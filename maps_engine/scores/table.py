@@ -95,16 +95,16 @@ def score_relations(
 ) -> ModelScores:
     """Score `relations` on every head, with the shuffled null in the same pass over the layers.
 
-    source: a representation instead of the engine's own. k: overrides each relation's own (the paper: 25 for large
-    vocabularies). progress: called with the layer that is done. Raises UserMistake for numbers below 1, an unknown
-    source or rule for targets.
+    source: instead of what the engine takes for scores (`MapsEngine.for_scores`). k: overrides each relation's own (the
+    paper: 25 for large vocabularies). progress: called with the layer that is done. Raises UserMistake for numbers
+    below 1, an unknown source or rule for targets.
     """
     for what, value in (("k", k), ("min_pairs", min_pairs)):
         if value is not None and value < 1:
             raise UserMistake(f"{what} cannot be below 1", got=value, expected="a whole number from 1")
     encoded = [encode_relation(one, engine.checkpoint.vocabulary, target=target) for one in relations]
     rows = tuple(_unscored(one, form, k or one.k) for one, form in zip(relations, encoded, strict=True))
-    return _score_under(engine, source or engine.settings.source, rows, encoded, min_pairs, progress)
+    return _score_under(engine, engine.for_scores(source), rows, encoded, min_pairs, progress)
 
 
 def _unscored(relation: Relation, encoded: EncodedRelation, k: int) -> RelationScores:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from maps_engine.checkpoints.opening import open_checkpoint
 from maps_engine.engine import MapsEngine
 from maps_engine.errors import BrokenCheckpoint, OutOfRange, UserMistake
 from maps_engine.model import ModelShape
 from maps_engine.ov.pair_scores import PairSet
 from maps_engine.results import EngineSettings
 from tests.support.memory_model import memory_checkpoint, memory_weights
+from tests.support.tiny_models import tiny_model
 
 SHAPES = {
     "grouped": ModelShape(n_layers=3, n_heads=6, n_value_heads=2, d_model=48, d_head=16, vocab_size=700),
@@ -203,3 +207,18 @@ def test_nothing_to_score_and_no_head_to_score_it_on():
     assert empty.score.sum() == empty.suppression.sum() == 0
     (targetless,) = engine.score_pairs([PairSet((3,), ((),), 700)], source="embedding")
     assert targetless.score.sum() == 0
+
+
+def test_scores_are_read_under_what_was_asked_for_and_else_under_the_truest(tmp_path):
+    checkpoint = open_checkpoint(str(tiny_model("llama", tmp_path)[0]), device="cpu")
+    for given, asked, read in (
+        ("auto", None, "residual"),
+        ("auto", "paper", "first-mlp"),
+        ("first-mlp", None, "first-mlp"),
+        ("paper", "auto", "residual"),
+        ("embedding", "residual", "residual"),
+    ):
+        assert MapsEngine(checkpoint, EngineSettings(given)).for_scores(asked) == read
+    large = MapsEngine(checkpoint, EngineSettings("auto"))
+    large.settings = replace(large.settings, source="first-mlp")  # what a large model's rows are read under
+    assert large.for_scores() == "residual"

@@ -202,3 +202,14 @@ def test_without_a_start_of_texts_only_a_lead_in_gives_something_to_read():
     checkpoint = replace(sized(1000), vocabulary=Startless())
     assert fitted(AUTO, checkpoint).source == "first-mlp"
     assert fitted(replace(AUTO, lead_in=("It was",)), checkpoint).source == "residual"
+
+
+@pytest.mark.parametrize("source", ["auto", "residual", "first-mlp"])
+def test_no_words_means_all_tokens_also_where_the_source_is_left_open(source):
+    assert fitted(EngineSettings(source, words=0), sized(1000)).words is None
+    assert fitted(EngineSettings(source, words=7), sized(1000)).words == 7
+
+
+def test_fewer_words_than_none_are_refused():
+    with pytest.raises(UserMistake, match="fewer words than none: got -1"):
+        EngineSettings(words=-1)

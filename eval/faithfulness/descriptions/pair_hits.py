@@ -22,7 +22,7 @@ from eval.faithfulness.dynamic_scores import Projector, rows_of
 from eval.faithfulness.dynamic_table import measured
 from eval.faithfulness.running.pair_choice import Source, SourcePairs
 from eval.faithfulness.running.running_model import HeadStates
-from maps_engine.ov.pair_scores import PairSet
+from maps_engine.ov.pair_scores import PairSet, in_parts
 from maps_engine.relations.significance import shuffled
 
 KIND: Final = "descriptions"
@@ -125,26 +125,11 @@ def _each_pair(relation: SourcePairs) -> Iterator[SourcePairs]:
 def _digits(projector: Projector, recorded: Tensor, sets: Sequence[PairSet], n_templates: int) -> list[str]:
     """One text a set: the number of its prompts that hit, head after head and layer after layer."""
     found = []
-    for part in _parts(sets):
+    for part in in_parts(sets, lambda one: sum(map(len, one.targets)), at_most=ENTRIES_AT_ONCE):
         for one in projector.score(recorded, part):
             counts = (one.score * n_templates).round().int().flatten().tolist()
             found.append("".join(map(str, counts)))
     return found
-
-
-def _parts(sets: Sequence[PairSet]) -> Iterator[list[PairSet]]:
-    """`sets` in order, cut where the targets of one part would be too many to hold."""
-    part: list[PairSet] = []
-    size = 0
-    for one in sets:
-        entries = sum(map(len, one.targets))
-        if part and size + entries > ENTRIES_AT_ONCE:
-            yield part
-            part, size = [], 0
-        part.append(one)
-        size += entries
-    if part:
-        yield part
 
 
 def _from_json(stored: dict[str, Any], n_layers: int, n_heads: int) -> ClaimHits:

@@ -14,7 +14,7 @@ from agent.runs.database import reading
 from agent.runs.records import HeadRecord, ModelRecord, RelationScoreRecord, RunRecord
 from agent.runs.relation_scores import RelationReading, relation_readings
 from agent.runs.state import RunCounts, counts_in, newest_run
-from agent.runs.stored import StoredLine, head_lines, line_of
+from agent.runs.stored import StoredLine, head_lines, line_of, reading_of
 from maps_engine.finite import finite
 
 
@@ -45,6 +45,11 @@ class RunLine:
     started: float
     settings: dict[str, Any]
     done: int
+
+    @property
+    def reading(self) -> str:
+        """For people: what its heads were given to read."""
+        return reading_of(self.settings["engine"])
 
 
 @dataclass(frozen=True)

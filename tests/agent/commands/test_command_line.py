@@ -176,7 +176,7 @@ def test_options_of_a_language_model_as_the_room_below_takes_them():
 
 def test_reading_options_as_the_engine_takes_them():
     assert ReadingOptions().settings() == EngineSettings(source="auto", words=None)
-    assert ReadingOptions(words=0).settings().words is None
+    assert ReadingOptions(words=0).settings().words == 0  # all tokens: unlike None, nothing is left to the source
     assert ReadingOptions(words=300, lead_in=["", " the"]).settings() == EngineSettings(
         source="auto", words=300, lead_in=("", " the")
     )

@@ -32,7 +32,7 @@ from agent.words.fields import SemanticFields
 from eval.commands.headscribe import app
 from eval.errors import BadImport, MixedResults
 from eval.judges.lexical import LexicalJudge
-from eval.scoring.collection import Collection, chosen, of_file, of_run
+from eval.scoring.collection import Collection, of_file, of_run
 from eval.scoring.job import ScoreJob
 from eval.scoring.keepers import DatabaseKeeper, JsonlKeeper
 from eval.scoring.questions.foreign_rows import rows_from_weights
@@ -272,14 +272,6 @@ def test_all_scorers_of_a_real_model(mapped, fields, database):
     assert job.identity()["hard negatives"] == "weights"
 
 
-def test_choice_of_heads_is_seeded_and_in_order():
-    described = [one for one in subjects() if one.described]
-    few = chosen(described, layers=range(9), heads=range(9), limit=5, seed=1)
-    assert few == sorted(few) == chosen(described, layers=range(9), heads=range(9), limit=5, seed=1)
-    assert few != chosen(described, layers=range(9), heads=range(9), limit=5, seed=2)
-    assert chosen(described, layers=[1], heads=[0, 2], limit=None, seed=0) == [(1, 0), (1, 2)]
-
-
 # The command line
 
 
@@ -379,14 +371,6 @@ def test_an_exported_file_scores_like_its_run(database, letters, tmp_path):
         for way in (("--from", path), ("--database", database, "--run", "1"))
     ]
     assert made[0] == made[1]
-
-
-@pytest.mark.parametrize("line", ["{}", "no json", "[]", '{"provenance": {}, "model": "x"}'])
-def test_a_broken_export_names_its_line(line, tmp_path):
-    path = tmp_path / "x.jsonl"
-    path.write_text(f"\n{line}\n")
-    with pytest.raises(BadImport, match=r"line 2 of x\.jsonl is no described head"):
-        of_file(path)
 
 
 def test_weights_of_another_model_are_refused(database, letters, tmp_path):

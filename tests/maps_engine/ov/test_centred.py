@@ -96,4 +96,4 @@ def test_settings_say_that_they_are_centred():
     assert EngineSettings(**centred_settings.to_json()) == centred_settings
     assert centred_settings.reading == "residual behind the start of texts, centred"
     with pytest.raises(UserMistake, match="centred"):
-        EngineSettings("embedding", centred="false")  # type: ignore[arg-type]
+        EngineSettings("embedding", centred="false")
