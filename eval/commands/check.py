@@ -9,6 +9,7 @@ import typer
 from agent.commands.command_line import command, group_of_commands, say
 from agent.commands.options import AsJson, CheckpointOptions
 from eval.commands.check_options import (
+    ChoiceOptions,
     CorrelationOptions,
     OperationOptions,
     Out,
@@ -62,7 +63,7 @@ def multi_token(
 def causal(
     running: RunningOptions,
     operations: OperationOptions,
-    weights: WeightsOptions,
+    weights: ChoiceOptions,
     tau: Annotated[float, typer.Option(min=0.0, max=1.0, help="Score from which on a head is the operation's.")] = 0.15,
     out: Out = None,
     as_json: AsJson = False,
@@ -75,7 +76,8 @@ def causal(
     relations, max_pairs, setting = operations.chosen(), operations.limits().max_pairs, weights.setting()
     shots = prompts_for([one.name for one in relations] if operations.relations else None)
     with running_bench(running, out) as bench:
-        table = experiment(bench, relations, shots, max_pairs=max_pairs, setting=setting, tau=tau)
+        against = weights.compared()
+        table = experiment(bench, relations, shots, max_pairs=max_pairs, setting=setting, against=against, tau=tau)
         finish(bench, "causal", table.to_json(), max_pairs=max_pairs, as_json=as_json)
 
 

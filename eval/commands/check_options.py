@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -147,8 +147,8 @@ class WeightsOptions(OptionGroup):
     title: ClassVar[str] = "Scores from weights"
     source: Annotated[
         str,
-        source_option("first-mlp (paper), residual or embedding.", variable="HEADSCRIBE_FAITHFULNESS_SOURCE"),
-    ] = "first-mlp"
+        source_option("residual, first-mlp (paper) or embedding.", variable="HEADSCRIBE_FAITHFULNESS_SOURCE"),
+    ] = "residual"
     fold_norms: FoldNorms = False
     fold_biases: FoldBiases = False
 
@@ -164,6 +164,33 @@ class WeightsOptions(OptionGroup):
         return named_setting(
             EngineSettings(source=self.source, fold_norms=self.fold_norms, fold_biases=self.fold_biases)
         )
+
+
+@dataclass(frozen=True)
+class ChoiceOptions(WeightsOptions):
+    """The same where heads are chosen by their scores, and whose choice theirs is compared with."""
+
+    against: Annotated[
+        str,
+        typer.Option(
+            "--against",
+            help="Also remove as many heads as this source chooses, and compare; `none` does without.",
+            envvar="HEADSCRIBE_FAITHFULNESS_AGAINST",
+            autocompletion=words(("none", *SOURCES[1:])),
+        ),
+    ] = "first-mlp"
+
+    def __post_init__(self) -> None:
+        """Raises UserMistake for a source that there is not."""
+        super().__post_init__()
+        _known("source representation", self.against, ["none", *(one for one in SOURCES if one != "auto")])
+
+    def compared(self) -> StaticSetting | None:
+        """The setting compared with, folded as the other; None where there is none, or where it is the same."""
+        if self.against == "none":
+            return None
+        other = replace(self, source=self.against).setting()
+        return None if other == self.setting() else other
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from eval.faithfulness.ablation import (
 )
 from eval.faithfulness.bench import Bench
 from eval.faithfulness.correlation import PairLimits
+from eval.faithfulness.paired_removal import OtherChoice, against_row, differences, other_choice
 from eval.faithfulness.running.few_shot import FewShot, Question, questions
 from eval.faithfulness.running.pair_choice import one_token_pairs
 from eval.faithfulness.running.running_model import Ablation
@@ -41,7 +42,8 @@ MIN_QUESTIONS = 10
 class CausalTable:
     """One row for each operation that was run, and why others were not.
 
-    limit: the most heads that are removed from this model. rows and skipped are plain JSON values.
+    limit: the most heads that are removed from this model. rows and skipped are plain JSON values. against: the
+    setting whose choice of heads is compared with, if any.
     """
 
     setting: str
@@ -49,6 +51,7 @@ class CausalTable:
     limit: int
     rows: tuple[dict[str, Any], ...]
     skipped: tuple[dict[str, Any], ...]
+    against: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -58,7 +61,13 @@ class CausalTable:
             "most_heads": self.limit,
             "relations": list(self.rows),
             "skipped": list(self.skipped),
+            **self._against(),
         }
+
+    def _against(self) -> dict[str, Any]:
+        if self.against is None:
+            return {}
+        return {"against": {"setting": self.against, "differences": differences(self.rows)}}
 
 
 def causal(
@@ -68,25 +77,44 @@ def causal(
     *,
     max_pairs: int | None = None,
     setting: StaticSetting = PAPER,
+    against: StaticSetting | None = None,
     tau: float = TAU,
 ) -> CausalTable:
     """Ablation table and curves of every operation of `shots` whose base accuracy is at least MIN_ACCURACY.
 
-    max_pairs: most questions asked for an operation. tau: phi from which on a head counts as the operation's; a lower
-    one than the paper's lengthens the curves. Raises MixedResults, and what opening the running model raises.
+    max_pairs: most questions asked for an operation. against: another setting, as many heads of whose choice are
+    removed beside. tau: phi from which on a head counts as the operation's; a lower one than the paper's lengthens the
+    curves. Raises MixedResults, and what opening the running model raises.
     """
     shape = bench.checkpoint.weights.shape
     limit = removal_limit(shape.n_layers * shape.n_heads)
     tasks, skipped = _tasks(bench, {one.name: one for one in relations}, shots, max_pairs, setting, tau)
     rows = []
+    others = _others(bench, {one.name: one for one in relations}, tasks, against, limit)
     for done, task in enumerate(tasks.values()):
         n = min(limit, len(task.heads))
         if n:
-            rows.append(_row(bench, task, tasks, n, setting))
+            rows.append(_row(bench, task, tasks, n, setting, others.get(task.name)))
         else:
             skipped.append({"name": task.name, "why": f"no head reaches {tau}", **_base(task)})
         bench.progress("operations ablated", done + 1, len(tasks))
-    return CausalTable(setting.name, tau, limit, tuple(rows), tuple(skipped))
+    return CausalTable(setting.name, tau, limit, tuple(rows), tuple(skipped), against.name if against else None)
+
+
+def _others(
+    bench: Bench,
+    relations: dict[str, Relation],
+    tasks: dict[str, Task],
+    against: StaticSetting | None,
+    limit: int,
+) -> dict[str, OtherChoice]:
+    if against is None or not tasks:
+        return {}
+    wanted = [relations[name] for name in tasks]
+    chosen, _ = one_token_pairs(wanted, bench.checkpoint.vocabulary, **asdict(PairLimits()))
+    static = static_scores(bench, chosen, against, store="causal-static")
+    counts = {name: min(limit, len(task.heads)) for name, task in tasks.items()}
+    return {name: other_choice(against.name, static[name].score, n) for name, n in counts.items()}
 
 
 def _tasks(
@@ -132,7 +160,14 @@ def _base(task: Task) -> dict[str, Any]:
     }
 
 
-def _row(bench: Bench, task: Task, tasks: dict[str, Task], n: int, setting: StaticSetting) -> dict[str, Any]:
+def _row(
+    bench: Bench,
+    task: Task,
+    tasks: dict[str, Task],
+    n: int,
+    setting: StaticSetting,
+    other: OtherChoice | None,
+) -> dict[str, Any]:
     controls = controls_of(task, tasks, n)
     identity = bench.running_identity(
         "causal",
@@ -140,11 +175,14 @@ def _row(bench: Bench, task: Task, tasks: dict[str, Task], n: int, setting: Stat
         questions=_questions_hash(task.questions),
         heads=[list(head) for head in task.heads[:n]],
         controls={one.name: _questions_hash(one.questions) for one in controls},
+        **({"against": asdict(other)} if other else {}),
     )
     stored: dict[str, Any] | None = bench.folder.read(f"causal/{task.name}", identity)
     if stored is None:
         with bench.timed("ablated runs"):
             stored = _measured(bench, task, controls, n)
+            if other is not None:
+                stored["against"] = against_row(bench.model, task, other, n, batch=bench.batch)
         bench.folder.write(f"causal/{task.name}", identity, stored)
     return stored
 

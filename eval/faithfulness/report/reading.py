@@ -103,7 +103,23 @@ def read_causal(result: Row) -> list[str]:
             f"On the {len(lost)} operations that the paper ablates in Pythia 12B, {ours:.0%} of the base accuracy "
             f"is left here and {theirs:.0%} there (heads removed here: {_listed(_removed(lost))})."
         )
-    return text
+    return [*text, *_two_choices(result)]
+
+
+def _two_choices(result: Row) -> list[str]:
+    """Whether this reading's heads hurt more than as many of the other's; nothing where none was compared with."""
+    found = result.get("against")
+    if not found or not found["differences"]:
+        return []
+    last = found["differences"][-1]
+    sure = (
+        "clearly more" if last["low"] > 0 else "clearly less" if last["high"] < 0 else "neither clearly more nor less"
+    )
+    return [
+        f"Heads chosen by {escaped(result['setting'])} hurt {sure} than as many chosen by {escaped(found['setting'])}: "
+        f"{last['value']:+.3f} of accuracy ({last['low']:+.3f} to {last['high']:+.3f}) over {last['operations']} "
+        f"operations; {last['shared']:.0%} of the heads are the same."
+    ]
 
 
 def _removed(rows: Sequence[Row]) -> list[str]:

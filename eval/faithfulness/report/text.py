@@ -95,7 +95,25 @@ def causal_table(result: Row) -> str:
                 "{:.2f} → {:.2f} / {:.2f} / {:.2f}".format(*theirs) if theirs else "",
             ]
         )
-    return table(head, rows) + "\n\n" + skipped_text(result["skipped"])
+    return "\n\n".join([table(head, rows), *_against_table(result), skipped_text(result["skipped"])])
+
+
+def _against_table(result: Row) -> list[str]:
+    """The two choices of heads side by side; nothing where a run, or one of an earlier version, compared none."""
+    found = result.get("against")
+    if not found or not found["differences"]:
+        return []
+    head = [
+        "heads removed",
+        "operations",
+        "heads that both choose",
+        f"accuracy lost beyond {escaped(found['setting'])}'s",
+    ]
+    rows = [
+        ["all" if one["n"] is None else str(one["n"]), str(one["operations"]), f"{one['shared']:.0%}", _lead(one)]
+        for one in found["differences"]
+    ]
+    return [table(head, rows)]
 
 
 def skipped_text(skipped: Sequence[Row]) -> str:

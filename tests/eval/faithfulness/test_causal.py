@@ -26,13 +26,18 @@ from eval.faithfulness.ablation import (
     steps,
 )
 from eval.faithfulness.causal import causal
+from eval.faithfulness.paired_removal import OtherChoice, against_row, differences, other_choice
+from eval.faithfulness.report.reading import read_causal
+from eval.faithfulness.report.text import causal_table
 from eval.faithfulness.running.few_shot import FewShot, Question, few_shots, prompts_for, questions
 from eval.faithfulness.running.running_model import Ablation
+from eval.faithfulness.static_scores import StaticSetting
 from eval.results_folder import ResultsFolder
 from eval.statistics.intervals import wilson
 from maps_engine.errors import UserMistake
 from maps_engine.relations.catalogue import load_relations
 from maps_engine.relations.encoding import encode_relation
+from maps_engine.results import EngineSettings
 from tests.support.eval.faithfulness_models import relation_of, tiny_bench, tiny_relation, words
 
 
@@ -260,3 +265,53 @@ def test_an_operation_without_prompt_is_refused():
     assert len(prompts_for(None)) == len(few_shots())
     with pytest.raises(UserMistake, match="word-to-rhyme"):
         prompts_for(["copying", "word-to-rhyme"])
+
+
+# two choices of heads
+
+
+def test_the_other_choice_is_as_many_heads_that_score():
+    scores = torch.tensor([[0.0, 0.02, 0.9], [0.3, 0.0, 0.0]])
+    assert other_choice("paper", scores, 2).heads == ((0, 2), (1, 0))
+    assert other_choice("paper", scores, 6).heads == ((0, 2), (1, 0), (0, 1))
+
+
+def test_against_is_the_accuracy_under_either_choice(bench):
+    relation, shot = learnt(bench)
+    asked = tuple(questions(shot, relation, bench.checkpoint.vocabulary, bench.maker, max_pairs=None))
+    means = mean_states(bench.model, asked, batch=8)
+    one = Task("learnt", asked, ((1, 3), (0, 0), (1, 1)), ask(bench.model, asked, [Ablation()], batch=8)[0], means)
+    other = OtherChoice("paper", ((0, 0), (0, 2), (1, 1)))
+    row = against_row(bench.model, one, other, 3, batch=8)
+    assert [(point["n"], point["shared"]) for point in row["curve"]] == [(1, 0), (2, 1), (3, 2)]
+    for point in row["curve"]:
+        for side, heads in (("own", one.heads), ("other", other.heads)):
+            direct = ask(bench.model, asked, [removal(heads[: point["n"]], "zero", means)], batch=8)[0].mean()
+            assert point[side] == pytest.approx(direct, abs=1e-4)
+    assert against_row(bench.model, one, OtherChoice("paper", ()), 3, batch=8)["curve"] == []
+
+
+def test_differences_are_paired_by_operation():
+    def row(name, *points):
+        curve = [{"n": n, "shared": 0, "own": own, "other": other} for n, own, other in points]
+        return {"name": name, "against": {"setting": "paper", "curve": curve}}
+
+    rows = [row("a", (1, 0.5, 0.9), (2, 0.1, 0.8), (3, 0.0, 0.8)), row("b", (1, 0.6, 0.8)), row("none")]
+    one, two, all_heads = differences(rows)
+    assert (one["n"], one["operations"], one["value"]) == (1, 2, pytest.approx(0.3))
+    assert (two["n"], two["operations"], two["value"]) == (2, 1, pytest.approx(0.7))
+    assert (all_heads["n"], all_heads["operations"], all_heads["value"]) == (None, 2, pytest.approx(0.5))
+    assert differences([row("none")]) == []
+
+
+def test_the_table_says_what_it_was_compared_with(setup):
+    bench, relations, shots = setup
+    table = causal(bench, relations, shots, max_pairs=12, against=StaticSetting("other", EngineSettings("embedding")))
+    found = table.to_json()["against"]
+    assert found["setting"] == "other"
+    assert found["differences"][-1]["n"] is None
+    text, sentences = causal_table(table.to_json()), read_causal(table.to_json())
+    assert "beyond other's" in text
+    assert any("as many chosen by other" in one for one in sentences)
+    with pytest.raises(MixedResults, match="against"):
+        causal(bench, relations, shots, max_pairs=12)
