@@ -57,7 +57,7 @@ class RelationCorrelation:
 class CorrelationTable:
     """All operations of one model under one setting of the engine."""
 
-    setting: str
+    setting: StaticSetting
     projection: Projection
     n_heads: int
     rows: tuple[RelationCorrelation, ...]
@@ -72,7 +72,8 @@ class CorrelationTable:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         return {
-            "setting": self.setting,
+            "setting": self.setting.name,
+            "static_scores": self.setting.stored_as,
             "projection": self.projection,
             "heads": self.n_heads,
             "mean_r": {column: self.mean(column) for column in COLUMNS},
@@ -96,7 +97,7 @@ def correlation(
     dynamic = dynamic_table(bench, chosen)
     static = static_scores(bench, chosen, setting)
     rows = [compare(one, static[one.name], dynamic[one.name]["plain"]) for one in chosen]
-    return CorrelationTable(setting.name, "plain", _heads(bench), tuple(rows), tuple(few))
+    return CorrelationTable(setting, "plain", _heads(bench), tuple(rows), tuple(few))
 
 
 def multi_token(
@@ -116,7 +117,7 @@ def multi_token(
     dynamic, several, rare = several_token_scores(bench, single, limits, min_several=min_several)
     static = static_scores(bench, single, setting)
     rows = [compare(one, static[one.name], dynamic[one.name]["plain"]) for one in several]
-    return CorrelationTable(setting.name, "plain", _heads(bench), tuple(rows), (*few, *rare))
+    return CorrelationTable(setting, "plain", _heads(bench), tuple(rows), (*few, *rare))
 
 
 def several_token_scores(

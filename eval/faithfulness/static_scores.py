@@ -48,6 +48,11 @@ class StaticSetting:
         return self.name.replace(", ", "+").replace(" ", "-")
 
     @property
+    def stored_as(self) -> str:
+        """Where in the folder of results the scores under this setting are."""
+        return f"static/{self.file_name}"
+
+    @property
     def _has_lead_in(self) -> bool:
         return self.settings.source == "residual" and self.settings.lead_in != ("",)
 

@@ -137,7 +137,7 @@ def _by_layer(rows: Sequence[Any]) -> list[Picture]:
 
 def _panels(folder: ResultsFolder, result: Any) -> dict[str, tuple[torch.Tensor, torch.Tensor, float | None]]:
     """The paper's operations with printed r first, then others, as far as scores are stored."""
-    static = folder.stored(f"static/{PAPER.name}") if result["setting"] == PAPER.name else None
+    static = folder.stored(result["static_scores"]) if "static_scores" in result else None  # earlier versions: not told
     if static is None:
         return {}
     r = {row["name"]: row["without_context"]["r"] for row in result["relations"]}
