@@ -16,7 +16,7 @@ from maps_engine.ov.pair_scores import PairScores, PairSet
 from maps_engine.ov.residuals import Passed, unseen
 from maps_engine.ov.source_maps import HELD_OUT, Precision, SourceEngine
 from maps_engine.ov.sources import check_source_name
-from maps_engine.results import EngineSettings, HeadMapping
+from maps_engine.results import EngineSettings, HeadMapping, RowsView
 
 DEFAULT_SETTINGS = EngineSettings()
 
@@ -128,6 +128,18 @@ class MapsEngine:
             yield from self.at(self.settings.source).map_layer(layer, heads=wanted, held_out=held_out)
             if progress is not None:
                 progress(layer)
+
+    def with_same_tokens(self, mappings: Sequence[HeadMapping]) -> list[HeadMapping]:
+        """The mappings with their rows' tokens read as the truest reading has them, where they are read under another.
+
+        The tokens of all heads pass the blocks together, which takes about as long as testing those heads.
+        """
+        if self.truest == self.settings.source:
+            return list(mappings)
+        at = self.at(self.truest)
+        rows = at.rows_of_heads({(m.layer, m.head): [row.token_id for row in m.rows] for m in mappings})
+        reading = replace(at.settings, words=None).reading
+        return [replace(m, same_tokens=RowsView(reading, rows[m.layer, m.head])) for m in mappings]
 
     def score_pairs(
         self,

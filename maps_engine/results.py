@@ -32,6 +32,14 @@ class MappingRow:
 
 
 @dataclass(frozen=True, slots=True)
+class RowsView:
+    """Rows of a head under another reading than its own: `reading` names it for people."""
+
+    reading: str
+    rows: tuple[MappingRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class EngineSettings:
     """All that decides the numbers of a mapping, besides the checkpoint and the head."""
 
@@ -88,6 +96,7 @@ class HeadMapping:
     rows: tuple[MappingRow, ...]
     suppressed_rows: tuple[MappingRow, ...]  # same sources, the most negative entries of their rows
     held_out_rows: tuple[MappingRow, ...] = ()  # salience ranks after `rows`; a test, never shown to a describer
+    same_tokens: RowsView | None = None  # `rows` as the truest reading has them, where they were read under another
 
     @property
     def source(self) -> str:
@@ -95,7 +104,7 @@ class HeadMapping:
         return self.settings.source
 
     def to_json(self) -> dict[str, Any]:
-        """`model, layer, head, source, rows, suppressed_rows` as plain JSON values."""
+        """`model, layer, head, source, rows, suppressed_rows, same_tokens` as plain JSON values."""
         whole = asdict(self)
         return {
             "model": self.model,
@@ -104,4 +113,5 @@ class HeadMapping:
             "source": self.source,
             "rows": list(whole["rows"]),
             "suppressed_rows": list(whole["suppressed_rows"]),
+            "same_tokens": whole["same_tokens"],
         }

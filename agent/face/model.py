@@ -234,7 +234,8 @@ class Head:
         """The head's most salient tokens and what it maps them to (the paper, section 3.2)."""
         with shown(None, "reading the residual stream", self.layer + 1) as step:
             self.model.maps.passed = lambda done, _: step(f"block {done}")
-            (mapping,) = self.model.maps.map_heads([self.layer], heads=[self.head])  # as `describe` reads it
+            found = list(self.model.maps.map_heads([self.layer], heads=[self.head]))  # as `describe` reads it
+            (mapping,) = self.model.maps.with_same_tokens(found)
         return MappingTable(mapping)
 
     def describe(

@@ -53,24 +53,30 @@ class MappingTable:
         return self.mapping.suppressed_rows
 
     def to_dict(self) -> dict[str, Any]:
-        """`model, layer, head, source, rows, suppressed_rows`, as `describe-head --json` has them."""
+        """`model, layer, head, source, rows, suppressed_rows, same_tokens`, as `describe-head --json` has them."""
         return self.mapping.to_json()
 
     def to_pandas(self) -> pd.DataFrame:
-        """One row a salient token: `token, salience, targets, suppressed`, targets joined by two blanks."""
+        """One row a salient token: `token, salience, targets, suppressed`, targets joined by two blanks.
+
+        Where the head was read under another reading than the truest, `same_tokens` has the targets under that.
+        """
         import pandas as pd
 
-        pairs = zip(self.rows, self.suppressed_rows, strict=True)
-        return pd.DataFrame([_mapping_row(row, suppressed) for row, suppressed in pairs])
+        tokens = [{"token": visible(row.token), "salience": row.salience} for row in self.rows]
+        columns = {"targets": self.rows, "suppressed": self.suppressed_rows}
+        if self.mapping.same_tokens:
+            columns = {"targets": self.rows, "same_tokens": self.mapping.same_tokens.rows, **columns}
+        told = {name: [_targets(row) for row in rows] for name, rows in columns.items()}
+        return pd.DataFrame(tokens, columns=["token", "salience"]).assign(**told)
 
     def _repr_html_(self) -> str:
         at = self.mapping
         return as_html(f"Head {at.layer}.{at.head} of {at.model}, read through {at.source}", self.to_pandas())
 
 
-def _mapping_row(row: MappingRow, suppressed: MappingRow) -> dict[str, Any]:
-    targets, kept_from = ("  ".join(visible(t.token) for t in one.targets) for one in (row, suppressed))
-    return {"token": visible(row.token), "salience": row.salience, "targets": targets, "suppressed": kept_from}
+def _targets(row: MappingRow) -> str:
+    return "  ".join(visible(one.token) for one in row.targets)
 
 
 @dataclass(frozen=True)

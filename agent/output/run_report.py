@@ -23,7 +23,7 @@ from agent.results import TestResult
 from agent.runs.stored import StoredHead, reading_of, stored_heads
 from agent.runs.tables import RunSummary, show_run
 from maps_engine.checkpoints.token_spelling import visible
-from maps_engine.results import MappingRow
+from maps_engine.results import MappingRow, RowsView
 
 SUPPRESSED_ROWS = 10
 
@@ -113,6 +113,7 @@ def head_values(head: StoredHead) -> dict[str, Any]:
         "source": head.source or "",
         "retrieved": [[_line(one.operation), _number(one.similarity)] for one in head.retrieved],
         "rows": [_row(one) for one in head.rows],
+        "same_tokens": _view(head.same_tokens),
         "suppressed": [_row(one) for one in head.suppressed_rows[:SUPPRESSED_ROWS]],
     }
 
@@ -130,6 +131,10 @@ def _test_words(test: TestResult) -> str:
             f"rows that fit: {rows.shown_k} of {rows.shown_n} shown, {rows.held_out_k} of {rows.held_out_n} held out"
         )
     return "; ".join(parts)
+
+
+def _view(view: RowsView | None) -> list[Any] | None:
+    return [_line(view.reading), [_row(one) for one in view.rows]] if view else None
 
 
 def _row(row: MappingRow) -> list[Any]:

@@ -95,7 +95,7 @@ def describe_heads(bench: Workbench, heads: Sequence[HeadKey], conditions: Condi
 
 
 def map_heads(bench: Workbench, heads: Sequence[HeadKey], conditions: Conditions) -> list[HeadMapping]:
-    """Salient tokens and their mappings, layer by layer."""
+    """Salient tokens and their mappings, layer by layer; then the same tokens as the truest reading has them."""
     by_layer: dict[int, list[int]] = defaultdict(list)
     for layer, head in heads:
         by_layer[layer].append(head)
@@ -107,7 +107,8 @@ def map_heads(bench: Workbench, heads: Sequence[HeadKey], conditions: Conditions
         told = f" ({said_reading(bench.maps, layer)})" if len(heads) == 1 else ""
         conditions.tell(f"reading layer {layer}{told}")
         mappings += bench.maps.map_heads([layer], heads=wanted)
-    return mappings
+    with bench.scorer.lock:
+        return bench.maps.with_same_tokens(mappings)
 
 
 def said_reading(maps: MapsEngine, layer: int) -> str:

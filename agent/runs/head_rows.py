@@ -26,7 +26,7 @@ from agent.results import (
     Trial,
 )
 from agent.runs.records import DescriptionRecord, HeadRecord, SearchTermRecord, TestRecord, storable
-from maps_engine.results import HeadMapping, MappingRow, ScoredToken
+from maps_engine.results import HeadMapping, MappingRow, RowsView, ScoredToken
 
 if TYPE_CHECKING:
     from maps_engine.ov.pair_scores import PairSet
@@ -47,6 +47,7 @@ def put_mapping(session: Session, record: HeadRecord, mapping: HeadMapping) -> N
     record.rows = row_values(mapping.rows)
     record.suppressed_rows = row_values(mapping.suppressed_rows)
     record.held_out_rows = row_values(mapping.held_out_rows)
+    record.same_tokens = view_values(mapping.same_tokens)
     record.max_salience = max((row.salience for row in mapping.rows), default=None)
     terms = _terms(mapping)
     record.n_terms = sum(side != "suppressed" for side, _ in terms)
@@ -65,6 +66,16 @@ def row_values(rows: Sequence[MappingRow]) -> list[dict[str, Any]]:
         {"token": row.token, "token_id": row.token_id, "salience": row.salience, "targets": _targets(row)}
         for row in rows
     ]
+
+
+def view_values(view: RowsView | None) -> dict[str, Any] | None:
+    """The JSON values of a view, as `view_of` reads them."""
+    return {"reading": view.reading, "rows": row_values(view.rows)} if view else None
+
+
+def view_of(values: Mapping[str, Any] | None) -> RowsView | None:
+    """A view from its JSON values."""
+    return RowsView(values["reading"], rows_of(values["rows"])) if values else None
 
 
 def _targets(row: MappingRow) -> list[dict[str, Any]]:

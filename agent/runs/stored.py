@@ -17,10 +17,10 @@ from sqlalchemy.orm import contains_eager, undefer
 from agent.errors import DatabaseUnusable, UnknownRun
 from agent.results import Claim, Retrieved, TestResult
 from agent.runs.database import reading
-from agent.runs.head_rows import claims_of, retrieved_of, row_values, rows_of, test_of
+from agent.runs.head_rows import claims_of, retrieved_of, row_values, rows_of, test_of, view_of, view_values
 from agent.runs.records import DescriptionRecord, DescriptionScoreRecord, HeadRecord, RunRecord
 from agent.runs.state import run_record
-from maps_engine.results import EngineSettings, HeadMapping, MappingRow
+from maps_engine.results import EngineSettings, HeadMapping, MappingRow, RowsView
 
 NO_DESCRIPTION = "none"  # status of a head without a description
 _SAID = ("status", "operation", "category", "input_strings", "observed_pattern", "confidence", "reason", "reasoning")
@@ -99,6 +99,7 @@ class StoredHead(StoredLine):
     rows: tuple[MappingRow, ...] = ()
     suppressed_rows: tuple[MappingRow, ...] = ()
     held_out_rows: tuple[MappingRow, ...] = ()
+    same_tokens: RowsView | None = None
     scores: tuple[StoredScore, ...] = ()
     claims: tuple[Claim, ...] = ()
     retrieved: tuple[Retrieved, ...] = ()
@@ -117,7 +118,7 @@ class StoredHead(StoredLine):
     def mapping(self) -> HeadMapping:
         """The mapping as the engine made it."""
         place = (self.model, self.fingerprint, self.layer, self.head)
-        return HeadMapping(*place, self.settings, self.rows, self.suppressed_rows, self.held_out_rows)
+        return HeadMapping(*place, self.settings, self.rows, self.suppressed_rows, self.held_out_rows, self.same_tokens)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values: one line of a JSONL export."""
@@ -125,6 +126,7 @@ class StoredHead(StoredLine):
         return (
             self._place()
             | rows
+            | {"same_tokens": view_values(self.same_tokens)}
             | {"scores": [one.to_json() for one in self.scores]}
             | self._words()
             | {
@@ -159,6 +161,7 @@ def head_of_json(values: Mapping[str, Any]) -> StoredHead:
         rows=rows_of(values["rows"] or []),
         suppressed_rows=rows_of(values.get("suppressed_rows") or []),
         held_out_rows=rows_of(values["held_out_rows"] or []),
+        same_tokens=view_of(values.get("same_tokens")),
         settings=_settings({"source": "first-mlp"}, values["provenance"]),
         provenance=values["provenance"],
     )
@@ -210,6 +213,7 @@ def whole_heads(run_id: int) -> Select[HeadRecord]:
         undefer(HeadRecord.rows),
         undefer(HeadRecord.suppressed_rows),
         undefer(HeadRecord.held_out_rows),
+        undefer(HeadRecord.same_tokens),
         description.undefer(DescriptionRecord.trace),
         description.selectinload(DescriptionRecord.scores),
     )
@@ -253,6 +257,7 @@ def _head_of(record: HeadRecord, run: RunRecord) -> StoredHead:
         rows=rows_of(record.rows or []),
         suppressed_rows=rows_of(record.suppressed_rows or []),
         held_out_rows=rows_of(record.held_out_rows or []),
+        same_tokens=view_of(record.same_tokens),
         provenance=provenance,
     )
     if said is None:

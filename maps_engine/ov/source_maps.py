@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -26,6 +26,7 @@ from maps_engine.results import EngineSettings, HeadMapping, MappingRow, ScoredT
 HELD_OUT = 30
 HELD_BYTES = 2**30  # a table in float32 above which it is read again instead of held
 Precision = Literal["auto", "float32", "bfloat16"]
+HeadKey = tuple[int, int]  # layer, head
 
 
 def _room(device: torch.device) -> int:
@@ -140,14 +141,43 @@ class SourceEngine:
 
     def rows_of(self, layer: int, head: int, ids: Sequence[int]) -> tuple[MappingRow, ...]:
         """Rows of M for given tokens, in their order, salient or not. Raises OutOfRange."""
-        self.check_head(layer, head)
-        if not ids:
-            return ()
-        circuit = self.circuit(layer)
-        at = torch.tensor(ids, device=self.checkpoint.weights.device)
-        written = circuit.written(head, at)
-        promoted, _ = top_targets(written, self.unembedding, targets=self.settings.targets, allowed=self.allowed)
-        return self._rows(circuit.salience_of(head, at), at, *promoted)
+        return self.rows_of_heads({(layer, head): ids})[layer, head]
+
+    def rows_of_heads(self, wanted: Mapping[HeadKey, Sequence[int]]) -> dict[HeadKey, tuple[MappingRow, ...]]:
+        """The same for many heads (layer, head), each with its own tokens: all tokens pass the blocks together.
+
+        Raises OutOfRange.
+        """
+        for layer, head in wanted:
+            self.check_head(layer, head)
+        if len(wanted) > 1:
+            self.unembedding.hold()
+        together = sorted({i for ids in wanted.values() for i in ids})
+        found: dict[HeadKey, tuple[MappingRow, ...]] = {}
+        for layer in sorted({layer for layer, _ in wanted}):
+            heads = [head for at, head in wanted if at == layer]
+            found |= self._rows_in_layer(layer, {head: wanted[layer, head] for head in heads}, together)
+        return found
+
+    def _rows_in_layer(
+        self, layer: int, wanted: Mapping[int, Sequence[int]], together: Sequence[int]
+    ) -> dict[HeadKey, tuple[MappingRow, ...]]:
+        """Rows of M of the heads of one layer; `together` are the tokens of all layers, rising."""
+        if not any(wanted.values()):
+            return {(layer, head): () for head in wanted}
+        device = self.checkpoint.weights.device
+        circuit, place = self.circuit(layer), {i: n for n, i in enumerate(together)}
+        x = circuit.table.rows(layer, torch.tensor(together, device=device))
+        read = {head: x[[place[i] for i in ids]] for head, ids in wanted.items()}
+        written = {head: circuit.heads.read(own, head) @ circuit.heads.output[head] for head, own in read.items()}
+        sigma = torch.cat([written[h].norm(dim=-1) / read[h].norm(dim=-1).clamp_min(1e-30) for h in wanted])
+        ids = torch.tensor([i for own in wanted.values() for i in own], device=device)
+        lists, _ = top_targets(
+            torch.cat(list(written.values())), self.unembedding, targets=self.settings.targets, allowed=self.allowed
+        )
+        parts = [len(own) for own in wanted.values()]
+        each = zip(wanted, sigma.split(parts), ids.split(parts), *(one.split(parts) for one in lists), strict=True)
+        return {(layer, head): self._rows(*own) for head, *own in each}
 
     @cached_property
     def low_precision(self) -> LowPrecisionScan | None:

@@ -244,6 +244,7 @@
     fact(facts, "source", head.source);
     fact(facts, "alike", head.retrieved.map(([name, alike]) => `${name} ${alike.toFixed(2)}`).join(", "));
     body.append(facts, table("Most salient tokens and what they are mapped to", head.rows, true));
+    if (head.same_tokens) body.append(table(`The same tokens under the reading that the test uses: ${head.same_tokens[0]}`, head.same_tokens[1], true));
     if (head.suppressed.length) body.append(table("What it suppresses", head.suppressed, false));
     return body;
   };

@@ -31,6 +31,9 @@ def show_page(out: Console, report: HeadReport, *, suppressed: bool = True) -> N
     out.print(_retrieved(report.retrieved))
     out.print()
     out.print(_rows(f"{len(mapping.rows)} most salient tokens and what they are mapped to", mapping.rows))
+    if mapping.same_tokens:
+        out.print(Text.assemble("The test reads: ", inert(mapping.same_tokens.reading, "bold")))
+        out.print(_rows("The same tokens, read so", mapping.same_tokens.rows))
     if suppressed and mapping.suppressed_rows:
         shown = mapping.suppressed_rows[:SUPPRESSED_ROWS]
         out.print(_rows(f"What the first {len(shown)} of them are kept from (most suppressed)", shown))

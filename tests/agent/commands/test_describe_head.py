@@ -18,6 +18,7 @@ from agent.output.console import echo_json, fail, inert, one_line_errors, token_
 from agent.output.terminal.head_page import show_page
 from agent.results import Claim, HeadDescription, HeadReport, PairTest, Retrieved, RowTest, TestResult
 from maps_engine.errors import CacheUnusable, OutOfRange
+from maps_engine.results import RowsView
 from tests.support.agent.mappings import HOSTILE, mapping, noise_rows, row
 from tests.support.believable import made_provenance
 from tests.support.tiny_models import tiny_model
@@ -168,6 +169,15 @@ def test_the_page_says_everything():
                  "most suppressed", "checkpoint ffffffffffff package x"):  # fmt: skip
         assert part in text, part
     assert "most suppressed" not in page(report(), suppressed=False)
+
+
+def test_the_page_shows_the_same_tokens_as_the_test_reads_them():
+    one = report()
+    assert "The test reads" not in page(one)
+    view = RowsView("residual behind the start of texts", (replace(one.mapping.rows[0], salience=8.125),))
+    text = page(replace(one, mapping=replace(one.mapping, same_tokens=view)))
+    assert "The test reads: residual behind the start of texts" in text
+    assert "8.125" in text
 
 
 @pytest.mark.parametrize(("status", "needle"), [("unclear", "too little evidence"), ("failed", "too little evidence")])

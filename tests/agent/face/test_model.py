@@ -44,12 +44,13 @@ def test_a_head_in_three_lines(model):
 
 def test_the_mapping_is_the_engines(model):
     table = model.head(0, 3).mapping
-    (expected,) = model.maps.map_heads([0], heads=[3])
+    (expected,) = model.maps.with_same_tokens(list(model.maps.map_heads([0], heads=[3])))
+    assert expected.same_tokens is not None
     assert expected == model.head(0, 3).describe().report.mapping
     assert table.mapping == expected
     assert table.to_dict() == expected.to_json()
     frame = table.to_pandas()
-    assert list(frame.columns) == ["token", "salience", "targets", "suppressed"]
+    assert list(frame.columns) == ["token", "salience", "targets", "same_tokens", "suppressed"]
     assert len(frame) == len(expected.rows) == 8
     assert "Head 0.3 of" in table._repr_html_()
     assert model.head(0, 3)._repr_html_() == table._repr_html_()

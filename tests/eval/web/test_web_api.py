@@ -15,6 +15,7 @@ from agent.runs.identity import ModelCard, RunIdentity
 from agent.runs.records import DescriptionRecord
 from agent.runs.relation_scores import RelationScore, store_relation_scores
 from agent.runs.store import open_run
+from agent.runs.stored import stored_head
 from agent.runs.tables import show_run
 from eval.rating.people import new_api_token
 from eval.scoring.keepers import DatabaseKeeper
@@ -23,7 +24,7 @@ from eval.web.app import create_app
 from eval.web.jobs import keep_in_records
 from eval.web.settings import WebSettings
 from maps_engine.model import ModelShape
-from tests.support.believable import SETTINGS, Believable
+from tests.support.believable import SETTINGS, TRUER, Believable
 from tests.support.eval.web_app import OURS, client_of, describe, described
 
 
@@ -177,6 +178,19 @@ def test_the_head_page_says_which_source_was_chosen_of_a_run_that_says_auto(fill
     old = client.get(f"/{facts.slug}/head/7/1.json?run={facts.run_id}").json()
     assert (twin["source"], old["source"]) == ("first-mlp", "first-mlp")
     assert "source_choice" not in twin
+
+
+def test_rows_stand_beside_the_same_tokens_under_the_truest_reading(filled: tuple[Engine, Believable]) -> None:
+    client = client_of(create_app(WebSettings(filled[0])))
+    slug, (layer, head) = filled[1].slug, (7, 0)
+    text = client.get(f"/{slug}/head/{layer}/{head}").text
+    assert '<th scope="col">Read through first-mlp</th><th scope="col">Read through residual behind' in text
+    told = client.get(f"/{slug}/head/{layer}/{head}.json").json()
+    assert told["same_tokens"]["reading"] == TRUER
+    tokens = [[row["token_id"] for row in rows] for rows in (told["rows"], told["same_tokens"]["rows"])]
+    assert tokens[0] == tokens[1]
+    beside = stored_head(filled[0], filled[1].run_id, layer, head).same_tokens
+    assert f'<span class="score">{beside.rows[0].targets[0].score:.1f}</span>' in text
 
 
 def test_claims_say_what_they_count(filled: tuple[Engine, Believable]) -> None:

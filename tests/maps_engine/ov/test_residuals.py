@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from maps_engine.checkpoints.opening import open_checkpoint
 from maps_engine.engine import MapsEngine
-from maps_engine.errors import UserMistake
+from maps_engine.errors import OutOfRange, UserMistake
 from maps_engine.model import Checkpoint
 from maps_engine.ordinary_words import ordinary_words
 from maps_engine.ov.kept_rows import LIMIT_VARIABLE, KeptRows
@@ -283,6 +283,38 @@ def test_rows_and_pairs_of_other_tokens_do_not_depend_on_the_words(checkpoint):
     ours, theirs = (engine.score_pairs([pairs], source="residual")[0] for engine in (few, every))
     assert torch.equal(ours.score, theirs.score)
     assert ours.score.max() > 0
+
+
+def test_rows_of_many_heads_are_those_of_each(checkpoint):
+    at = MapsEngine(checkpoint, RESIDUAL).at("residual")
+    wanted = {(1, 2): [7, 3, 7], (0, 1): [5], (1, 0): [3, 90], (0, 3): []}
+    found = at.rows_of_heads(wanted)
+    assert found.keys() == wanted.keys()
+    for (layer, head), ids in wanted.items():
+        assert [row.token_id for row in found[layer, head]] == ids
+        for ours, theirs in zip(found[layer, head], at.rows_of(layer, head, ids), strict=True):
+            assert [one.token_id for one in ours.targets] == [one.token_id for one in theirs.targets]
+            assert ours.salience == pytest.approx(theirs.salience, rel=1e-4)
+    mapping = at.map_head(1, 2)
+    again = at.rows_of_heads({(1, 2): [row.token_id for row in mapping.rows]})[1, 2]
+    assert [row.salience for row in again] == pytest.approx([row.salience for row in mapping.rows], rel=1e-3)
+    with pytest.raises(OutOfRange):
+        at.rows_of_heads({(9, 0): [1]})
+
+
+def test_rows_read_otherwise_stand_beside_the_same_tokens_under_the_truest_reading(checkpoint):
+    engine = MapsEngine(checkpoint, EngineSettings(source="embedding", top=4))
+    plain = list(engine.map_heads())
+    for mapping, before in zip(engine.with_same_tokens(plain), plain, strict=True):
+        assert replace(mapping, same_tokens=None) == before
+        assert mapping.same_tokens.reading == "residual behind the start of texts"
+        ids = [row.token_id for row in before.rows]
+        expected = engine.at("residual").rows_of(mapping.layer, mapping.head, ids)
+        assert [row.token_id for row in mapping.same_tokens.rows] == ids
+        for ours, theirs in zip(mapping.same_tokens.rows, expected, strict=True):
+            assert [one.token_id for one in ours.targets] == [one.token_id for one in theirs.targets]
+    true = MapsEngine(checkpoint, RESIDUAL)
+    assert true.with_same_tokens(mappings := list(true.map_heads())) == mappings
 
 
 def test_it_is_told_how_many_blocks_were_passed(tmp_path, monkeypatch):
