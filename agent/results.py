@@ -23,6 +23,7 @@ Verdict = Literal["supported", "weak", "contradicted", "not testable"]
 # What the n of a claim are, by its kind.
 _UNITS = {
     "pairs": "known pairs",
+    "scored": "pairs that no row shows",
     "form": "rows",
     "related": "rows",
     "constant-targets": "rows",
@@ -71,6 +72,18 @@ class Retrieved:
 
 
 @dataclass(frozen=True, slots=True)
+class KnownScore:
+    """How a head scores on a part of a known operation's pairs (`agent.checks.catalogue_scores`)."""
+
+    operation: str  # name of the relation
+    score: float  # phi, 0 … 1
+    shuffled: float  # phi of the same sources with each other's targets
+    percentile: float
+    n_pairs: int
+    k: int
+
+
+@dataclass(frozen=True, slots=True)
 class IntruderTest:
     """How often a judge told rows of the head from rows of other heads (`agent.checks.intruder`); `chance` is the share
     that guessing finds."""
@@ -98,10 +111,15 @@ class Evidence:
     suppressed_rows: tuple[MappingRow, ...] = ()
     retrieved: tuple[Retrieved, ...] = ()
     intruder: IntruderTest | None = None
+    known: tuple[KnownScore, ...] = ()  # operations that the head passes on, best first
 
     @classmethod
     def of(
-        cls, mapping: HeadMapping, retrieved: tuple[Retrieved, ...] = (), intruder: IntruderTest | None = None
+        cls,
+        mapping: HeadMapping,
+        retrieved: tuple[Retrieved, ...] = (),
+        intruder: IntruderTest | None = None,
+        known: tuple[KnownScore, ...] = (),
     ) -> Evidence:
         """The part of `mapping` that a describer may see."""
         return cls(
@@ -113,6 +131,7 @@ class Evidence:
             suppressed_rows=mapping.suppressed_rows,
             retrieved=retrieved,
             intruder=intruder,
+            known=known,
         )
 
 
@@ -148,6 +167,7 @@ class PairTest:
     others_mean: float
     others_max: float
     n_others: int
+    shuffled: float | None = None  # phi of this head for each other's targets; None where that says nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +282,7 @@ class HeadReport:
     test: TestResult
     provenance: Provenance
     trace: Trace = NO_TRACE
+    alternatives: tuple[HeadDescription, ...] = ()  # other descriptions, best first, until tests have chosen
 
     def to_json(self) -> dict[str, Any]:
         """The keys that others rely on: `model, layer, head, source, rows, …, attempts, conversation, intruder`."""

@@ -29,7 +29,7 @@ def fitted(settings: EngineSettings, checkpoint: Checkpoint) -> EngineSettings:
     if settings.source != "auto":
         return settings if settings.words != 0 else replace(settings, words=None)
     weights = checkpoint.weights
-    room = ON_PROCESSOR if weights.device.type == "cpu" else ON_ACCELERATOR
+    room = _room(weights)
     each = room
     if checkpoint.vocabulary.start or any(settings.lead_in):  # else there is nothing to read before a token
         with suppress(UnsupportedModel):  # its blocks cannot be run
@@ -41,6 +41,16 @@ def fitted(settings: EngineSettings, checkpoint: Checkpoint) -> EngineSettings:
         return replace(settings, source="residual", words=(words if settings.words is None else settings.words) or None)
     source = "first-mlp" if _has_first_mlp(checkpoint) else "embedding"
     return replace(settings, source=source, words=settings.words or None)
+
+
+def fits(n_tokens: int, settings: EngineSettings, checkpoint: Checkpoint) -> bool:
+    """Whether `n_tokens` may pass all blocks of this model within what a reading may cost here."""
+    weights = checkpoint.weights
+    return n_tokens * 2.0 * weights.block_parameters * len(settings.lead_in) <= _room(weights)
+
+
+def _room(weights: ModelWeights) -> float:
+    return ON_PROCESSOR if weights.device.type == "cpu" else ON_ACCELERATOR
 
 
 def seconds(settings: EngineSettings, checkpoint: Checkpoint, *, layer: int) -> float:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import random
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from agent.words.forms import FORM_BY_NAME, RELATED, FormOperation
 from agent.words.known_pairs import KnownPairs, label_of
@@ -25,12 +25,17 @@ from maps_engine.results import MappingRow
 from prompts import load_prompts
 
 COPY_K: Final = 1
+CHOOSING: Final = 24  # pairs of a relation by which heads are chosen
+FEWEST_DEALT: Final = 30  # pairs, so that at least ten choose and twenty are left
 MAX_PAIRS: Final = 60
 TRIED_TOKENS: Final = 60_000
 END_LETTERS: Final = 3
 LETTERS_SHARED: Final = frozenset(  # forms whose targets are found by search: they share letters with the source
     {"completion of the beginning of a word", "words that begin alike", "words that end alike", RELATED}
 )
+
+
+_Encoded: TypeAlias = tuple[int, tuple[int, ...]]  # source and accepted targets
 
 
 class ClaimedOperation(Protocol):
@@ -68,11 +73,29 @@ class ClaimedRelation:
         return any(table.holds(row.token, target.token) for target in row.targets)
 
     def pairs(self, vocabulary: Vocabulary, *, excluded: frozenset[str], n: int) -> PairSet:
-        """The relation's own pairs in this vocabulary, in an order fixed by its name."""
-        left = [pair for pair in self.relation.pairs if core(pair[0]) not in excluded]
-        random.Random(self.relation.name).shuffle(left)
-        encoded = encode_relation(replace(self.relation, pairs=tuple(left)), vocabulary)
-        return PairSet(encoded.source_ids[:n], encoded.target_ids[:n], self.relation.k)
+        """The relation's own pairs in this vocabulary but those of `choosing_pairs`, in an order fixed by its name."""
+        _, judging = _dealt(self.relation, vocabulary)
+        left = [pair for pair in judging if core(vocabulary.text(pair[0])) not in excluded][:n]
+        return PairSet(tuple(s for s, _ in left), tuple(t for _, t in left), self.relation.k)
+
+
+def choosing_pairs(relation: Relation, vocabulary: Vocabulary) -> PairSet:
+    """The part of a relation's pairs by which heads are chosen for it; a claim of it is tested on the others."""
+    choosing, _ = _dealt(relation, vocabulary)
+    return PairSet(tuple(s for s, _ in choosing), tuple(t for _, t in choosing), relation.k)
+
+
+@lru_cache(1024)
+def _dealt(relation: Relation, vocabulary: Vocabulary) -> tuple[list[_Encoded], list[_Encoded]]:
+    """(choosing, judging): a third of the pairs of a vocabulary, at most CHOOSING, and the rest; none of fewer than 30.
+
+    Of a smaller relation all pairs judge, or too few would be left.
+    """
+    encoded = encode_relation(relation, vocabulary)
+    pairs = list(zip(encoded.source_ids, encoded.target_ids, strict=True))
+    random.Random(relation.name).shuffle(pairs)
+    n = min(CHOOSING, len(pairs) // 3) if len(pairs) >= FEWEST_DEALT else 0
+    return pairs[:n], pairs[n:]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
 Test of pairs. From the description alone, new (source, target) pairs are made whose sources the describer never saw.
 Their relation score phi (docs/method.md, "Operation to heads: the relation score") on this head is held against the
-same score on all other heads of the model: a description that fits this head no better than a random head says nothing
-about it.
+same score on all other heads of the model, since a description that fits this head no better than a random head says
+nothing about it, and against that of the same sources with each other's targets (`agent.checks.controls`).
 Test of rows. The share of held-out salient rows (ranks after those shown) that satisfy the claim, beside the share
 of shown rows: a claim read into noise falls apart there.
 "Not testable", with the reason, is a result. Limits and verdicts: docs/method.md, "Testing a description".
@@ -13,11 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
+import torch
 from torch import Tensor
 
 from agent.checks.claims import MAX_PAIRS, ClaimedOperation, claimed_operation, single_token
+from agent.checks.controls import ABOVE_SHUFFLED, FEWEST, mixed_pairs
 from agent.checks.pair_scorer import PairScorer
 from agent.describers.protocol import PairProposer, Proposed
 from agent.results import HeadDescription, PairTest, RowTest, TestResult, Verdict
@@ -35,7 +38,7 @@ FAIR: Final = 75.0
 MIN_ROWS: Final = 5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PlannedTest:
     """A test before its pairs are scored, so that those of many heads can be scored in one pass."""
 
@@ -44,6 +47,11 @@ class PlannedTest:
     pairs: PairSet | None = None
     rows: RowTest | None = None
     untestable: str = ""  # why not, where `pairs` is None
+
+    @cached_property
+    def sets(self) -> tuple[PairSet, ...]:
+        """All that is scored: the pairs, and the same sources with each other's targets."""
+        return () if self.pairs is None else (self.pairs, mixed_pairs(self.pairs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +143,14 @@ def finish_test(planned: PlannedTest, scorer: PairScorer) -> TestResult:
 
 
 def score_new_pairs(pairs: PairSet, mapping: HeadMapping, scorer: PairScorer) -> PairTest:
-    """phi of the pairs on this head and on all others."""
-    return pair_test(scorer.score(pairs).score, pairs, mapping)
+    """phi of the pairs on this head and on all others, and of the same sources with each other's targets."""
+    mixed = mixed_pairs(pairs)
+    null = scorer.score(mixed).score if len(mixed.sources) >= FEWEST else None
+    return pair_test(scorer.score(pairs).score, pairs, mapping, null)
 
 
-def pair_test(scores: Tensor, pairs: PairSet, mapping: HeadMapping) -> PairTest:
-    """This head's score among those of all heads; `scores` is (L, H)."""
+def pair_test(scores: Tensor, pairs: PairSet, mapping: HeadMapping, null: Tensor | None = None) -> PairTest:
+    """This head's score among those of all heads; `scores` and those of mixed pairs, `null`, are (L, H)."""
     own = float(scores[mapping.layer, mapping.head])
     others = scores.flatten().tolist()
     del others[mapping.layer * scores.shape[1] + mapping.head]
@@ -153,7 +163,19 @@ def pair_test(scores: Tensor, pairs: PairSet, mapping: HeadMapping) -> PairTest:
         others_mean=sum(others) / len(others) if others else 0.0,
         others_max=max(others, default=0.0),
         n_others=len(others),
+        shuffled=None if null is None else float(null[mapping.layer, mapping.head]),
     )
+
+
+def percentiles(scores: Tensor) -> Tensor:
+    """Of every head among the others, as `pair_test` has it: the share with a smaller score, ties half, 0 … 100."""
+    flat = scores.flatten()
+    ordered = flat.sort().values
+    below = torch.searchsorted(ordered, flat)
+    ties = torch.searchsorted(ordered, flat, right=True) - below - 1
+    others = len(flat) - 1
+    found = 100.0 * (below + 0.5 * ties) / others if others else torch.full_like(flat, 50.0)
+    return found.view_as(scores)
 
 
 def count_rows(claim: ClaimedOperation, mapping: HeadMapping) -> RowTest:
@@ -165,10 +187,12 @@ def count_rows(claim: ClaimedOperation, mapping: HeadMapping) -> RowTest:
 def verdict_of(pairs: PairTest, rows: RowTest | None) -> Verdict:
     """What the scores say: "supported", "weak" or "contradicted".
 
-    Supported: phi is at least tau and its percentile among the other heads at least HIGH, unless held-out rows fit far
-    less often than shown ones, which makes it weak. Weak: any hit and a percentile of at least FAIR.
+    Supported: phi is at least tau, its percentile among the other heads at least HIGH, and it is at least
+    ABOVE_SHUFFLED above that of the same sources with each other's targets, unless held-out rows fit far less often
+    than shown ones, which makes it weak. Weak: any hit and a percentile of at least FAIR.
     """
-    if pairs.score >= TAU and pairs.percentile >= HIGH:
+    owed = pairs.shuffled is None or pairs.score - pairs.shuffled >= ABOVE_SHUFFLED
+    if owed and pairs.score >= TAU and pairs.percentile >= HIGH:
         return "weak" if rows is not None and _falls_apart(rows) else "supported"
     if pairs.score > 0 and pairs.percentile >= FAIR:
         return "weak"

@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Final
 
-import torch
-
-from agent.checks.new_pairs import pair_test, verdict_of
+from agent.checks.new_pairs import score_new_pairs, verdict_of
 from agent.checks.pair_scorer import PairScorer
 from agent.results import PairTest, Trial
 from maps_engine.ov.pair_scores import PairSet
@@ -43,9 +41,8 @@ def part_of(pairs: PairSet, places: Sequence[int]) -> PairSet:
 
 def score_each(pairs: PairSet, mapping: HeadMapping, scorer: PairScorer) -> tuple[PairTest, list[bool]]:
     """The test of the whole set on all heads, and which of its pairs hit on the head of `mapping`."""
-    promoted = scorer.hits(pairs)[:, 0]
-    phi = promoted.sum(dim=0, dtype=torch.float32) / len(promoted)
-    return pair_test(phi, pairs, mapping), promoted[:, mapping.layer, mapping.head].tolist()
+    hits: list[bool] = scorer.hits(pairs)[:, 0, mapping.layer, mapping.head].tolist()
+    return score_new_pairs(pairs, mapping, scorer), hits
 
 
 def run_trial(pairs: PairSet, mapping: HeadMapping, scorer: PairScorer) -> Trial:

@@ -14,13 +14,14 @@ from typing import Any
 from agent.describers.calibration import Calibration, load_calibration
 from agent.describers.candidates import Candidate, candidates
 from agent.describers.findings import Findings, find
-from agent.results import Claim, Evidence, HeadDescription, counted_unit
+from agent.describers.statistics import log_likelihood_ratio
+from agent.results import Claim, Evidence, HeadDescription, KnownScore, counted_unit
 from agent.words.fields import SemanticFields
 from agent.words.known_pairs import label_of, tables
 from maps_engine.relations.catalogue import Relation
 from prompts import load_prompts
 
-MAX_SECONDARY = 2
+MOST_RANKED = 8  # descriptions of one head that are tested
 SHOWN_EXAMPLES = 3
 MIN_ROWS = 6
 
@@ -39,6 +40,7 @@ class LexicalDescriber:
     ) -> None:
         self._fields = fields
         self._known = tables(relations)
+        self._relations = {one.name: one for one in relations}
         self._calibration = calibration or load_calibration()
 
     @property
@@ -52,24 +54,33 @@ class LexicalDescriber:
 
     def describe(self, evidence: Evidence) -> HeadDescription:
         """The best supported operation with its evidence, or unclear with the reason."""
+        return self.ranked(evidence)[0]
+
+    def ranked(self, evidence: Evidence) -> tuple[HeadDescription, ...]:
+        """All operations that the rows support, then those that the head passes on; or unclear with the reason."""
         if len(evidence.rows) < MIN_ROWS:
-            return self._unclear(f"only {len(evidence.rows)} rows; at least {MIN_ROWS} are needed", ())
+            return (self._unclear(f"only {len(evidence.rows)} rows; at least {MIN_ROWS} are needed", ()),)
         findings = self.findings(evidence)
-        found = candidates(findings, self._known, self._calibration)
+        by_rows = candidates(findings, self._known, self._calibration)
+        known = [_passed(one, self._relations[one.operation]) for one in evidence.known]
+        found: dict[str, Candidate] = {}
+        for one in (*by_rows, *known):
+            found.setdefault(one.operation, one)
         inputs, input_claims = self._inputs(findings)
         if not found:
-            return replace(self._unclear(_closest(findings), input_claims), input_strings=inputs)
-        best, besides = found[0], found[1 : 1 + MAX_SECONDARY]
-        claims = (*best.claims, *(c for other in besides for c in other.claims), *input_claims)
+            return (replace(self._unclear(_closest(findings), input_claims), input_strings=inputs),)
+        return tuple(self._said(one, inputs, input_claims) for one in list(found.values())[:MOST_RANKED])
+
+    def _said(self, one: Candidate, inputs: str, input_claims: Sequence[Claim]) -> HeadDescription:
         return HeadDescription(
             status="ok",
             describer=self.name,
             input_strings=inputs,
-            observed_pattern=" ".join([_main_sentence(best), *map(_besides, besides)]),
-            operation=best.operation,
-            confidence=self._confidence(best),
-            reasoning=_reasoning(best),
-            claims=tuple(map(_short, dict.fromkeys(claims))),
+            observed_pattern=_main_sentence(one),
+            operation=one.operation,
+            confidence=self._confidence(one),
+            reasoning=_reasoning(one),
+            claims=tuple(map(_short, dict.fromkeys((*one.claims, *input_claims)))),
             settings=dict(self.settings),
         )
 
@@ -123,8 +134,13 @@ def _main_sentence(candidate: Candidate) -> str:
     return f"{text}, such as {', '.join(shown)}." if shown else f"{text}."
 
 
-def _besides(candidate: Candidate) -> str:
-    return f"Also: {candidate.operation} ({_counted(candidate.claims[0])})."
+def _passed(one: KnownScore, relation: Relation) -> Candidate:
+    """A known operation that the head passes on, whether or not its rows show it."""
+    k, n = round(one.score * one.n_pairs), one.n_pairs
+    claim = Claim(
+        "scored", relation.name, k, n, one.shuffled * n, log_likelihood_ratio(k, n, max(one.shuffled, 0.5 / n))
+    )
+    return Candidate(label_of(relation.name), relation.description, one.score, (claim,))
 
 
 def _counted(claim: Claim) -> str:

@@ -25,6 +25,14 @@ class Describer(Protocol):
         """The description of one head; "unclear" where the evidence is too weak."""
 
 
+@runtime_checkable
+class RankingDescriber(Protocol):
+    """A describer that gives several descriptions, among which tests choose."""
+
+    def ranked(self, evidence: Evidence) -> tuple[HeadDescription, ...]:
+        """At least one description, best first; where nothing can be named, one that is "unclear"."""
+
+
 @dataclass(frozen=True, slots=True)
 class Said:
     """A description with what was said on the way; `decision` as in `Attempt`."""

@@ -6,9 +6,9 @@
     settle:  the attempt with the best trial, its judging pairs chosen among those that nothing has shown it
 
 The verdict itself is left to `agent.pipeline.flow`, which scores the judging pairs of many heads in one pass. A
-describer that cannot revise (lexical) gives its one description. Withdrawn by the agent itself, as "unclear": what is
-still contradicted after the last round; and what its trial does not support on a head whose rows cannot be told from
-those of other heads (`agent.checks.intruder.CHANCE_LIKE`).
+describer that cannot revise (lexical) gives all that it would say, best first, and tests choose among them. Withdrawn
+by the agent itself, as "unclear": what is still contradicted after the last round; and what its trial does not support
+on a head whose rows cannot be told from those of other heads (`agent.checks.intruder.CHANCE_LIKE`).
 
 A plain loop: a graph library would bring checkpoints and streams, which nothing here uses (what came of a language
 model is kept by `agent.runs.workers`), and would turn the state into dictionaries.
@@ -20,11 +20,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from agent.checks.choice import withdrawn
 from agent.checks.claims import MAX_PAIRS
 from agent.checks.intruder import CHANCE_LIKE, EmbeddingJudge, intruder_test
 from agent.checks.new_pairs import held_out_sources, predicted_pairs, shown_sources, without_sources
 from agent.checks.trials import TOO_FEW, TRIAL_PAIRS, run_trial, split_pairs
-from agent.describers.protocol import RevisingDescriber, Said
+from agent.describers.protocol import RankingDescriber, RevisingDescriber, Said
 from agent.llm.protocol import Message
 from agent.llm.token_usage import metered
 from agent.pipeline.head_tools import HeadTools
@@ -61,6 +62,10 @@ def describe_mapping(
     if isinstance(describer, RevisingDescriber):
         (said, trace), usage = metered(lambda: _Revision(bench, describer, mapping, retrieved, tell).run())
         return untested(bench, mapping, retrieved, said, replace(trace, usage=usage))
+    if isinstance(describer, RankingDescriber):
+        known = bench.catalogue.of_head(mapping.layer, mapping.head)
+        best, *others = describer.ranked(Evidence.of(mapping, retrieved, known=known))
+        return replace(untested(bench, mapping, retrieved, best, Trace()), alternatives=tuple(others))
     return untested(bench, mapping, retrieved, describer.describe(Evidence.of(mapping, retrieved)), Trace())
 
 
@@ -183,23 +188,12 @@ def settled(attempt: Attempt, intruder: IntruderTest | None) -> HeadDescription:
     if said.status != "ok" or trial is None or trial.verdict == "supported":
         return said
     if trial.verdict == "contradicted":
-        return _withdrawn(said, "its trial pairs contradict it")
+        return withdrawn(said, "its trial pairs contradict it")
     testable = trial.verdict == "weak" or trial.reason == TOO_FEW  # pairs that did not come say nothing of the head
     if testable and intruder is not None and intruder.share <= CHANCE_LIKE:
         told = f"an intruder was found in {intruder.found} of {intruder.n} trials"
-        return _withdrawn(said, f"no trial supports it, and the rows are like those of any head ({told})")
+        return withdrawn(said, f"no trial supports it, and the rows are like those of any head ({told})")
     return said
-
-
-def _withdrawn(said: HeadDescription, why: str) -> HeadDescription:
-    return replace(
-        said,
-        status="unclear",
-        operation="unclear",
-        observed_pattern="Unclear.",
-        confidence=0.0,
-        reason=f"withdrawn: {why}; it said {said.operation!r}",
-    )
 
 
 def _rank(trial: Trial | None) -> int:

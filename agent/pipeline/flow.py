@@ -12,6 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from agent.checks.choice import chosen
 from agent.checks.new_pairs import PlannedTest, finish_test, plan_test
 from agent.describers.protocol import PairProposer
 from agent.errors import BudgetSpent, DescriberDown, ModelDown
@@ -156,18 +157,27 @@ def propose(bench: Workbench, found: Sequence[Found], conditions: Conditions) ->
 
 
 def final_tests(bench: Workbench, described: Sequence[HeadReport], tell: Tell = silent) -> list[HeadReport]:
-    """The reports with their final tests, all pairs scored in one pass over the model."""
-    plans = [_plan(bench, report) for report in described]
-    pair_sets = [plan.pairs for plan in plans if plan.pairs is not None]
+    """The reports with the descriptions that their tests choose, all pairs scored in one pass over the model."""
+    plans = [
+        [_plan(bench, report, said) for said in (report.description, *report.alternatives)] for report in described
+    ]
+    pair_sets = [one for plan in plans for each in plan for one in each.sets]
     if pair_sets:
         tell("testing on all heads what was said")
     bench.scorer.prepare(pair_sets)
-    return [replace(one, test=finish_test(p, bench.scorer)) for one, p in zip(described, plans, strict=True)]
+    return [_settled(bench, report, plan) for report, plan in zip(described, plans, strict=True)]
 
 
-def _plan(bench: Workbench, report: HeadReport) -> PlannedTest:
+def _settled(bench: Workbench, report: HeadReport, plans: Sequence[PlannedTest]) -> HeadReport:
+    """The report with the description that its tests choose."""
+    (said, test), attempts = chosen([(plan.description, finish_test(plan, bench.scorer)) for plan in plans])
+    trace = replace(report.trace, attempts=attempts) if attempts else report.trace
+    return replace(report, description=said, test=test, trace=trace, alternatives=())
+
+
+def _plan(bench: Workbench, report: HeadReport, said: HeadDescription) -> PlannedTest:
     return plan_test(
-        report.description,
+        said,
         report.mapping,
         vocabulary=bench.maps.checkpoint.vocabulary,
         relations=bench.relations,

@@ -9,6 +9,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
+from agent.checks.catalogue_scores import CatalogueScores
+from agent.checks.controls import ROUNDS
 from agent.checks.pair_scorer import PairScorer
 from agent.describers.factory import chosen_name, make_describer
 from agent.describers.protocol import Describer
@@ -46,6 +48,7 @@ class Workbench:
     vectors: MappingEmbedder
     open_operations: Callable[[], AbstractContextManager[KnownOperationStore]]  # one process owns them at a time
     scorer: PairScorer
+    catalogue: CatalogueScores
     neighbours: Neighbours
 
     def provenance(self, mapping: HeadMapping) -> Provenance:
@@ -75,8 +78,8 @@ class Workbench:
 
     @property
     def _test(self) -> dict[str, Any]:
-        """What pairs are scored under, which decides verdicts whatever the rows were read under."""
-        return {"source": self.scorer.source, "lead_in": list(self.maps.settings.lead_in)}
+        """What pairs are scored under and held against, which decides verdicts whatever the rows were read under."""
+        return {"source": self.scorer.source, "lead_in": list(self.maps.settings.lead_in), "shuffled": ROUNDS}
 
 
 def open_workbench(request: DescribeRequest, *, device: str | None = None, heads: Iterable[HeadKey] = ()) -> Workbench:
@@ -106,7 +109,14 @@ def equip(maps: MapsEngine, request: DescribeRequest) -> Workbench:
         options=request.model_options,
         max_revisions=request.max_revisions,
     )
-    return assemble(maps, describer=describer, fields=fields(), folder=request.store_folder, url=request.store_url)
+    return assemble(
+        maps,
+        describer=describer,
+        fields=fields(),
+        folder=request.store_folder,
+        url=request.store_url,
+        use_cache=request.use_cache,
+    )
 
 
 def assemble(
@@ -116,6 +126,7 @@ def assemble(
     fields: SemanticFields,
     folder: Path | None = None,
     url: str | None = None,
+    use_cache: bool = True,
 ) -> Workbench:
     """A workbench of opened parts; `folder` or `url` say where the known operations lie (`agent.operations.store`)."""
     relations, vectors, scorer = load_relations(), MappingEmbedder(fields), PairScorer(maps)
@@ -127,6 +138,7 @@ def assemble(
         vectors=vectors,
         open_operations=partial(open_store, vectors, relations, folder=folder, url=url),
         scorer=scorer,
+        catalogue=CatalogueScores(scorer, relations, cache_folder() if use_cache else None),
         neighbours=Neighbours(maps, vectors, scorer.lock),
     )
 

@@ -3,7 +3,7 @@
     python -m tests.benchmarks.calibrate_lexical            prints the record and compares it with the shipped file
     python -m tests.benchmarks.calibrate_lexical --write    writes agent/describers/calibration.json
 
-About six minutes on two cores. Three sets of rows, each under `first-mlp` and `embedding`:
+About six minutes on two cores. Three sets of rows, each under the default reading and under `first-mlp`:
 real       all heads of the built-in SmolLM2 (background rates are the larger of real and random)
 permuted   the same rows with the targets moved on by a random number of rows: nothing links source and target
 random     heads with W_V and W_O drawn anew with the layer's own standard deviation: no head does anything
@@ -43,7 +43,7 @@ from maps_engine.model import AttentionWeights, Checkpoint
 from maps_engine.relations.catalogue import load_relations
 from maps_engine.results import EngineSettings, HeadMapping
 
-SOURCES = ("first-mlp", "embedding")
+READINGS = {"default": EngineSettings(), "first_mlp": EngineSettings("first-mlp")}
 QUANTILE = 0.995
 RATE_FLOOR = 0.004
 CLASS_RATE_FLOOR = 0.01
@@ -85,11 +85,9 @@ class RandomHeads:
 
 
 def real_heads(checkpoint: Checkpoint) -> list[HeadMapping]:
-    """All heads under both sources."""
+    """All heads under each reading."""
     return [
-        mapping
-        for source in SOURCES
-        for mapping in MapsEngine(checkpoint, EngineSettings(source)).map_heads(held_out=0)
+        mapping for settings in READINGS.values() for mapping in MapsEngine(checkpoint, settings).map_heads(held_out=0)
     ]
 
 
@@ -205,8 +203,10 @@ def measure(out: Console) -> dict[str, Any]:
     record = {
         "false_positives_random_heads": share_ok(fresh, describer, pairing_only=False),
         "false_positives_permuted_rows": share_ok(permuted(real, 1), describer, pairing_only=True),
-        "described_first_mlp": share_ok(real[:half], describer, pairing_only=False),
-        "described_embedding": share_ok(real[half:], describer, pairing_only=False),
+        **{
+            f"described_{name}": share_ok(part, describer, pairing_only=False)
+            for name, part in zip(READINGS, (real[:half], real[half:]), strict=True)
+        },
         "heads": len(real),
         "model": "smollm2-135m",
         "fingerprint": checkpoint.fingerprint,

@@ -15,6 +15,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from agent.checks.controls import mixed_pairs
 from agent.checks.pair_scorer import ENTRIES_AT_ONCE
 from eval.faithfulness.bench import Bench
 from eval.faithfulness.descriptions.named_heads import NamedHead
@@ -23,11 +24,8 @@ from eval.faithfulness.dynamic_table import measured
 from eval.faithfulness.running.pair_choice import Source, SourcePairs
 from eval.faithfulness.running.running_model import HeadStates
 from maps_engine.ov.pair_scores import PairSet, in_parts
-from maps_engine.relations.significance import shuffled
 
 KIND: Final = "descriptions"
-ROUNDS: Final = 2  # of shuffling
-SAME_TARGETS: Final = 0.25  # of the targets dealt: with no more left, all sources accept much the same ones
 
 
 @dataclass(frozen=True)
@@ -63,13 +61,6 @@ class ClaimHits:
     prompts: int  # of one pair
     forced: Tensor  # attention on the source: "without context"
     natural: Tensor  # attention as the model computes it: "with context"
-
-
-def mixed_pairs(pairs: PairSet) -> PairSet:
-    """Pairs shuffled; none for a claim whose sources share their targets, such as words of one field to each other."""
-    mixed = shuffled(pairs, rounds=ROUNDS)
-    dealt, left = (sum(map(len, one.targets)) for one in (pairs, mixed))
-    return mixed if left > SAME_TARGETS * ROUNDS * dealt else PairSet((), (), pairs.k)
 
 
 def claims_of(heads: Sequence[NamedHead]) -> dict[tuple[str, int], ClaimPairs]:

@@ -8,12 +8,12 @@ pass for any claim that these words belong to. It is not asked where shuffling s
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
-from agent.checks.new_pairs import HIGH, MIN_NEW_PAIRS, pair_test
+from agent.checks.controls import ABOVE_SHUFFLED, FEWEST
+from agent.checks.new_pairs import HIGH, pair_test, percentiles
 from eval.faithfulness.bench import Bench
 from eval.faithfulness.descriptions.named_heads import NamedHead, NamedRun, named_run
 from eval.faithfulness.descriptions.pair_hits import ClaimHits, ClaimPairs, claim_hits, claim_key, claims_of
@@ -25,8 +25,6 @@ from maps_engine.results import HeadMapping
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
-
-ABOVE_SHUFFLED: Final = 0.075  # half of tau, which makes a head the operation's, must be owed to the right partner
 
 
 def check_names(bench: Bench, engine: Engine, run: int | None, *, max_pairs: int) -> NamesTable:
@@ -69,7 +67,7 @@ def measured_name(
 
     def measure(counts: Tensor) -> Measured:
         phi = _phi(counts[own], hits.prompts)
-        null = _phi(counts[mixed], hits.prompts) if len(mixed) >= MIN_NEW_PAIRS else None
+        null = _phi(counts[mixed], hits.prompts) if len(mixed) >= FEWEST else None
         return _measured(mapping, pairs, phi, null)
 
     return measure(hits.forced), measure(hits.natural)
@@ -98,14 +96,3 @@ def true_of(phi: Tensor, null: Tensor | None) -> Tensor:
     """The rule for all heads at once, (L, H) bool: would the name be true of them? `null` is phi* of mixed pairs."""
     held = (phi >= TAU) & (percentiles(phi) >= HIGH)
     return held if null is None else held & (phi - null >= ABOVE_SHUFFLED)
-
-
-def percentiles(scores: Tensor) -> Tensor:
-    """Of every head among the others, as `pair_test` has it: the share with a smaller score, ties half, 0 … 100."""
-    flat = scores.flatten()
-    ordered = flat.sort().values
-    below = torch.searchsorted(ordered, flat)
-    ties = torch.searchsorted(ordered, flat, right=True) - below - 1
-    others = len(flat) - 1
-    found = 100.0 * (below + 0.5 * ties) / others if others else torch.full_like(flat, 50.0)
-    return found.view_as(scores)

@@ -9,15 +9,16 @@ import torch
 from typer.testing import CliRunner
 
 from agent.checks.claims import MAX_PAIRS
-from agent.checks.new_pairs import HIGH, MIN_NEW_PAIRS, pair_test, verdict_of
+from agent.checks.controls import ABOVE_SHUFFLED, ROUNDS, mixed_pairs
+from agent.checks.new_pairs import HIGH, MIN_NEW_PAIRS, pair_test, percentiles, verdict_of
 from agent.errors import UnknownRun
 from agent.runs.database import open_database
 from eval.commands.check import app
 from eval.commands.check_options import NEW_PAIRS
 from eval.faithfulness.descriptions.named_heads import named_run
-from eval.faithfulness.descriptions.pair_hits import ROUNDS, ClaimPairs, mixed_pairs
+from eval.faithfulness.descriptions.pair_hits import ClaimPairs
 from eval.faithfulness.descriptions.summary import Measured, NameCheck, NamesTable
-from eval.faithfulness.descriptions.true_names import ABOVE_SHUFFLED, check_names, percentiles, true_of
+from eval.faithfulness.descriptions.true_names import check_names, true_of
 from eval.faithfulness.report.reading import read_descriptions
 from eval.faithfulness.report.text import table_text
 from eval.faithfulness.running.pair_choice import SourcePairs

@@ -1,0 +1,48 @@
+"""Which of a head's tested descriptions is recorded: the first that its test supports, and none that it contradicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from agent.results import Attempt, HeadDescription, TestResult, Trial, Verdict
+
+_BETTER: Final[dict[Verdict, int]] = {"supported": 0, "weak": 1, "not testable": 2, "contradicted": 3}
+MOST_BESIDES: Final = 2
+
+Tested = tuple[HeadDescription, TestResult]
+
+
+def chosen(tested: Sequence[Tested]) -> tuple[Tested, tuple[Attempt, ...]]:
+    """The description to record with its test, and all that were tested, in order, where there was more than one.
+
+    tested: best first, as the describer ranks them. Where all are contradicted the head is "unclear", and the test of
+    the first stands beside it. Other descriptions that are supported are told behind the chosen one.
+    """
+    best = min(range(len(tested)), key=lambda i: (_BETTER[tested[i][1].verdict], i))
+    attempts = tuple(_attempt(said, test, kept=i == best) for i, (said, test) in enumerate(tested))
+    said, test = tested[best]
+    if said.status == "ok" and test.verdict == "contradicted":
+        said = withdrawn(said, "its test contradicts it")
+    besides = [one.operation for i, (one, other) in enumerate(tested) if i != best and other.verdict == "supported"]
+    if test.verdict == "supported" and besides:
+        said = replace(said, observed_pattern=f"{said.observed_pattern} Also: {', '.join(besides[:MOST_BESIDES])}.")
+    return (said, test), attempts if len(attempts) > 1 else ()
+
+
+def withdrawn(said: HeadDescription, why: str) -> HeadDescription:
+    """The description as "unclear", with what it said in the reason."""
+    return replace(
+        said,
+        status="unclear",
+        operation="unclear",
+        observed_pattern="Unclear.",
+        confidence=0.0,
+        reason=f"withdrawn: {why}; it said {said.operation!r}",
+    )
+
+
+def _attempt(said: HeadDescription, test: TestResult, *, kept: bool) -> Attempt:
+    trial = Trial(test.verdict, test.reason, test.pairs) if said.status == "ok" else None
+    return Attempt(said, trial, "kept" if kept else "proposed")
