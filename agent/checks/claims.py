@@ -25,7 +25,7 @@ from maps_engine.results import MappingRow
 from prompts import load_prompts
 
 COPY_K: Final = 1
-CHOOSING: Final = 24  # pairs of a relation by which heads are chosen
+CHOOSING: Final = 12  # pairs of a relation by which heads are chosen: each costs a row of every head
 FEWEST_DEALT: Final = 30  # pairs, so that at least ten choose and twenty are left
 MAX_PAIRS: Final = 60
 TRIED_TOKENS: Final = 60_000
@@ -87,9 +87,9 @@ def choosing_pairs(relation: Relation, vocabulary: Vocabulary) -> PairSet:
 
 @lru_cache(1024)
 def _dealt(relation: Relation, vocabulary: Vocabulary) -> tuple[list[_Encoded], list[_Encoded]]:
-    """(choosing, judging): a third of the pairs of a vocabulary, at most CHOOSING, and the rest; none of fewer than 30.
+    """(choosing, judging): a third of the pairs in a vocabulary, at most CHOOSING, and the rest.
 
-    Of a smaller relation all pairs judge, or too few would be left.
+    Of a relation with fewer than FEWEST_DEALT all pairs judge, or too few would be left.
     """
     encoded = encode_relation(relation, vocabulary)
     pairs = list(zip(encoded.source_ids, encoded.target_ids, strict=True))

@@ -138,6 +138,22 @@ def descriptions(running: RunningOptions, names: RunOptions, out: Out = None, as
         finish(bench, "descriptions", table.to_json(), max_pairs=names.max_pairs, as_json=as_json, about=about)
 
 
+@command(app, "null-heads")
+def null_heads(
+    running: RunningOptions,
+    seed: Annotated[int, typer.Option(min=0, help="Of the null heads.")] = 0,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """How often does the lexical describer name a head that does nothing? Nothing is stored but the rates."""
+    from eval.commands.experiment import finish, running_bench
+    from eval.faithfulness.null_heads import KIND
+    from eval.faithfulness.null_heads import null_heads as experiment
+
+    with running_bench(running, out) as bench:
+        finish(bench, KIND, experiment(bench, seed=seed), max_pairs=None, as_json=as_json, about={"seed": seed})
+
+
 @command(app, "report")
 def report(checkpoint: CheckpointOptions, out: Out = None, as_json: AsJson = False) -> None:
     """Write report.html and report.md from what the other commands left in --out; runs nothing."""

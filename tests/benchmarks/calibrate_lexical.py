@@ -6,7 +6,7 @@
 About six minutes on two cores. Three sets of rows, each under the default reading and under `first-mlp`:
 real       all heads of the built-in SmolLM2 (background rates are the larger of real and random)
 permuted   the same rows with the targets moved on by a random number of rows: nothing links source and target
-random     heads with W_V and W_O drawn anew with the layer's own standard deviation: no head does anything
+null       heads of the same spectra whose singular vectors are turned at random (`maps_engine.null_heads`)
 Thresholds are the 99.5th percentiles of the strongest claim of each family over the nulls (seed 0), at least a floor;
 the false-positive rates are counted with fresh nulls (seed 1).
 """
@@ -18,12 +18,11 @@ import json
 import math
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 
 import agent.describers
@@ -39,7 +38,8 @@ from agent.words.token_classes import CLASSES
 from maps_engine.checkpoints.opening import open_checkpoint
 from maps_engine.engine import MapsEngine
 from maps_engine.folders import cache_folder
-from maps_engine.model import AttentionWeights, Checkpoint
+from maps_engine.model import Checkpoint
+from maps_engine.null_heads import null_checkpoint
 from maps_engine.relations.catalogue import load_relations
 from maps_engine.results import EngineSettings, HeadMapping
 
@@ -64,26 +64,6 @@ SHARES = {
 PAIRING = ("pairs", "form", "copying", "related")
 
 
-@dataclass
-class RandomHeads:
-    """A model's weights with every head's W_V and W_O drawn anew."""
-
-    weights: Any
-    seed: int
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.weights, name)
-
-    def attention(self, layer: int) -> AttentionWeights:
-        real = self.weights.attention(layer)
-        made = torch.Generator().manual_seed(self.seed * 1000 + layer)
-
-        def drawn(tensor: torch.Tensor) -> torch.Tensor:
-            return torch.randn(tensor.shape, generator=made) * tensor.std()
-
-        return AttentionWeights(value=drawn(real.value), output=drawn(real.output))
-
-
 def real_heads(checkpoint: Checkpoint) -> list[HeadMapping]:
     """All heads under each reading."""
     return [
@@ -93,7 +73,7 @@ def real_heads(checkpoint: Checkpoint) -> list[HeadMapping]:
 
 def random_heads(checkpoint: Checkpoint, seed: int) -> list[HeadMapping]:
     """As many heads that do nothing."""
-    return real_heads(replace(checkpoint, weights=RandomHeads(checkpoint.weights, seed)))
+    return real_heads(null_checkpoint(checkpoint, seed=seed))
 
 
 def permuted(mappings: Iterable[HeadMapping], seed: int) -> list[HeadMapping]:

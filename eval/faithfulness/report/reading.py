@@ -200,6 +200,19 @@ def read_descriptions(result: Row) -> list[str]:
     return [*text, *_judged(result["verdicts"])]
 
 
+def read_null_heads(result: Row) -> list[str]:
+    """Sentences on the names of heads that do nothing."""
+    text = []
+    for name, said in (("real", "Of the model's own heads"), ("null", "Of as many null heads")):
+        rows = [one for one in result["rates"] if one["set"] == name]
+        heads, named, supported = (sum(one[what] for one in rows) for what in ("heads", "named", "supported"))
+        text.append(
+            f"{said} the {escaped(result['describer'])} describer names {named} of {heads} "
+            f"({named / max(1, heads):.1%}), and the test supports {supported} of these names."
+        )
+    return text
+
+
 def _judged(verdicts: Sequence[Row]) -> list[str]:
     """Whether the test from weights is an honest judge."""
     known = {one["verdict"]: one for one in verdicts if one["heads"]}

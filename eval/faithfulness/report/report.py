@@ -20,6 +20,7 @@ from eval.faithfulness.report.reading import (
     read_cost,
     read_descriptions,
     read_final_logits,
+    read_null_heads,
     read_settings,
 )
 from eval.faithfulness.report.text import table_text
@@ -39,6 +40,7 @@ TITLES = {
     "compare-settings": "The engine's choices compared",
     "final-logits": "Heads put into the running model",
     "descriptions": "The names of a run",
+    "null-heads": "Names of heads that do nothing",
 }
 
 
@@ -101,6 +103,7 @@ def _section(folder: ResultsFolder, checkpoint: Checkpoint, kind: str) -> Sectio
         "compare-settings": read_settings,
         "final-logits": read_final_logits,
         "descriptions": read_descriptions,
+        "null-heads": read_null_heads,
     }
     whose = "a head" if kind == "descriptions" else "an operation"
     limit = "all pairs" if result["max_pairs"] is None else f"at most {result['max_pairs']} pairs {whose}"

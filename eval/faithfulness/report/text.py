@@ -226,6 +226,16 @@ def _logits_r_table(found: Sequence[Row]) -> str:
     return table(["φ under", "mean r with hits over the chosen heads", "lead over paper"], rows)
 
 
+def null_heads_table(result: Row) -> str:
+    """Real and null heads named and supported, by half of the layers."""
+    head = ["heads", "number", "named", "supported", "weak"]
+    rows = []
+    for one in result["rates"]:
+        shares = [f"{one[what]} ({one[what] / max(1, one['heads']):.1%})" for what in ("named", "supported", "weak")]
+        rows.append([f"{one['set']}, {one['half']} half", str(one["heads"]), *shares])
+    return table(head, rows)
+
+
 _TABLES: dict[str, Callable[[Row], str]] = {
     "correlation": correlation_table,
     "multi-token": correlation_table,
@@ -233,4 +243,5 @@ _TABLES: dict[str, Callable[[Row], str]] = {
     "compare-settings": settings_table,
     "final-logits": final_logits_table,
     "descriptions": descriptions_table,
+    "null-heads": null_heads_table,
 }

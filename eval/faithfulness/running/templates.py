@@ -39,7 +39,8 @@ TEMPLATE_SETS: Mapping[str, tuple[str, ...]] = {
     "own": OWN_TEMPLATES,
     "both": TEMPLATES + OWN_TEMPLATES,
 }
-OTHER_PROMPTS = ("causal", "final-logits")  # kinds of experiment that have prompts of their own, and no templates
+# kinds of experiment that have prompts of their own or none, and no templates
+OTHER_PROMPTS = ("causal", "final-logits", "null-heads")
 
 
 @dataclass(frozen=True)

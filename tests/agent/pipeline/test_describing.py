@@ -126,8 +126,9 @@ def test_without_revisions_nothing_is_tried_and_all_pairs_judge(described):
     report, model = described(said(FALSE), max_revisions=0)
     assert kinds(model) == ["Describe", "Pairs"]
     assert report.trace.attempts[0].trial is None
-    assert report.test.verdict == "contradicted"  # the verdict stands beside the description, which is kept
-    assert report.description.status == "ok"
+    assert report.test.verdict == "contradicted"  # it stands beside what was said, which is no longer a name
+    assert report.description.status == "unclear"
+    assert "its test contradicts it" in report.description.reason
     tried, _ = described(said(TRUE))
     assert report.test.pairs.n_pairs > tried.test.pairs.n_pairs
 

@@ -1,0 +1,61 @@
+"""How often the lexical describer names a head that does nothing, and how often the test supports the name.
+
+The same pipeline, describer and test run over all heads of the model and over as many null heads
+(`maps_engine.null_heads`): what it says of the latter is what it would say of noise. Null heads are tested among null
+heads, which is kinder to a name than the real model's heads would be.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from agent.pipeline.flow import describe_heads
+from agent.pipeline.request import HEADS_AT_ONCE, DescribeRequest
+from agent.pipeline.workbench import equip
+from agent.results import HeadReport
+from eval.faithfulness.bench import Bench
+from maps_engine.engine import MapsEngine
+from maps_engine.null_heads import null_checkpoint
+from maps_engine.results import EngineSettings
+
+KIND: Final = "null-heads"
+SETS: Final = ("real", "null")
+
+
+def null_heads(bench: Bench, *, seed: int = 0, settings: EngineSettings | None = None) -> dict[str, Any]:
+    """Heads named and supported, by set and half of the layers, as plain JSON values. Raises HeadscribeError."""
+    n_layers = bench.checkpoint.weights.shape.n_layers
+    rows, operations = [], {}
+    for name in SETS:
+        reports = _described(bench, name, seed, settings or EngineSettings())
+        for half, upper in (("lower", False), ("upper", True)):
+            of_half = [one for one in reports if (one.mapping.layer >= n_layers // 2) == upper]
+            rows.append({"set": name, "half": half, **_counted(of_half)})
+        named = Counter(one.description.operation for one in reports if one.description.status == "ok")
+        operations[name] = dict(named.most_common())
+    return {"describer": "lexical", "seed": seed, "rates": rows, "operations": operations}
+
+
+def _described(bench: Bench, name: str, seed: int, settings: EngineSettings) -> Sequence[HeadReport]:
+    checkpoint = bench.checkpoint if name == "real" else null_checkpoint(bench.checkpoint, seed=seed)
+    request = DescribeRequest(model=bench.checkpoint.name, settings=settings, describer="lexical")
+    # what is kept on disk is kept under the real model's fingerprint
+    request = replace(request, use_cache=name == "real")
+    workbench, shape = equip(MapsEngine(checkpoint, settings), request), checkpoint.weights.shape
+    keys = [(layer, head) for layer in range(shape.n_layers) for head in range(shape.n_heads)]
+    reports: list[HeadReport] = []
+    for start in range(0, len(keys), HEADS_AT_ONCE):
+        bench.progress(f"{name} heads", start, len(keys))
+        with bench.timed(f"{name} heads"):
+            reports += describe_heads(workbench, keys[start : start + HEADS_AT_ONCE]).reports
+    bench.progress(f"{name} heads", len(keys), len(keys))
+    return reports
+
+
+def _counted(reports: Sequence[HeadReport]) -> dict[str, Any]:
+    named = [one for one in reports if one.description.status == "ok"]
+    verdicts = Counter(one.test.verdict for one in named)
+    return {"heads": len(reports), "named": len(named), "supported": verdicts["supported"], "weak": verdicts["weak"]}

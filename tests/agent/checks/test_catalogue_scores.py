@@ -1,0 +1,141 @@
+"""Operations offered by a part of their pairs: the plain computation, the rule, what is kept, what tests get."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from agent.checks.catalogue_scores import CatalogueScores
+from agent.checks.claims import CHOOSING, FEWEST_DEALT, ClaimedRelation, choosing_pairs
+from agent.checks.controls import ABOVE_SHUFFLED, FEWEST, mixed_pairs
+from agent.checks.new_pairs import HIGH, score_new_pairs, verdict_of
+from agent.checks.pair_scorer import PairScorer
+from agent.results import KnownScore
+from maps_engine import fitting
+from maps_engine.checkpoints.opening import open_checkpoint
+from maps_engine.engine import MapsEngine
+from maps_engine.model import Checkpoint
+from maps_engine.relations.catalogue import Relation
+from maps_engine.relations.thresholds import TAU
+from maps_engine.results import EngineSettings
+from tests.support.eval.faithfulness_models import relation_of, tiny_bench
+from tests.support.tiny_models import tiny_model
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    return tiny_bench(tmp_path_factory.mktemp("tiny"), "llama").checkpoint
+
+
+@pytest.fixture(scope="module")
+def relations(opened: Checkpoint) -> tuple[Relation, ...]:
+    texts = [opened.vocabulary.text(i) for i in range(len(opened.vocabulary))]
+    pieces = [text for text in texts if text.strip() == text and opened.vocabulary.single_id(text, leading_space=False)]
+    return tuple(steps(pieces, step) for step in (1, 2, 5))
+
+
+def steps(pieces: list[str], step: int) -> Relation:
+    """Every piece maps to the one `step` places on."""
+    pairs = tuple((one, (pieces[(i + step) % len(pieces)],)) for i, one in enumerate(pieces))
+    return replace(relation_of(f"step-{step}", pairs), source_space=False, target_space=False)
+
+
+def scorer_of(checkpoint: Checkpoint) -> PairScorer:
+    return PairScorer(MapsEngine(checkpoint, EngineSettings("embedding", top=4)))
+
+
+def passing(checkpoint: Checkpoint, relations: tuple[Relation, ...], layer: int, head: int) -> list[KnownScore]:
+    """By hand: every operation's choosing pairs as a test of their own, which must be supported."""
+    scorer, mapping = scorer_of(checkpoint), MapsEngine(checkpoint, EngineSettings("embedding")).map_head(layer, head)
+    found = []
+    for one in relations:
+        pairs = choosing_pairs(one, checkpoint.vocabulary)
+        if len(pairs.sources) < FEWEST:
+            continue
+        test = score_new_pairs(pairs, mapping, scorer)
+        if verdict_of(test, None) == "supported":
+            shuffled = test.shuffled or 0.0
+            found.append(KnownScore(one.name, test.score, shuffled, test.percentile, test.n_pairs, test.k))
+    return sorted(found, key=lambda one: one.shuffled - one.score)
+
+
+def test_an_operation_is_offered_where_a_test_on_the_choosing_pairs_would_support_it(opened, relations, monkeypatch):
+    monkeypatch.setattr("agent.checks.catalogue_scores.TAU", 0.02)
+    monkeypatch.setattr("agent.checks.catalogue_scores.ABOVE_SHUFFLED", 0.01)
+    monkeypatch.setattr("agent.checks.new_pairs.TAU", 0.02)
+    monkeypatch.setattr("agent.checks.new_pairs.ABOVE_SHUFFLED", 0.01)
+    catalogue, shape = CatalogueScores(scorer_of(opened), relations), opened.weights.shape
+    offered = 0
+    for layer in range(shape.n_layers):
+        for head in range(shape.n_heads):
+            found, expected = catalogue.of_head(layer, head), passing(opened, relations, layer, head)
+            assert {one.operation for one in found} == {one.operation for one in expected}
+            margins = [one.score - one.shuffled for one in found]
+            assert margins == sorted(margins, reverse=True)
+            for one in found:
+                (same,) = [other for other in expected if other.operation == one.operation]
+                assert (one.n_pairs, one.k) == (same.n_pairs, same.k)
+                assert (one.score, one.percentile) == pytest.approx((same.score, same.percentile), abs=1e-6)
+            offered += len(found)
+    assert offered > 0
+
+
+def test_pairs_that_choose_do_not_test(opened, relations):
+    for one in relations:
+        choosing = choosing_pairs(one, opened.vocabulary)
+        judging = ClaimedRelation(one).pairs(opened.vocabulary, excluded=frozenset(), n=10_000)
+        assert not set(choosing.sources) & set(judging.sources)
+        assert len(judging.sources) >= 2 * len(choosing.sources)
+        assert len(choosing.sources) == min(CHOOSING, len({s for s, _ in one.pairs}) // 3)
+
+
+def test_small_operations_are_left_whole_for_tests(opened, relations):
+    small = replace(relations[0], name="small", pairs=relations[0].pairs[: FEWEST_DEALT - 1])
+    assert choosing_pairs(small, opened.vocabulary).sources == ()
+    assert len(ClaimedRelation(small).pairs(opened.vocabulary, excluded=frozenset(), n=60).sources) == FEWEST_DEALT - 1
+    assert CatalogueScores(scorer_of(opened), [small]).of_head(0, 0) == ()
+
+
+def test_scores_are_kept_and_a_spoilt_file_is_scored_anew(opened, relations, tmp_path: Path):
+    first = CatalogueScores(scorer_of(opened), relations, tmp_path)
+    expected = [first.of_head(1, head) for head in range(4)]
+    (kept,) = tmp_path.rglob("*.json")
+    whole = kept.read_text()
+    again = CatalogueScores(scorer_of(opened), relations, tmp_path)
+    again.scorer.maps.score_pairs = None  # type: ignore[assignment,method-assign]
+    assert [again.of_head(1, head) for head in range(4)] == expected
+    for spoilt in (whole[: len(whole) // 2], "{}", "[]", whole.replace("step-1", "step-9")):
+        kept.write_text(spoilt)
+        assert [CatalogueScores(scorer_of(opened), relations, tmp_path).of_head(1, h) for h in range(4)] == expected
+        assert kept.read_text() == whole
+
+
+def test_another_model_or_lead_in_has_a_table_of_its_own(opened, relations, tmp_path: Path):
+    CatalogueScores(scorer_of(opened), relations, tmp_path).of_head(0, 0)
+    settings = EngineSettings("embedding", lead_in=(" the",))
+    CatalogueScores(PairScorer(MapsEngine(opened, settings)), relations, tmp_path).of_head(0, 0)
+    other = open_checkpoint(str(tiny_model("llama", tmp_path / "other", seed=3)[0]), device="cpu")
+    CatalogueScores(scorer_of(other), relations, tmp_path).of_head(0, 0)
+    assert len(list(tmp_path.rglob("catalogue-scores/*.json"))) == 3
+
+
+def test_nothing_is_offered_where_it_would_be_dear(opened, relations, monkeypatch):
+    monkeypatch.setattr(fitting, "ON_PROCESSOR", 1.0)
+    catalogue = CatalogueScores(scorer_of(opened), relations)
+    catalogue.scorer.maps.score_pairs = None  # type: ignore[assignment,method-assign]
+    assert catalogue.of_head(0, 0) == ()
+
+
+def test_the_rule_is_that_of_tests():
+    assert (TAU, HIGH, ABOVE_SHUFFLED) == (0.15, 90.0, TAU / 2)
+
+
+def test_mixed_pairs_keep_sources_and_deal_no_own_target(opened, relations):
+    pairs = choosing_pairs(relations[0], opened.vocabulary)
+    mixed, own = mixed_pairs(pairs), dict(zip(pairs.sources, pairs.targets, strict=True))
+    assert set(mixed.sources) <= set(pairs.sources)
+    assert all(not set(t) & set(own[s]) for s, t in zip(mixed.sources, mixed.targets, strict=True))
+    assert torch.tensor(mixed.sources).numel() > len(pairs.sources)

@@ -1,0 +1,63 @@
+"""Which of several tested descriptions is recorded."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.checks.choice import chosen
+from agent.results import HeadDescription, PairTest, TestResult, Verdict
+
+
+def said_of(*verdicts: Verdict) -> list[tuple[HeadDescription, TestResult]]:
+    """One description a verdict, named a, b, c …"""
+    pairs = PairTest(40, 10, 0.5, 99.0, 0.1, 0.4, 7)
+    return [
+        (
+            HeadDescription("ok", "lexical", operation=name, observed_pattern=f"Maps {name}.", confidence=0.5),
+            TestResult(verdict, name, pairs=pairs),
+        )
+        for name, verdict in zip("abcdefgh", verdicts, strict=False)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "operation"),
+    [
+        (("supported",), "a"),
+        (("weak", "supported"), "b"),
+        (("contradicted", "weak"), "b"),
+        (("contradicted", "not testable", "weak"), "c"),
+        (("contradicted", "not testable"), "b"),
+        (("weak", "weak"), "a"),
+    ],
+)
+def test_the_first_of_the_best_verdict_is_named(verdicts, operation):
+    (said, test), attempts = chosen(said_of(*verdicts))
+    assert (said.status, said.operation, test.operation) == ("ok", operation, operation)
+    assert test.verdict in verdicts
+    if len(verdicts) == 1:
+        assert attempts == ()
+    else:
+        assert [one.trial.verdict for one in attempts] == list(verdicts)
+        assert [one.description.operation for one in attempts if one.decision == "kept"] == [operation]
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_nothing_that_is_contradicted_stays_named(n):
+    (said, test), attempts = chosen(said_of(*["contradicted"] * n))
+    assert (said.status, said.operation, said.confidence) == ("unclear", "unclear", 0.0)
+    assert said.reason == "withdrawn: its test contradicts it; it said 'a'"
+    assert (test.verdict, test.operation) == ("contradicted", "a")
+    assert len(attempts) == (n if n > 1 else 0)
+
+
+def test_others_that_are_supported_are_told_behind():
+    (said, _), _ = chosen(said_of("weak", "supported", "supported", "contradicted", "supported", "supported"))
+    assert said.observed_pattern == "Maps b. Also: c, e."
+    (said, _), _ = chosen(said_of("weak", "contradicted", "weak"))
+    assert said.observed_pattern == "Maps a."
+
+
+def test_a_head_that_nothing_was_said_of_stays_unclear():
+    said = HeadDescription("unclear", "lexical", operation="unclear", reason="mixed rows")
+    assert chosen([(said, TestResult("not testable", "unclear", "the description is unclear"))])[0][0] == said
