@@ -151,6 +151,11 @@ class HeadDescription:
     raw_reply: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def scored(self) -> bool:
+        """Whether it was chosen by a part of the operation's own pairs, which must not test it then."""
+        return bool(self.claims) and self.claims[0].kind == "scored"
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; claims as `{kind, label, k, n, expected, strength, examples}`."""
         return asdict(self)

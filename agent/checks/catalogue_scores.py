@@ -1,7 +1,7 @@
 """What the known operations' own pairs say of every head, before a row of it is read.
 
 A part of each operation's pairs, and the same sources with each other's targets, are scored on all heads of the model
-once. An operation is offered for a head by the rule that a test has for its verdict; its other pairs are left for that
+once. An operation is offered for a head by a rule somewhat milder than that of tests; its other pairs are left for the
 test (`agent.checks.claims.ClaimedRelation`), so what is chosen here is not tested on what chose it.
 """
 
@@ -14,14 +14,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
 from agent.checks.claims import choosing_pairs
-from agent.checks.controls import ABOVE_SHUFFLED, FEWEST, mixed_pairs
-from agent.checks.new_pairs import HIGH, percentiles
+from agent.checks.controls import FEWEST, mixed_pairs
+from agent.checks.new_pairs import percentiles
 from agent.checks.pair_scorer import PairScorer
 from agent.results import KnownScore
 from maps_engine.files import replacing
@@ -30,6 +30,9 @@ from maps_engine.folders import cache_errors
 from maps_engine.ov.pair_scores import PairSet
 from maps_engine.relations.catalogue import Relation
 from maps_engine.relations.thresholds import TAU
+
+OFFERED: Final = 90.0  # percentile among the other heads
+ABOVE: Final = 0.075  # phi of the mixed pairs; half of tau
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class CatalogueScores:
         found = []
         for one in self._choosing:
             score, shuffled, percentile = (float(part[layer, head]) for part in self._tables[one.relation.name])
-            if score >= TAU and percentile >= HIGH and score - shuffled >= ABOVE_SHUFFLED:
+            if score >= TAU and percentile >= OFFERED and score - shuffled >= ABOVE:
                 n = len(one.pairs.sources)
                 found.append(KnownScore(one.relation.name, score, shuffled, percentile, n, one.pairs.k))
         return tuple(sorted(found, key=lambda known: (known.shuffled - known.score, known.operation)))

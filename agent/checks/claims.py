@@ -48,22 +48,23 @@ class ClaimedOperation(Protocol):
         """Up to `n` pairs of token ids whose sources are not among `excluded` (casefolded texts)."""
 
 
-def claimed_operation(label: str, relations: Sequence[Relation]) -> ClaimedOperation | None:
-    """The operation that a label names, or None when it is free text."""
+def claimed_operation(label: str, relations: Sequence[Relation], *, scored: bool = False) -> ClaimedOperation | None:
+    """The operation that a label names, or None when it is free text. `scored`: chosen by `choosing_pairs`."""
     wanted = " ".join(label.casefold().split())
     if wanted in FORM_BY_NAME:
         return ClaimedForm(FORM_BY_NAME[wanted])
     for relation in relations:
         if wanted in {relation.name, label_of(relation.name)}:
-            return ClaimedRelation(relation)
+            return ClaimedRelation(relation, scored)
     return _claimed_fields(wanted)
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimedRelation:
-    """A relation of the catalogue."""
+    """A relation of the catalogue; `scored` where `choosing_pairs` chose it."""
 
     relation: Relation
+    scored: bool = False
 
     def satisfied(self, row: MappingRow) -> bool | None:
         """None for a source that the relation does not know."""
@@ -73,9 +74,10 @@ class ClaimedRelation:
         return any(table.holds(row.token, target.token) for target in row.targets)
 
     def pairs(self, vocabulary: Vocabulary, *, excluded: frozenset[str], n: int) -> PairSet:
-        """The relation's own pairs in this vocabulary but those of `choosing_pairs`, in an order fixed by its name."""
-        _, judging = _dealt(self.relation, vocabulary)
-        left = [pair for pair in judging if core(vocabulary.text(pair[0])) not in excluded][:n]
+        """The relation's own pairs in this vocabulary, without those that chose it, in an order fixed by its name."""
+        choosing, judging = _dealt(self.relation, vocabulary)
+        free = judging if self.scored else [*judging, *choosing]
+        left = [pair for pair in free if core(vocabulary.text(pair[0])) not in excluded][:n]
         return PairSet(tuple(s for s, _ in left), tuple(t for _, t in left), self.relation.k)
 
 

@@ -10,12 +10,11 @@ from typing import Final
 
 from maps_engine.ov.pair_scores import PairSet
 from maps_engine.relations.significance import shuffled
-from maps_engine.relations.thresholds import TAU
 
 ROUNDS: Final = 2  # of shuffling
 SAME_TARGETS: Final = 0.25  # of the targets dealt: with no more left, all sources accept much the same ones
 FEWEST: Final = 10  # mixed pairs, below which their score says too little
-ABOVE_SHUFFLED: Final = TAU / 2  # half of what makes a head an operation's must be owed to the right partner
+ABOVE_SHUFFLED: Final = 0.15  # tau: what makes a head an operation's must be owed to the right partner
 
 
 def mixed_pairs(pairs: PairSet) -> PairSet:

@@ -33,7 +33,7 @@ from maps_engine.results import HeadMapping, MappingRow
 
 MIN_NEW_PAIRS: Final = 10
 NO_PAIRS: Final = PairSet((), (), DEFAULT_K)
-HIGH: Final = 90.0  # percentile among the other heads that supports a claim
+HIGH: Final = 95.0  # percentile among the other heads that supports a claim
 FAIR: Final = 75.0
 MIN_ROWS: Final = 5
 
@@ -124,7 +124,7 @@ def predicted_pairs(
     n: int = MAX_PAIRS,
 ) -> Predicted:
     """Up to `n` new pairs: from the operation that the label names, else from its describer."""
-    claim = claimed_operation(description.operation, relations)
+    claim = claimed_operation(description.operation, relations, scored=description.scored)
     if claim is not None:
         return Predicted(claim.pairs(vocabulary, excluded=excluded, n=n))
     if proposer is None:
@@ -174,7 +174,7 @@ def percentiles(scores: Tensor) -> Tensor:
     below = torch.searchsorted(ordered, flat)
     ties = torch.searchsorted(ordered, flat, right=True) - below - 1
     others = len(flat) - 1
-    found = 100.0 * (below + 0.5 * ties) / others if others else torch.full_like(flat, 50.0)
+    found = 100.0 * (below + 0.5 * ties.double()) / others if others else torch.full_like(flat, 50.0)
     return found.view_as(scores)
 
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from agent.checks.choice import chosen
 from agent.checks.new_pairs import PlannedTest, finish_test, plan_test
-from agent.describers.protocol import PairProposer
+from agent.describers.protocol import PairProposer, RankingDescriber
 from agent.errors import BudgetSpent, DescriberDown, ModelDown
 from agent.pipeline.describing import describe_mapping, untested
 from agent.pipeline.workbench import RETRIEVED, Tell, Workbench, silent
@@ -170,7 +170,8 @@ def final_tests(bench: Workbench, described: Sequence[HeadReport], tell: Tell = 
 
 def _settled(bench: Workbench, report: HeadReport, plans: Sequence[PlannedTest]) -> HeadReport:
     """The report with the description that its tests choose."""
-    (said, test), attempts = chosen([(plan.description, finish_test(plan, bench.scorer)) for plan in plans])
+    tested = [(plan.description, finish_test(plan, bench.scorer)) for plan in plans]
+    (said, test), attempts = chosen(tested, ranked=isinstance(bench.describer, RankingDescriber))
     trace = replace(report.trace, attempts=attempts) if attempts else report.trace
     return replace(report, description=said, test=test, trace=trace, alternatives=())
 

@@ -1,19 +1,20 @@
 """Is a name true of the running model? The rule, and its outcome for every named head of a run.
 
 True under a condition: phi* of the name's new pairs is at least tau, its percentile among the other heads is at least
-HIGH (the rule of `agent.checks.new_pairs`, here on the running model), and phi* is at least ABOVE_SHUFFLED more than on
-the same sources with each other's targets. Without the last, a head that writes the same words whatever it reads would
-pass for any claim that these words belong to. It is not asked where shuffling says nothing.
+HIGH, and phi* is at least ABOVE_SHUFFLED more than on the same sources with each other's targets. Without the last, a
+head that writes the same words whatever it reads would pass for any claim that these words belong to. It is not asked
+where shuffling says nothing. The test from weights (`agent.checks.new_pairs`) asks for more of the same, since its
+numbers are only near those of the running model.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from torch import Tensor
 
-from agent.checks.controls import ABOVE_SHUFFLED, FEWEST
-from agent.checks.new_pairs import HIGH, pair_test, percentiles
+from agent.checks.controls import FEWEST
+from agent.checks.new_pairs import pair_test, percentiles
 from eval.faithfulness.bench import Bench
 from eval.faithfulness.descriptions.named_heads import NamedHead, NamedRun, named_run
 from eval.faithfulness.descriptions.pair_hits import ClaimHits, ClaimPairs, claim_hits, claim_key, claims_of
@@ -25,6 +26,9 @@ from maps_engine.results import HeadMapping
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
+
+HIGH: Final = 90.0  # percentile
+ABOVE_SHUFFLED: Final = 0.075  # half of tau: of what makes a head an operation's must be owed to the right partner
 
 
 def check_names(bench: Bench, engine: Engine, run: int | None, *, max_pairs: int) -> NamesTable:

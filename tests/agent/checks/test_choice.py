@@ -32,7 +32,7 @@ def said_of(*verdicts: Verdict) -> list[tuple[HeadDescription, TestResult]]:
     ],
 )
 def test_the_first_of_the_best_verdict_is_named(verdicts, operation):
-    (said, test), attempts = chosen(said_of(*verdicts))
+    (said, test), attempts = chosen(said_of(*verdicts), ranked=False)
     assert (said.status, said.operation, test.operation) == ("ok", operation, operation)
     assert test.verdict in verdicts
     if len(verdicts) == 1:
@@ -44,7 +44,7 @@ def test_the_first_of_the_best_verdict_is_named(verdicts, operation):
 
 @pytest.mark.parametrize("n", [1, 3])
 def test_nothing_that_is_contradicted_stays_named(n):
-    (said, test), attempts = chosen(said_of(*["contradicted"] * n))
+    (said, test), attempts = chosen(said_of(*["contradicted"] * n), ranked=bool(n % 2))
     assert (said.status, said.operation, said.confidence) == ("unclear", "unclear", 0.0)
     assert said.reason == "withdrawn: its test contradicts it; it said 'a'"
     assert (test.verdict, test.operation) == ("contradicted", "a")
@@ -52,12 +52,24 @@ def test_nothing_that_is_contradicted_stays_named(n):
 
 
 def test_others_that_are_supported_are_told_behind():
-    (said, _), _ = chosen(said_of("weak", "supported", "supported", "contradicted", "supported", "supported"))
+    (said, _), _ = chosen(
+        said_of("weak", "supported", "supported", "contradicted", "supported", "supported"), ranked=True
+    )
     assert said.observed_pattern == "Maps b. Also: c, e."
-    (said, _), _ = chosen(said_of("weak", "contradicted", "weak"))
+    (said, _), _ = chosen(said_of("weak", "contradicted", "weak"), ranked=False)
     assert said.observed_pattern == "Maps a."
 
 
 def test_a_head_that_nothing_was_said_of_stays_unclear():
     said = HeadDescription("unclear", "lexical", operation="unclear", reason="mixed rows")
-    assert chosen([(said, TestResult("not testable", "unclear", "the description is unclear"))])[0][0] == said
+    assert (
+        chosen([(said, TestResult("not testable", "unclear", "the description is unclear"))], ranked=True)[0][0] == said
+    )
+
+
+def test_what_tests_have_picked_has_to_be_supported():
+    (said, test), _ = chosen(said_of("contradicted", "weak", "weak"), ranked=True)
+    assert (said.status, test.verdict, test.operation) == ("unclear", "weak", "b")
+    assert said.reason == "withdrawn: its test does not support it; it said 'b'"
+    (said, _), _ = chosen(said_of("contradicted", "not testable"), ranked=True)
+    assert (said.status, said.operation) == ("ok", "b")

@@ -64,11 +64,16 @@ def test_known_heads_are_named_and_pass_their_test(benches, layer, head, source,
 
 @pytest.mark.parametrize(("layer", "head", "source", "accepted"), READ_BUT_NOT_DONE)
 def test_names_that_are_only_read_do_not_pass(benches, layer, head, source, accepted):
-    """`headscribe check descriptions` finds these names untrue of the running model."""
+    """`headscribe check descriptions` finds these names untrue of the running model: none of them stays."""
     report = describe_on(benches[source], layer, head).report
-    assert report.description.operation in accepted
-    assert report.test.verdict in {"weak", "contradicted"}
-    assert report.test.pairs.score < 0.15
+    tried = {one.description.operation: one.trial for one in report.trace.attempts}
+    if report.test.operation in accepted:
+        assert report.description.status == "unclear" or report.test.verdict == "weak"
+        assert report.test.pairs.score < 0.15
+    else:  # something else was found, and its test supports it
+        assert report.test.verdict == "supported"
+        (name,) = accepted & tried.keys()
+        assert tried[name].verdict in {"weak", "contradicted"}
 
 
 @pytest.mark.parametrize(("layer", "head", "source"), NOISY)

@@ -9,8 +9,8 @@ import torch
 from typer.testing import CliRunner
 
 from agent.checks.claims import MAX_PAIRS
-from agent.checks.controls import ABOVE_SHUFFLED, ROUNDS, mixed_pairs
-from agent.checks.new_pairs import HIGH, MIN_NEW_PAIRS, pair_test, percentiles, verdict_of
+from agent.checks.controls import ROUNDS, mixed_pairs
+from agent.checks.new_pairs import MIN_NEW_PAIRS, pair_test, percentiles
 from agent.errors import UnknownRun
 from agent.runs.database import open_database
 from eval.commands.check import app
@@ -18,7 +18,7 @@ from eval.commands.check_options import NEW_PAIRS
 from eval.faithfulness.descriptions.named_heads import named_run
 from eval.faithfulness.descriptions.pair_hits import ClaimPairs
 from eval.faithfulness.descriptions.summary import Measured, NameCheck, NamesTable
-from eval.faithfulness.descriptions.true_names import check_names, true_of
+from eval.faithfulness.descriptions.true_names import ABOVE_SHUFFLED, HIGH, check_names, true_of
 from eval.faithfulness.report.reading import read_descriptions
 from eval.faithfulness.report.text import table_text
 from eval.faithfulness.running.pair_choice import SourcePairs
@@ -147,7 +147,7 @@ def test_percentiles_and_rule_are_those_of_the_test_from_weights():
             place = type("Place", (), {"layer": layer, "head": head})
             tested = pair_test(scores, checkpoint_like, place)
             assert ranks[layer, head].item() == pytest.approx(tested.percentile)
-            assert held[layer, head].item() == (verdict_of(tested, None) == "supported")
+            assert held[layer, head].item() == (tested.score >= TAU and tested.percentile >= HIGH)
     assert percentiles(torch.zeros(1, 1)).item() == 50.0
 
 
