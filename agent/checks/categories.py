@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from agent.checks.claims import ClaimedFields, ClaimedForm, ClaimedRelation, claimed_operation
+from agent.checks.claims import ClaimedClass, ClaimedFields, ClaimedForm, ClaimedRelation, claimed_operation
 from agent.results import HeadReport
 from agent.words.forms import FORMS, PREFIXES, RELATED
 from maps_engine.relations.catalogue import Relation
@@ -28,12 +28,13 @@ def category_of(operation: str, relations: Sequence[Relation]) -> str:
     """One of CATEGORIES, or a relation's own category.
 
     Operations of form are algorithmic, unless they inflect or derive a word (linguistic) or change its script
-    (translation). Labelled fields are "word fields"; free text is "other", or linguistic where it names related words.
+    (translation). Labelled fields and classes of characters are "word fields"; free text is "other", or linguistic where
+    it names related words.
     """
     claim = claimed_operation(operation, relations)
     if isinstance(claim, ClaimedRelation):
         return claim.relation.category
-    if isinstance(claim, ClaimedFields):
+    if isinstance(claim, ClaimedFields | ClaimedClass):
         return "word fields"
     if isinstance(claim, ClaimedForm):
         if claim.form.name in _TRANSLATING_FORMS:

@@ -16,6 +16,7 @@ from typing import Final, Protocol, TypeAlias
 from agent.words.forms import FORM_BY_NAME, RELATED, FormOperation
 from agent.words.known_pairs import KnownPairs, label_of
 from agent.words.spelling import core, is_word
+from agent.words.token_classes import CLASSES, TokenClass
 from maps_engine.model import Vocabulary
 from maps_engine.ov.pair_scores import PairSet
 from maps_engine.relations.catalogue import Relation
@@ -30,6 +31,7 @@ FEWEST_DEALT: Final = 30  # pairs, so that at least ten choose and twenty are le
 MAX_PAIRS: Final = 60
 TRIED_TOKENS: Final = 60_000
 END_LETTERS: Final = 3
+WIDEST_CLASS: Final = 4_000  # tokens
 LETTERS_SHARED: Final = frozenset(  # forms whose targets are found by search: they share letters with the source
     {"completion of the beginning of a word", "words that begin alike", "words that end alike", RELATED}
 )
@@ -56,7 +58,7 @@ def claimed_operation(label: str, relations: Sequence[Relation], *, scored: bool
     for relation in relations:
         if wanted in {relation.name, label_of(relation.name)}:
             return ClaimedRelation(relation, scored)
-    return _claimed_fields(wanted)
+    return _claimed_kinds(wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,15 +168,51 @@ class ClaimedFields:
         return PairSet(tuple(s for s, _ in usable), tuple(t for _, t in usable), DEFAULT_K)
 
 
-def _claimed_fields(label: str) -> ClaimedFields | None:
+@dataclass(frozen=True, slots=True)
+class ClaimedClass:
+    """Words of one labelled field (or any words) to tokens of one class of characters."""
+
+    sources: frozenset[str]  # empty: any word
+    target: TokenClass
+    label: str
+
+    def satisfied(self, row: MappingRow) -> bool | None:
+        return any(self.target.holds(t.token) for t in row.targets)
+
+    def pairs(self, vocabulary: Vocabulary, *, excluded: frozenset[str], n: int) -> PairSet:
+        """Each source with all tokens of the class."""
+        targets = _tokens_of_class(vocabulary, self.target)
+        sources = []
+        for token, text in _tokens_in_fixed_order(vocabulary, self.label):
+            word = core(text)
+            if word not in excluded and (not self.sources or word in self.sources) and not self.target.holds(text):
+                sources.append(token)
+            if len(sources) == n:
+                break
+        sources = sources if targets else []
+        return PairSet(tuple(sources), (targets,) * len(sources), DEFAULT_K)
+
+
+def _claimed_kinds(label: str) -> ClaimedFields | ClaimedClass | None:
+    """`X to Y`, with Y a labelled field or a class of characters, and X a labelled field, else any words."""
     fields = load_prompts().field_labels
     named = {name.casefold(): frozenset(map(core, words)) for name, words in fields.items()}
-    for target, words in named.items():
-        for joint in (" to other ", " to "):
+    for joint in (" to other ", " to "):
+        for target, words in named.items():
             if label.endswith(joint + target):
-                source = label[: -len(joint + target)]
-                return ClaimedFields(named.get(source, frozenset()), words, label)
+                return ClaimedFields(named.get(label[: -len(joint + target)], frozenset()), words, label)
+        for one in CLASSES:
+            if label.endswith(joint + one.label.casefold()):
+                sources = label[: -len(joint + one.label)]
+                return ClaimedClass(named.get(sources, frozenset()), one, label)
     return None
+
+
+@lru_cache(64)
+def _tokens_of_class(vocabulary: Vocabulary, wanted: TokenClass) -> tuple[int, ...]:
+    """Normal tokens of a class; none of a class so wide that nearly every head would hit it."""
+    found = [i for i in range(len(vocabulary)) if vocabulary.kind(i) == "normal" and wanted.holds(vocabulary.text(i))]
+    return tuple(found) if len(found) <= WIDEST_CLASS else ()
 
 
 def single_token(vocabulary: Vocabulary, text: str) -> int | None:

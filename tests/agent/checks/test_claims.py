@@ -5,7 +5,15 @@ import random
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from agent.checks.claims import ClaimedFields, ClaimedForm, ClaimedRelation, claimed_operation, single_token
+from agent.checks.claims import (
+    ClaimedClass,
+    ClaimedFields,
+    ClaimedForm,
+    ClaimedRelation,
+    _tokens_of_class,
+    claimed_operation,
+    single_token,
+)
 from agent.words.spelling import core
 from maps_engine.checkpoints.vocabulary import TokenizerVocabulary
 from maps_engine.relations.catalogue import load_relations
@@ -56,6 +64,8 @@ def pairs_of(label, *, excluded=(), n=60):
         ("countries to capital cities", ClaimedFields),
         ("nationalities to other nationalities", ClaimedFields),
         ("words to personal pronouns", ClaimedFields),
+        ("words to words in capitals", ClaimedClass),
+        ("months to single letters", ClaimedClass),
         ("maps the soul to the sea", type(None)),
         ("", type(None)),
     ],
@@ -71,6 +81,27 @@ def test_pairs_of_a_relation_leave_shown_sources_out():
     left = texts(pairs_of("country to capital", excluded=shown))
     assert left
     assert not shown & {core(source) for source, _ in left}
+
+
+def test_a_class_of_characters_is_tested_with_all_its_tokens():
+    known = vocabulary()
+    pairs = pairs_of("words to words in capitals")
+    texts_of = [known.text(i).strip() for i in range(len(known))]
+    every = {i for i, text in enumerate(texts_of) if len(text) > 1 and text.isalpha() and text.isupper()}
+    assert {"RED"} <= {texts_of[i] for i in every}
+    assert [set(targets) for targets in pairs.targets] == [every] * len(pairs.sources)
+    assert not every & set(pairs.sources)
+    assert pairs_of("months to words in capitals").sources == ()  # no month is in this vocabulary
+    claim = claimed_operation("words to single letters", RELATIONS)
+    assert claim.satisfied(row(" house", [" h", " houses"]))
+    assert not claim.satisfied(row(" house", [" houses"]))
+
+
+def test_a_class_too_wide_to_say_anything_is_not_tested(monkeypatch):
+    monkeypatch.setattr("agent.checks.claims.WIDEST_CLASS", 1)
+    _tokens_of_class.cache_clear()
+    assert pairs_of("words to words in capitals").sources == ()
+    _tokens_of_class.cache_clear()
 
 
 def test_pairs_are_the_same_every_time_and_never_more_than_asked_for():
