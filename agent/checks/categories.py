@@ -28,8 +28,8 @@ def category_of(operation: str, relations: Sequence[Relation]) -> str:
     """One of CATEGORIES, or a relation's own category.
 
     Operations of form are algorithmic, unless they inflect or derive a word (linguistic) or change its script
-    (translation). Labelled fields and classes of characters are "word fields"; free text is "other", or linguistic where
-    it names related words.
+    (translation). Labelled fields and classes of characters are "word fields"; free text is "other", or linguistic
+    where it names related words.
     """
     claim = claimed_operation(operation, relations)
     if isinstance(claim, ClaimedRelation):
