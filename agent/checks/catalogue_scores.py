@@ -24,9 +24,8 @@ from agent.checks.controls import FEWEST, mixed_pairs
 from agent.checks.new_pairs import percentiles
 from agent.checks.pair_scorer import PairScorer
 from agent.results import KnownScore
-from maps_engine.files import replacing
+from maps_engine.files import write_whole
 from maps_engine.fitting import fits
-from maps_engine.folders import cache_errors
 from maps_engine.ov.pair_scores import PairSet
 from maps_engine.relations.catalogue import Relation
 from maps_engine.relations.thresholds import TAU
@@ -95,10 +94,7 @@ class CatalogueScores:
             for one in self._choosing
         }
         if (path := self._path) is not None:
-            with cache_errors(path.parent):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with replacing(path, durable=False) as temporary:
-                    temporary.write_text(json.dumps(counts), encoding="ascii")
+            write_whole(path, json.dumps(counts), parents=True, next_step="Clear the cache folder, or name another.")
         return counts
 
     def _kept(self) -> dict[str, Any] | None:

@@ -128,7 +128,7 @@ def score_all(folder: str, layers: int, device: str) -> None:
     from maps_engine.results import EngineSettings
 
     engine = MapsEngine.open(folder, settings=EngineSettings(source="residual"), device=device)
-    order = torch.randperm(engine.shape.vocabulary_size, generator=torch.Generator().manual_seed(0)).tolist()
+    order = torch.randperm(engine.shape.vocab_size, generator=torch.Generator().manual_seed(0)).tolist()
     pairs = [(order[2 * i], order[2 * i + 1]) for i in range(OPERATIONS * PAIRS_EACH)]
     parts = [pairs[i : i + PAIRS_EACH] for i in range(0, len(pairs), PAIRS_EACH)]
     sets = [PairSet(tuple(s for s, _ in part), tuple((t,) for _, t in part), 10) for part in parts]
