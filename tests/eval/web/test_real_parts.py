@@ -55,7 +55,7 @@ def test_a_describe_job_with_the_real_model_joins_the_run_of_label_heads(databas
     assert len(list_runs(engine)) == 1
     lines = {(one.layer, one.head): one for one in stored_lines(engine, list_runs(engine)[0].run_id)}
     assert sorted(lines) == [(23, 4), (26, 2)]
-    assert {one.category for one in lines.values()} == {"algorithmic", "linguistic"}  # copying, and pronouns
+    assert {one.category for one in lines.values()} == {"knowledge", "linguistic"}  # nationalities, and pronouns
     twin = client.get(f"/{slug}/head/23/4.json").json()
     assert (twin["description"]["operation"], twin["description"]["category"]) == (operation, "algorithmic")
     assert operation in client.get(f"/{slug}/head/23/4").text
