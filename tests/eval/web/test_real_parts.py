@@ -57,7 +57,7 @@ def test_a_describe_job_with_the_real_model_joins_the_run_of_label_heads(databas
     assert sorted(lines) == [(23, 4), (26, 2)]
     assert {one.category for one in lines.values()} == {"knowledge", "linguistic"}  # nationalities, and pronouns
     twin = client.get(f"/{slug}/head/23/4.json").json()
-    assert (twin["description"]["operation"], twin["description"]["category"]) == (operation, "algorithmic")
+    assert (twin["description"]["operation"], twin["description"]["category"]) == (operation, "knowledge")
     assert operation in client.get(f"/{slug}/head/23/4").text
     engine.dispose()
 
