@@ -44,9 +44,14 @@ def fitted(settings: EngineSettings, checkpoint: Checkpoint) -> EngineSettings:
 
 
 def fits(n_tokens: int, settings: EngineSettings, checkpoint: Checkpoint) -> bool:
-    """Whether `n_tokens` may pass all blocks of this model within what a reading may cost here."""
+    """Whether `n_tokens` may pass all blocks of this model within what a reading may cost here; always where none can.
+
+    Blocks that cannot run are not run: such a model is read without them.
+    """
     weights = checkpoint.weights
-    return n_tokens * 2.0 * weights.block_parameters * len(settings.lead_in) <= _room(weights)
+    with suppress(UnsupportedModel):
+        return n_tokens * 2.0 * weights.block_parameters * len(settings.lead_in) <= _room(weights)
+    return True
 
 
 def _room(weights: ModelWeights) -> float:

@@ -10,7 +10,7 @@ import torch
 from maps_engine.checkpoints.opening import open_checkpoint
 from maps_engine.engine import MapsEngine
 from maps_engine.errors import UnsupportedModel, UserMistake
-from maps_engine.fitting import FEWEST_WORDS, MOST_WORDS, ON_ACCELERATOR, ON_PROCESSOR, fitted, seconds
+from maps_engine.fitting import FEWEST_WORDS, MOST_WORDS, ON_ACCELERATOR, ON_PROCESSOR, fits, fitted, seconds
 from maps_engine.model import Checkpoint
 from maps_engine.results import EngineSettings
 from tests.support.memory_model import TINY, MemoryWeights, memory_checkpoint
@@ -98,6 +98,16 @@ def test_a_mixture_that_is_too_large_is_read_through_embeddings():
 @pytest.mark.parametrize(("mixture", "source"), [(False, "first-mlp"), (True, "embedding")])
 def test_blocks_that_cannot_run_are_not_run(kind, mixture, source):
     assert fitted(AUTO, sized(None, kind, mixture=mixture)) == replace(AUTO, source=source)
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+@pytest.mark.parametrize("lead_ins", [1, 3])
+def test_a_number_of_tokens_fits_up_to_what_a_reading_may_cost(kind, lead_ins):
+    settings, checkpoint = replace(AUTO, lead_in=(" a",) * lead_ins), sized(10**6, kind)
+    most = int(ROOM[kind] / (2 * 10**6 * lead_ins))
+    assert fits(most, settings, checkpoint)
+    assert not fits(most + 1, settings, checkpoint)
+    assert fits(10**15, settings, sized(None, kind))  # no block runs
 
 
 @pytest.mark.parametrize("source", ["residual", "first-mlp", "embedding", "second-mlp"])
