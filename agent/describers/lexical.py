@@ -21,7 +21,7 @@ from agent.words.known_pairs import label_of, tables
 from maps_engine.relations.catalogue import Relation
 from prompts import load_prompts
 
-MOST_RANKED = 8  # descriptions of one head that are tested
+MOST_RANKED = 4  # descriptions of one head that are tested: the name was hardly ever found later
 SHOWN_EXAMPLES = 3
 MIN_ROWS = 6
 
