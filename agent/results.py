@@ -174,6 +174,11 @@ class PairTest:
     n_others: int
     shuffled: float | None = None  # phi of this head for each other's targets; None where that says nothing
 
+    @property
+    def hits(self) -> int:
+        """Pairs whose target is among the top k of this head."""
+        return round(self.score * self.n_pairs)
+
 
 @dataclass(frozen=True, slots=True)
 class RowTest:

@@ -51,7 +51,7 @@ def _attempt_line(number: int, attempt: Attempt) -> Text:
     said, trial = attempt.description, attempt.trial
     line = Text.assemble((f"  try {number}    ", "dim"), attempt.decision, ": ", inert(said.operation or said.reason))
     if trial is not None and trial.pairs is not None:
-        line.append(f" — {trial.verdict}: {len(trial.hits)} of {trial.pairs.n_pairs} trial pairs, ")
+        line.append(f" — {trial.verdict}: {trial.pairs.hits} of {trial.pairs.n_pairs} pairs, ")
         line.append(f"higher than {trial.pairs.percentile:.0f} % of the other heads")
     elif trial is not None:
         line.append_text(inert(f" — {trial.verdict}: {trial.reason}"))

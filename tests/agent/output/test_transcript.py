@@ -34,7 +34,7 @@ def printed(show) -> str:
 def test_the_page_shows_attempts_and_the_intruder_test():
     text = " ".join(printed(lambda out: show_page(out, replace(report(), trace=TRACE))).split())
     assert "try 1 proposed: [bold]copying[/bold]" in text
-    assert "contradicted: 1 of 5 trial pairs, higher than 40 % of the other heads" in text
+    assert "contradicted: 1 of 5 pairs, higher than 40 % of the other heads" in text
     assert "try 2 withdrawn" in text
     assert "found in 9 of 60 trials (20% by guessing), judged by words" in text
     assert "try 1" not in printed(lambda out: show_page(out, replace(report(), trace=NO_TRACE)))
