@@ -23,7 +23,7 @@ Verdict = Literal["supported", "weak", "contradicted", "not testable"]
 # What the n of a claim are, by its kind.
 _UNITS = {
     "pairs": "known pairs",
-    "scored": "pairs that no row shows",
+    "scored": "known pairs tried",
     "form": "rows",
     "related": "rows",
     "constant-targets": "rows",

@@ -26,12 +26,13 @@ def chosen(tested: Sequence[Tested], *, ranked: bool) -> tuple[Tested, tuple[Att
     best stands beside it. Other descriptions that are supported are told behind the chosen one.
     """
     best = min(range(len(tested)), key=lambda i: (_BETTER[tested[i][1].verdict], i))
-    attempts = tuple(_attempt(said, test, kept=i == best) for i, (said, test) in enumerate(tested))
     said, test = tested[best]
     if said.status == "ok" and test.verdict == "contradicted":
         said = withdrawn(said, "its test contradicts it")
-    if said.status == "ok" and ranked and test.verdict == "weak":
+    elif said.status == "ok" and ranked and test.verdict == "weak":
         said = withdrawn(said, "its test does not support it")
+    decision = "kept" if said.status == "ok" else "withdrawn"
+    attempts = tuple(_attempt(*one, decision if i == best else "proposed") for i, one in enumerate(tested))
     besides = [one.operation for i, (one, other) in enumerate(tested) if i != best and other.verdict == "supported"]
     if test.verdict == "supported" and besides:
         said = replace(said, observed_pattern=f"{said.observed_pattern} Also: {', '.join(besides[:MOST_BESIDES])}.")
@@ -50,6 +51,5 @@ def withdrawn(said: HeadDescription, why: str) -> HeadDescription:
     )
 
 
-def _attempt(said: HeadDescription, test: TestResult, *, kept: bool) -> Attempt:
-    trial = Trial(test.verdict, test.reason, test.pairs) if said.status == "ok" else None
-    return Attempt(said, trial, "kept" if kept else "proposed")
+def _attempt(said: HeadDescription, test: TestResult, decision: str) -> Attempt:
+    return Attempt(said, Trial(test.verdict, test.reason, test.pairs), decision)

@@ -1,7 +1,7 @@
 """The measured background that claims about one side of a mapping are held against, and the thresholds.
 
 `calibration.json` is written by `python -m tests.benchmarks.calibrate_lexical` from all heads of the built-in
-SmolLM2 under both sources, the same heads with targets permuted across rows, and heads with random weights. It
+SmolLM2 under two readings, the same heads with targets permuted across rows, and null heads. It
 holds, besides the numbers used here, the false-positive rates that were measured with them. See docs/method.md,
 "Calibration".
 """

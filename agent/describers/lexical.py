@@ -45,11 +45,12 @@ class LexicalDescriber:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """Versions of the word lists and of the calibration: they decide the answer."""
+        """Versions of the word lists and of the calibration, and how much is tested: they decide the answer."""
         return {
             "field_labels": load_prompts().field_labels_version,
             "calibration": self._calibration.version,
             "relations": len(self._known),
+            "ranked": MOST_RANKED,
         }
 
     def describe(self, evidence: Evidence) -> HeadDescription:

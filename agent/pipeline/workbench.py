@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.checks.catalogue_scores import CatalogueScores
-from agent.checks.controls import ROUNDS
+from agent.checks.controls import ABOVE_SHUFFLED, ROUNDS
+from agent.checks.new_pairs import HIGH
 from agent.checks.pair_scorer import PairScorer
 from agent.describers.factory import chosen_name, make_describer
 from agent.describers.protocol import Describer
@@ -78,8 +79,9 @@ class Workbench:
 
     @property
     def _test(self) -> dict[str, Any]:
-        """What pairs are scored under and held against, which decides verdicts whatever the rows were read under."""
-        return {"source": self.scorer.source, "lead_in": list(self.maps.settings.lead_in), "shuffled": ROUNDS}
+        """What pairs are scored under, and the rule of verdicts, whatever the rows were read under."""
+        rule = {"percentile": HIGH, "shuffled": ROUNDS, "above_shuffled": ABOVE_SHUFFLED}
+        return {"source": self.scorer.source, "lead_in": list(self.maps.settings.lead_in), **rule}
 
 
 def open_workbench(request: DescribeRequest, *, device: str | None = None, heads: Iterable[HeadKey] = ()) -> Workbench:

@@ -162,6 +162,7 @@ def head_of_json(values: Mapping[str, Any]) -> StoredHead:
         suppressed_rows=rows_of(values.get("suppressed_rows") or []),
         held_out_rows=rows_of(values["held_out_rows"] or []),
         same_tokens=view_of(values.get("same_tokens")),
+        claims=claims_of(values.get("claims") or []),
         settings=_settings({"source": "first-mlp"}, values["provenance"]),
         provenance=values["provenance"],
     )

@@ -135,7 +135,7 @@ def _checked(collection: Collection) -> Collection:
 
 
 def _subject(stored: StoredHead) -> Subject:
-    said = ("status", "describer", "operation", "input_strings", "observed_pattern", "confidence", "reason")
+    said = ("status", "describer", "operation", "input_strings", "observed_pattern", "confidence", "reason", "claims")
     return Subject(stored.mapping, HeadDescription(**{name: getattr(stored, name) for name in said}))
 
 

@@ -95,7 +95,7 @@ def new_pairs(
     Pairs that were kept for the final test are stored with the head; else they are made of the label anew, in the
     same order. No describer is asked.
     """
-    said = HeadDescription("ok", head.describer, operation=head.operation)
+    said = HeadDescription("ok", head.describer, operation=head.operation, claims=head.claims)
     seen = frozenset((head.trace or {}).get("seen", ()))
     pairs = judging_of(head.trace)
     if pairs is None:

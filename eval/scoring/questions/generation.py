@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agent.checks.claims import MAX_PAIRS, claimed_operation
-from agent.checks.new_pairs import MIN_NEW_PAIRS, encode_pairs, score_new_pairs, shown_sources
+from agent.checks.new_pairs import MIN_NEW_PAIRS, encode_pairs, pair_test, shown_sources
 from agent.checks.pair_scorer import PairScorer
 from agent.results import HeadDescription
 from eval.judges.protocol import Judge
@@ -43,7 +43,7 @@ class Generator:
         """The pairs that `description` predicts: of the operation it names, else of the judge's making."""
         vocabulary = self.scorer.maps.checkpoint.vocabulary
         excluded = shown_sources(subject.mapping)
-        claim = claimed_operation(description.operation, self.relations)
+        claim = claimed_operation(description.operation, self.relations, scored=description.scored)
         if claim is not None:
             pairs = claim.pairs(vocabulary, excluded=excluded, n=MAX_PAIRS)
         else:
@@ -63,7 +63,7 @@ class Generator:
     def _outcome(self, plan: PlannedPairs) -> Outcome:
         if plan.pairs is None:
             return Outcome(None, why=plan.why)
-        tested = score_new_pairs(plan.pairs, plan.mapping, self.scorer)
+        tested = pair_test(self.scorer.score(plan.pairs).score, plan.pairs, plan.mapping)
         low, high = exact_share(tested.score * tested.n_pairs, tested.n_pairs)
         parts = {
             "phi": tested.score, "phi low": low, "phi high": high,

@@ -90,6 +90,7 @@ def test_the_line_of_an_export_is_the_head_again(believable: tuple[Engine, Belie
     for stored in stored_heads(engine, facts.run_id):
         again = head_of_json(json.loads(json.dumps(stored.to_json())))
         assert again.mapping == stored.mapping
+        assert again.claims == stored.claims
         for name in ("run", "describer", "status", "operation", "category", "observed_pattern", "confidence", "reason"):
             assert getattr(again, name) == getattr(stored, name)
 

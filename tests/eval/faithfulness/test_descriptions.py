@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
-from agent.checks.claims import MAX_PAIRS
+from agent.checks.claims import MAX_PAIRS, choosing_pairs
 from agent.checks.controls import ROUNDS, mixed_pairs
 from agent.checks.new_pairs import MIN_NEW_PAIRS, pair_test, percentiles
 from agent.errors import UnknownRun
+from agent.results import Claim
 from agent.runs.database import open_database
 from eval.commands.check import app
 from eval.commands.check_options import NEW_PAIRS
@@ -27,7 +29,7 @@ from maps_engine.errors import UserMistake
 from maps_engine.ov.pair_scores import PairSet
 from maps_engine.relations.catalogue import load_relations
 from maps_engine.relations.thresholds import TAU
-from tests.support.eval.faithfulness_models import plain_scores, tiny_bench
+from tests.support.eval.faithfulness_models import plain_scores, relation_of, tiny_bench
 from tests.support.eval.named_runs import named, step_pairs, stored_run, word_ids, wordy_bench
 
 
@@ -112,6 +114,21 @@ def test_at_most_so_many_pairs_in_the_order_of_the_test(bench, engine):
     assert run.heads[0].pairs == PairSet(pairs.sources[:12], pairs.targets[:12], 10)
     assert NEW_PAIRS == (MIN_NEW_PAIRS, MAX_PAIRS)
     assert ABOVE_SHUFFLED == TAU / 2
+
+
+def test_pairs_that_chose_a_name_do_not_check_it(bench, engine):
+    checkpoint = bench.checkpoint
+    words = [checkpoint.vocabulary.text(i)[1:] for i in word_ids(checkpoint)]
+    steps = relation_of("word-to-next", tuple((one, (words[i - 1],)) for i, one in enumerate(words[1:], 1)))
+    by_rows = named(checkpoint, 0, 0, "word to next")
+    claim = Claim("scored", "word-to-next", 9, 12)
+    by_scores = named(checkpoint, 0, 1, "word to next")
+    by_scores = replace(by_scores, description=replace(by_scores.description, claims=(claim,)))
+    stored_run(engine, checkpoint, [by_rows, by_scores])
+    whole, judging = (one.pairs for one in named_run(engine, None, checkpoint, [steps], max_pairs=200).heads)
+    choosing = choosing_pairs(steps, checkpoint.vocabulary)
+    assert set(choosing.sources) <= set(whole.sources)
+    assert set(judging.sources) == set(whole.sources) - set(choosing.sources)
 
 
 def test_pairs_of_a_known_name_are_made_anew_and_free_text_is_not_testable(bench, engine):
