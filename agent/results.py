@@ -24,6 +24,7 @@ Verdict = Literal["supported", "weak", "contradicted", "not testable"]
 _UNITS = {
     "pairs": "known pairs",
     "scored": "known pairs tried",
+    "class": "words tried",
     "form": "rows",
     "related": "rows",
     "constant-targets": "rows",
@@ -84,6 +85,24 @@ class KnownScore:
 
 
 @dataclass(frozen=True, slots=True)
+class ClassScore:
+    """How often a head maps words of one class to a member of another (`agent.checks.class_scores`)."""
+
+    source: str  # name of a class of words
+    target: str
+    score: float  # share of the words of the class with a member of the other among their strongest targets
+    outside: float  # the same of all other words, or the mean over all heads where that is more
+    strength: float  # log-likelihood ratio of the two, in nats
+    n_words: int
+    words: tuple[str, ...] = ()  # the members that are mapped to most often
+
+    @property
+    def label(self) -> str:
+        """`X to Y`, or `X to other X`."""
+        return f"{self.source} to {'other ' if self.source == self.target else ''}{self.target}"
+
+
+@dataclass(frozen=True, slots=True)
 class IntruderTest:
     """How often a judge told rows of the head from rows of other heads (`agent.checks.intruder`); `chance` is the share
     that guessing finds."""
@@ -112,6 +131,7 @@ class Evidence:
     retrieved: tuple[Retrieved, ...] = ()
     intruder: IntruderTest | None = None
     known: tuple[KnownScore, ...] = ()  # operations that the head passes on, best first
+    classes: tuple[ClassScore, ...] = ()  # classes of words that it maps to others, clearest first
 
     @classmethod
     def of(
@@ -120,6 +140,7 @@ class Evidence:
         retrieved: tuple[Retrieved, ...] = (),
         intruder: IntruderTest | None = None,
         known: tuple[KnownScore, ...] = (),
+        classes: tuple[ClassScore, ...] = (),
     ) -> Evidence:
         """The part of `mapping` that a describer may see."""
         return cls(
@@ -132,6 +153,7 @@ class Evidence:
             retrieved=retrieved,
             intruder=intruder,
             known=known,
+            classes=classes,
         )
 
 
@@ -154,7 +176,7 @@ class HeadDescription:
     @property
     def scored(self) -> bool:
         """Whether it was chosen by a part of the operation's own pairs, which must not test it then."""
-        return bool(self.claims) and self.claims[0].kind == "scored"
+        return bool(self.claims) and self.claims[0].kind in ("scored", "class")
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; claims as `{kind, label, k, n, expected, strength, examples}`."""

@@ -7,6 +7,7 @@ to another); the rows that the describer saw are only used to leave their source
 from __future__ import annotations
 
 import random
+import zlib
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,13 +18,13 @@ from agent.words.forms import FORM_BY_NAME, RELATED, FormOperation
 from agent.words.known_pairs import KnownPairs, label_of
 from agent.words.spelling import core, is_word
 from agent.words.token_classes import CLASSES, TokenClass
+from agent.words.word_classes import word_classes
 from maps_engine.model import Vocabulary
 from maps_engine.ov.pair_scores import PairSet
 from maps_engine.relations.catalogue import Relation
 from maps_engine.relations.encoding import encode_relation
 from maps_engine.relations.thresholds import DEFAULT_K
 from maps_engine.results import MappingRow
-from prompts import load_prompts
 
 COPY_K: Final = 1
 CHOOSING: Final = 12  # pairs of a relation by which heads are chosen: each costs a row of every head
@@ -58,7 +59,7 @@ def claimed_operation(label: str, relations: Sequence[Relation], *, scored: bool
     for relation in relations:
         if wanted in {relation.name, label_of(relation.name)}:
             return ClaimedRelation(relation, scored)
-    return _claimed_kinds(wanted)
+    return _claimed_kinds(wanted, scored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,30 +143,37 @@ class ClaimedForm:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedFields:
-    """Words of one labelled field (or any words) to words of another."""
+    """Words of one class (or any words) to words of another; `scored` where half of the words chose it.
+
+    See `agent.words.word_classes` and `agent.checks.class_scores`.
+    """
 
     sources: frozenset[str]  # empty: any word
     targets: frozenset[str]
     label: str
+    scored: bool = False
 
     def satisfied(self, row: MappingRow) -> bool | None:
         own = core(row.token)
         return any(core(t.token) in self.targets and core(t.token) != own for t in row.targets)
 
     def pairs(self, vocabulary: Vocabulary, *, excluded: frozenset[str], n: int) -> PairSet:
-        """Each source with every other word of the target field that is one token."""
+        """Each source with every other word of the target class that is one token; words of no class beside them."""
         ids = {word: _word_ids(vocabulary, word) for word in sorted(self.targets)}
-        sources, targets = [], []
+        sources: dict[int, tuple[int, ...]] = {}
+        others: list[int] = []
         for token, text in _tokens_in_fixed_order(vocabulary, self.label):
             word = core(text)
-            if word in excluded or (self.sources and word not in self.sources):
+            if word in excluded or (self.scored and chooses(word)):
                 continue
-            sources.append(token)
-            targets.append(tuple(i for t, found in ids.items() if t != word for i in found))
-            if len(sources) == n:
+            if self.sources and word not in self.sources:
+                others.append(token)
+            elif len(sources) < n:
+                sources[token] = tuple(i for t, found in ids.items() if t != word for i in found)
+            if len(sources) == n and (len(others) >= n or not self.sources):
                 break
-        usable = [(s, t) for s, t in zip(sources, targets, strict=True) if t]
-        return PairSet(tuple(s for s, _ in usable), tuple(t for _, t in usable), DEFAULT_K)
+        usable = {s: t for s, t in sources.items() if t}
+        return PairSet(tuple(usable), tuple(usable.values()), DEFAULT_K, tuple(others[:n]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,14 +201,13 @@ class ClaimedClass:
         return PairSet(tuple(sources), (targets,) * len(sources), DEFAULT_K)
 
 
-def _claimed_kinds(label: str) -> ClaimedFields | ClaimedClass | None:
-    """`X to Y`, with Y a labelled field or a class of characters, and X a labelled field, else any words."""
-    fields = load_prompts().field_labels
-    named = {name.casefold(): frozenset(map(core, words)) for name, words in fields.items()}
+def _claimed_kinds(label: str, scored: bool) -> ClaimedFields | ClaimedClass | None:
+    """`X to Y`, with Y a class of words or of characters, and X a class of words, else any words."""
+    named = {name.casefold(): words for name, words in word_classes().items()}
     for joint in (" to other ", " to "):
         for target, words in named.items():
             if label.endswith(joint + target):
-                return ClaimedFields(named.get(label[: -len(joint + target)], frozenset()), words, label)
+                return ClaimedFields(named.get(label[: -len(joint + target)], frozenset()), words, label, scored)
         for one in CLASSES:
             if label.endswith(joint + one.label.casefold()):
                 sources = label[: -len(joint + one.label)]
@@ -213,6 +220,11 @@ def _tokens_of_class(vocabulary: Vocabulary, wanted: TokenClass) -> tuple[int, .
     """Normal tokens of a class; none of a class so wide that nearly every head would hit it."""
     found = [i for i in range(len(vocabulary)) if vocabulary.kind(i) == "normal" and wanted.holds(vocabulary.text(i))]
     return tuple(found) if len(found) <= WIDEST_CLASS else ()
+
+
+def chooses(word: str) -> bool:
+    """Whether a word is of the half that chooses claims of classes; those of the other half test them."""
+    return zlib.crc32(core(word).encode()) % 2 == 0
 
 
 def single_token(vocabulary: Vocabulary, text: str) -> int | None:

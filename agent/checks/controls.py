@@ -1,7 +1,8 @@
-"""Pairs that a claim must not owe its score to: the same sources with each other's targets.
+"""Pairs that a claim must not owe its score to: the same sources with each other's targets, or other sources.
 
 A head that writes the same words whatever it reads hits these as often as the real pairs; a head that links a source to
-its own target does not (docs/method.md, "Testing a description").
+its own target does not. Where all sources share their targets, as in a claim of classes, they cannot be mixed: then the
+same targets of words outside the class are the control (docs/method.md, "Testing a description").
 """
 
 from __future__ import annotations
@@ -18,7 +19,16 @@ ABOVE_SHUFFLED: Final = 0.15  # tau: what makes a head an operation's must be ow
 
 
 def mixed_pairs(pairs: PairSet) -> PairSet:
-    """Pairs shuffled; none for a claim whose sources share their targets, such as words of one field to each other."""
+    """Pairs shuffled, or the other sources where they are named; none for any words to the same targets."""
+    if pairs.others:
+        return _of_others(pairs)
     mixed = shuffled(pairs, rounds=ROUNDS)
     dealt, left = (sum(map(len, one.targets)) for one in (pairs, mixed))
     return mixed if left > SAME_TARGETS * ROUNDS * dealt else PairSet((), (), pairs.k)
+
+
+def _of_others(pairs: PairSet) -> PairSet:
+    """The targets of all sources, of each of the other sources."""
+    targets = tuple(sorted({t for accepted in pairs.targets for t in accepted}))
+    each = tuple(tuple(t for t in targets if t != source) for source in pairs.others)
+    return PairSet(pairs.others, each, pairs.k)

@@ -111,7 +111,7 @@ def without_sources(pairs: PairSet, excluded: Collection[str], vocabulary: Vocab
     left = [
         (s, t) for s, t in zip(pairs.sources, pairs.targets, strict=True) if core(vocabulary.text(s)) not in excluded
     ]
-    return PairSet(tuple(s for s, _ in left), tuple(t for _, t in left), pairs.k)
+    return PairSet(tuple(s for s, _ in left), tuple(t for _, t in left), pairs.k, pairs.others)
 
 
 def predicted_pairs(

@@ -36,7 +36,9 @@ def split_pairs(pairs: PairSet, kept_back: Collection[int] = ()) -> tuple[PairSe
 
 def part_of(pairs: PairSet, places: Sequence[int]) -> PairSet:
     """The pairs at `places`."""
-    return PairSet(tuple(pairs.sources[i] for i in places), tuple(pairs.targets[i] for i in places), pairs.k)
+    return PairSet(
+        tuple(pairs.sources[i] for i in places), tuple(pairs.targets[i] for i in places), pairs.k, pairs.others
+    )
 
 
 def score_each(pairs: PairSet, mapping: HeadMapping, scorer: PairScorer) -> tuple[PairTest, list[bool]]:

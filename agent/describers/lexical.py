@@ -15,13 +15,14 @@ from agent.describers.calibration import Calibration, load_calibration
 from agent.describers.candidates import Candidate, candidates
 from agent.describers.findings import Findings, find
 from agent.describers.statistics import log_likelihood_ratio
-from agent.results import Claim, Evidence, HeadDescription, KnownScore, counted_unit
+from agent.results import Claim, ClassScore, Evidence, HeadDescription, KnownScore, counted_unit
 from agent.words.fields import SemanticFields
 from agent.words.known_pairs import label_of, tables
+from agent.words.word_classes import word_classes_version
 from maps_engine.relations.catalogue import Relation
 from prompts import load_prompts
 
-MOST_RANKED = 4  # descriptions of one head that are tested: the name was hardly ever found later
+MOST_RANKED = 4  # descriptions of one head by rows and pairs that are tested: the name was hardly ever found later
 SHOWN_EXAMPLES = 3
 MIN_ROWS = 6
 
@@ -50,6 +51,7 @@ class LexicalDescriber:
             "field_labels": load_prompts().field_labels_version,
             "calibration": self._calibration.version,
             "relations": len(self._known),
+            "word_classes": word_classes_version(),
             "ranked": MOST_RANKED,
         }
 
@@ -58,19 +60,26 @@ class LexicalDescriber:
         return self.ranked(evidence)[0]
 
     def ranked(self, evidence: Evidence) -> tuple[HeadDescription, ...]:
-        """All operations that the rows support, then those that the head passes on; or unclear with the reason."""
+        """All operations that the rows support, those that the head passes on, and what classes of words it maps.
+
+        Unclear with the reason where there are none.
+        """
         if len(evidence.rows) < MIN_ROWS:
             return (self._unclear(f"only {len(evidence.rows)} rows; at least {MIN_ROWS} are needed", ()),)
         findings = self.findings(evidence)
         by_rows = candidates(findings, self._known, self._calibration)
         known = [_passed(one, self._relations[one.operation]) for one in evidence.known]
+        classes = [_mapped(one) for one in evidence.classes]
         found: dict[str, Candidate] = {}
         for one in (*by_rows, *known):
+            found.setdefault(one.operation, one)
+        found = dict(list(found.items())[:MOST_RANKED])
+        for one in classes:
             found.setdefault(one.operation, one)
         inputs, input_claims = self._inputs(findings)
         if not found:
             return (replace(self._unclear(_closest(findings), input_claims), input_strings=inputs),)
-        return tuple(self._said(one, inputs, input_claims) for one in list(found.values())[:MOST_RANKED])
+        return tuple(self._said(one, inputs, input_claims) for one in found.values())
 
     def _said(self, one: Candidate, inputs: str, input_claims: Sequence[Claim]) -> HeadDescription:
         return HeadDescription(
@@ -142,6 +151,15 @@ def _passed(one: KnownScore, relation: Relation) -> Candidate:
         "scored", relation.name, k, n, one.shuffled * n, log_likelihood_ratio(k, n, max(one.shuffled, 0.5 / n))
     )
     return Candidate(label_of(relation.name), relation.description, one.score, (claim,))
+
+
+def _mapped(one: ClassScore) -> Candidate:
+    """Words of one class to words of another, whether or not the head's rows show it."""
+    k, n = round(one.score * one.n_words), one.n_words
+    claim = Claim("class", one.label, k, n, one.outside * n, one.strength, one.words)
+    shown = ", ".join(f"{word!r}" for word in one.words)
+    sentence = f"Maps {one.label}, most often to {shown}, where {one.outside:.0%} of other words map to one"
+    return Candidate(one.label, sentence, one.score, (claim,))
 
 
 def _counted(claim: Claim) -> str:

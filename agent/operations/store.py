@@ -48,7 +48,7 @@ SHOWN_EXAMPLES: Final = 4
 LOCK_SECONDS: Final = 60.0
 WRITTEN_AT_ONCE: Final = 200
 SPARE: Final = 20  # asked for beyond the number wanted, since Chroma leaves open which of several at one distance come
-_WANTED: Any = ["embeddings", "documents", "metadatas"]
+_WANTED: Any = ["documents", "metadatas"]
 _Near: TypeAlias = tuple[float, str, str | None, Any]  # cosine, name, description, metadata
 
 
@@ -92,9 +92,20 @@ class KnownOperationStore:
                 if size:
                     asked = min(n + SPARE, size)
                     answer = collection.query(query_embeddings=vector[None], n_results=asked, include=_WANTED)
-                    found += _near(answer, vector)
+                    found += self._near(answer, vector)
         found.sort(key=lambda one: (-one[0], one[1]))
         return tuple(map(_retrieved, found[:n]))
+
+    def _near(self, answer: Any, vector: Vectors) -> Sequence[_Near]:
+        """Chroma's answer with cosines to vectors made here.
+
+        Its own distances, and the vectors that it gives back, differ in their last digits with where it holds them.
+        """
+        self._embedder.remember([one.examples for one in self._catalogue])
+        names, texts, metadatas = (answer[part][0] for part in ("ids", "documents", "metadatas"))
+        made = [self._embedder.embed_once(_examples(metadata)) for metadata in metadatas]
+        cosines = [float(one.astype(np.float64) @ vector.astype(np.float64)) for one in made]
+        return tuple(zip(cosines, names, texts, metadatas, strict=True))
 
     def list(self) -> tuple[KnownOperation, ...]:
         """Every operation in the store, catalogue first, by name."""
@@ -259,13 +270,6 @@ def _operations(collection: Collection) -> list[KnownOperation]:
 
 def _examples(metadata: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
     return tuple((source, tuple(targets)) for source, targets in json.loads(metadata["examples"]))
-
-
-def _near(answer: Any, vector: Vectors) -> list[_Near]:
-    """Chroma's answer with cosines computed here: its own round differently from index to index."""
-    stored = np.asarray(answer["embeddings"][0], np.float64).reshape(-1, len(vector))
-    cosines: list[float] = (stored @ vector.astype(np.float64)).tolist()
-    return list(zip(cosines, answer["ids"][0], answer["documents"][0], answer["metadatas"][0], strict=True))
 
 
 def _retrieved(near: _Near) -> Retrieved:

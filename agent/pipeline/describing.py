@@ -64,7 +64,8 @@ def describe_mapping(
         return untested(bench, mapping, retrieved, said, replace(trace, usage=usage))
     if isinstance(describer, RankingDescriber):
         known = bench.catalogue.of_head(mapping.layer, mapping.head)
-        best, *others = describer.ranked(Evidence.of(mapping, retrieved, known=known))
+        classes = bench.classes.of_head(mapping.layer, mapping.head)
+        best, *others = describer.ranked(Evidence.of(mapping, retrieved, known=known, classes=classes))
         return replace(untested(bench, mapping, retrieved, best, Trace()), alternatives=tuple(others))
     return untested(bench, mapping, retrieved, describer.describe(Evidence.of(mapping, retrieved)), Trace())
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.checks.catalogue_scores import CatalogueScores
+from agent.checks.class_scores import ClassScores
 from agent.checks.controls import ABOVE_SHUFFLED, ROUNDS
 from agent.checks.new_pairs import HIGH
 from agent.checks.pair_scorer import PairScorer
@@ -50,6 +51,7 @@ class Workbench:
     open_operations: Callable[[], AbstractContextManager[KnownOperationStore]]  # one process owns them at a time
     scorer: PairScorer
     catalogue: CatalogueScores
+    classes: ClassScores
     neighbours: Neighbours
 
     def provenance(self, mapping: HeadMapping) -> Provenance:
@@ -141,6 +143,7 @@ def assemble(
         open_operations=partial(open_store, vectors, relations, folder=folder, url=url),
         scorer=scorer,
         catalogue=CatalogueScores(scorer, relations, cache_folder() if use_cache else None),
+        classes=ClassScores(scorer, cache_folder() if use_cache else None),
         neighbours=Neighbours(maps, vectors, scorer.lock),
     )
 

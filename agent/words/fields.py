@@ -57,7 +57,9 @@ class SemanticFields:
         return np.stack([self._known[w] for w in words])
 
     def remember(self, words: Sequence[str]) -> None:
-        """Embed fixed words, with their vectors kept on disk under the hash of the whole list."""
+        """Embed fixed words that are not known yet, and keep their vectors on disk under the hash of the whole list."""
+        if all(word in self._known for word in words):
+            return
         vectors = embed_fixed(self._embedder, words, self._cache_folder)
         self._known.update(zip(words, vectors, strict=True))
 

@@ -37,6 +37,7 @@ class MappingEmbedder:
         self._fields = fields
         self._centre: Vectors = fields.centre
         self.width = 3 * len(self._centre) + len(FORMS)
+        self._once: dict[Pairs, Vectors] = {}
         self.name = f"mapping-{VERSION}.{len(FORMS)}/{fields.embedder_name}"
 
     def embed(self, pairs: Pairs) -> Vectors:
@@ -58,10 +59,20 @@ class MappingEmbedder:
         )
         return _unit(np.concatenate(parts).astype(np.float32))
 
+    def embed_once(self, pairs: tuple[tuple[str, tuple[str, ...]], ...]) -> Vectors:
+        """The same, made once for each mapping and then held."""
+        if pairs not in self._once:
+            self._once[pairs] = self.embed(pairs)
+        return self._once[pairs]
+
     def embed_many(self, mappings: Sequence[Pairs]) -> Vectors:
         """(n, width) of fixed mappings, whose word vectors are kept on disk."""
-        self._fields.remember(sorted({core(w) for pairs in mappings for s, targets in pairs for w in (s, *targets)}))
+        self.remember(mappings)
         return np.array([self.embed(pairs) for pairs in mappings], dtype=np.float32).reshape(-1, self.width)
+
+    def remember(self, mappings: Sequence[Pairs]) -> None:
+        """Read the word vectors of fixed mappings from the disk, or make and keep them."""
+        self._fields.remember(sorted({core(w) for pairs in mappings for s, targets in pairs for w in (s, *targets)}))
 
     def _words(self, words: Sequence[str]) -> Vectors:
         vectors: Vectors = self._fields.vectors([core(w) for w in words]) - self._centre

@@ -26,11 +26,15 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class PairSet:
-    """Pairs of token ids under one k: sources[i] should map to any of targets[i]."""
+    """Pairs of token ids under one k: sources[i] should map to any of targets[i].
+
+    `others` are sources of which the operation says that they do not: a control, and no part of the score.
+    """
 
     sources: tuple[int, ...]
     targets: tuple[tuple[int, ...], ...]
     k: int
+    others: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

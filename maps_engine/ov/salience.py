@@ -14,6 +14,7 @@ from maps_engine.ov.top_entries import RunningTop
 
 SOURCE_CHUNK = 4096
 TARGET_CHUNK = 16384
+ROWS_AT_ONCE = 256  # of a product that is looked through at once: larger ones leave the processor's cache
 
 
 def salient_tokens(
@@ -38,6 +39,26 @@ def salient_tokens(
         ids = torch.arange(part.start, part.stop, device=device) if isinstance(part, slice) else part
         running.update(sigma.T.contiguous(), ids)
     return running.result()
+
+
+def strongest_targets(circuit: OVCircuit, ids: Tensor, *, k: int, allowed: Tensor | None = None) -> Tensor:
+    """(H, n, k): the `k` most promoted targets of the tokens `ids` (n,) on every head, strongest first.
+
+    Entries are products of d_h numbers, not of d: for many tokens on many heads that is what costs least.
+    """
+    a, _ = circuit.values(ids)
+    lists = [[RunningTop(k) for _ in a.split(ROWS_AT_ONCE)] for _ in circuit.heads.output]
+    for part in chunks(circuit.table.weights.shape.vocab_size, TARGET_CHUNK):
+        u = circuit.unembedding.rows(part).T
+        columns = torch.arange(part.start, part.stop, device=a.device)
+        for head, output in enumerate(circuit.heads.output):
+            narrow = output @ u  # (d_h, columns)
+            for rows, running in zip(a[:, head // circuit.heads.group].split(ROWS_AT_ONCE), lists[head], strict=True):
+                scores = rows @ narrow
+                if allowed is not None:
+                    scores.masked_fill_(~allowed[part], -torch.inf)
+                running.update(scores, columns)
+    return torch.stack([torch.cat([one.result()[1] for one in of_head]) for of_head in lists])
 
 
 def top_targets(

@@ -19,7 +19,7 @@ from maps_engine.ov.folding import Folding
 from maps_engine.ov.low_precision import LowPrecisionScan, pays_off
 from maps_engine.ov.pair_scores import PairScores, PairSet, score_pairs
 from maps_engine.ov.residuals import Passed, ResidualTable, open_residuals, unseen
-from maps_engine.ov.salience import salient_tokens, top_targets
+from maps_engine.ov.salience import salient_tokens, strongest_targets, top_targets
 from maps_engine.ov.sources import Sources, SourceTable, check_source_name
 from maps_engine.results import EngineSettings, HeadMapping, MappingRow, ScoredToken
 
@@ -237,6 +237,18 @@ class SourceEngine:
         self.unembedding.hold()
         chosen = range(self.shape.n_layers) if layers is None else list(layers)
         return score_pairs((self.circuit(i) for i in chosen), pair_sets, heads=heads, progress=progress)
+
+    def strongest(self, ids: Sequence[int], *, k: int, progress: Callable[[int], None] | None = None) -> Tensor:
+        """(L, H, n, k) of int32: the ids of the `k` most promoted targets of each token on every head."""
+        self.unembedding.hold()
+        tokens = torch.tensor(ids, device=self.checkpoint.weights.device)
+        found = []
+        for layer in range(self.shape.n_layers):
+            targets = strongest_targets(self.circuit(layer), tokens, k=k, allowed=self.allowed)
+            found.append(targets.to(device="cpu", dtype=torch.int32))
+            if progress is not None:
+                progress(layer)
+        return torch.stack(found)
 
     def _mapping(
         self,

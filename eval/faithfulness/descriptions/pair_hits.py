@@ -39,7 +39,8 @@ class ClaimPairs:
     def of(cls, sets: Sequence[PairSet]) -> ClaimPairs:
         """The union of `sets`, which have one k and are not empty."""
         union = dict.fromkeys(pair for one in sets for pair in zip(one.sources, one.targets, strict=True))
-        real = PairSet(tuple(s for s, _ in union), tuple(t for _, t in union), sets[0].k)
+        others = tuple(dict.fromkeys(i for one in sets for i in one.others))
+        real = PairSet(tuple(s for s, _ in union), tuple(t for _, t in union), sets[0].k, others)
         return cls(real, mixed_pairs(real))
 
     @cached_property

@@ -67,7 +67,8 @@ def measured_name(
     wanted, sources = set(zip(pairs.sources, pairs.targets, strict=True)), set(pairs.sources)
     real = list(zip(claim.real.sources, claim.real.targets, strict=True))
     own = [i for i, pair in enumerate(real) if pair in wanted]
-    mixed = [len(real) + i for i, source in enumerate(claim.mixed.sources) if source in sources]
+    kept = sources | set(pairs.others)
+    mixed = [len(real) + i for i, source in enumerate(claim.mixed.sources) if source in kept]
 
     def measure(counts: Tensor) -> Measured:
         phi = _phi(counts[own], hits.prompts)
