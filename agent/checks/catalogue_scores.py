@@ -66,6 +66,11 @@ class CatalogueScores:
         return tuple(sorted(found, key=lambda known: (known.shuffled - known.score, known.operation)))
 
     @cached_property
+    def is_kept(self) -> bool:
+        """Whether an earlier process has scored what `of_head` needs."""
+        return self._kept() is not None
+
+    @cached_property
     def _choosing(self) -> tuple[_Choosing, ...]:
         """Operations with enough pairs; none where scoring them is dear."""
         vocabulary = self.scorer.maps.checkpoint.vocabulary

@@ -11,31 +11,24 @@ for no reason that concerns their class. So a claim has to hold without the two 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Final
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from agent.checks.claims import chooses
-from agent.checks.pair_scorer import PairScorer
+from agent.checks.strongest import StrongestTargets, Told, unseen
 from agent.results import ClassScore
-from agent.words.spelling import core, is_word
-from agent.words.word_classes import word_classes, word_classes_version
-from maps_engine.files import replacing
+from agent.words.spelling import core
+from agent.words.word_classes import word_classes
 from maps_engine.fitting import fits
 from maps_engine.model import Vocabulary
+from maps_engine.ordinary_words import ordinary_words
 
-K: Final = 10
 MOST_WORDS: Final = 48  # of a class: more would cost time on every head and decide little
 FEWEST_WORDS: Final = 10  # of a class, or its share says too little
 WIDEST: Final = 1_500  # tokens of a class of targets: nearly every head writes some of a wider one
@@ -49,24 +42,15 @@ OFFERED: Final = 2
 SHOWN: Final = 4
 
 
-@dataclass(frozen=True)
-class _Table:
-    """What was read: `targets` (L, H, n, K) of the words `ids` (n,)."""
-
-    ids: tuple[int, ...]
-    targets: Tensor
-
-
 @dataclass
 class ClassScores:
-    """Classes of words that heads of the scorer's model map to others; read when first asked for.
+    """Classes of words that heads of a model map to others; read when first asked for.
 
-    `folder` keeps what was read from one process to the next. Nothing is offered where that many words would take
-    longer to pass the blocks than a head's own reading may (`maps_engine.fitting`).
+    Nothing is offered where that many words would take longer to pass the blocks than a head's own reading may
+    (`maps_engine.fitting`).
     """
 
-    scorer: PairScorer
-    folder: Path | None = None
+    strongest: StrongestTargets
 
     def of_head(self, layer: int, head: int) -> tuple[ClassScore, ...]:
         """The pairs of classes that stand out on this head, the clearest first; of equal sources the best target."""
@@ -98,9 +82,9 @@ class ClassScores:
 
     def _score(self, layer: int, head: int, source: int, target: int, strength: float) -> ClassScore | None:
         """The pair of classes, unless two members carry it; strength is counted without them."""
-        rows = self._table.targets[layer, head][self._sources[:, source]].long()
+        rows = self._table[layer, head][self._sources[:, source]].long()
         inside = self._targets[:, target][rows]
-        text = self.scorer.maps.checkpoint.vocabulary.text
+        text = self.strongest.maps.checkpoint.vocabulary.text
         hits = [
             {core(text(i)) for i in row[own].tolist()} - {self._words[place]}
             for row, own, place in zip(rows, inside, self._places[source], strict=True)
@@ -122,13 +106,13 @@ class ClassScores:
 
     @cached_property
     def _fit(self) -> bool:
-        maps = self.scorer.maps
+        maps = self.strongest.maps
         return len(self._chosen) >= FEWEST_WORDS and fits(len(self._chosen), maps.settings, maps.checkpoint)
 
     @cached_property
     def _chosen(self) -> tuple[int, ...]:
         """Of every class the first MOST_WORDS tokens that are words of the choosing half."""
-        tokens = [(i, word) for i, word in words_of(self.scorer.maps.checkpoint.vocabulary).items() if chooses(word)]
+        tokens = [(i, word) for i, word in words_of(self.strongest.maps.checkpoint.vocabulary).items() if chooses(word)]
         found: set[int] = set()
         for words in word_classes().values():
             own = [i for i, word in tokens if word in words]
@@ -138,7 +122,7 @@ class ClassScores:
 
     @cached_property
     def _words(self) -> tuple[str, ...]:
-        text = self.scorer.maps.checkpoint.vocabulary.text
+        text = self.strongest.maps.checkpoint.vocabulary.text
         return tuple(core(text(i)) for i in self._chosen)
 
     @cached_property
@@ -171,8 +155,8 @@ class ClassScores:
     @cached_property
     def _all_targets(self) -> tuple[tuple[str, ...], Tensor]:
         """Names (T) and members (V, T) of the classes that may be targets."""
-        vocabulary = self.scorer.maps.checkpoint.vocabulary
-        words = [core(vocabulary.text(i)) for i in range(len(vocabulary))]
+        vocabulary, size = self.strongest.maps.checkpoint.vocabulary, self.strongest.maps.shape.vocab_size
+        words = [core(vocabulary.text(i)) if i < len(vocabulary) else "" for i in range(size)]  # U may be padded
         names, columns = [], []
         for name, members in word_classes().items():
             column = torch.tensor([word in members for word in words])
@@ -194,7 +178,7 @@ class ClassScores:
         """(L, H, S, T): the share of the words of each class, and of all other words, that hit each class."""
         sources = self._sources.float()
         sizes, n = sources.sum(dim=0).unsqueeze(1), len(sources)
-        table = self._table.targets
+        table = self._table
         own = torch.empty(*table.shape[:2], sources.shape[1], self._targets.shape[1])
         outside = torch.empty_like(own)
         for layer in range(table.shape[0]):
@@ -218,57 +202,20 @@ class ClassScores:
         """(S, T): the mean share over all heads."""
         return self._shares.mean(dim=(0, 1))
 
-    @cached_property
-    def _table(self) -> _Table:
-        kept = self._kept()
-        if kept is None:
-            with self.scorer.lock:
-                kept = self.scorer.maps.at(self.scorer.source).strongest(self._chosen, k=K)
-            self._keep(kept)
-        return _Table(self._chosen, kept)
+    def read(self, tell: Told = unseen) -> None:
+        """Read what `of_head` needs, unless it is read or kept from before; `tell` is given (layers done, layers)."""
+        if self._fit:
+            self.strongest.of(self._chosen, tell)
 
-    def _kept(self) -> Tensor | None:
-        """What an earlier process read; None where there is none that is whole."""
-        path, shape = self._path, self.scorer.maps.shape
-        if path is not None and path.is_file():
-            with suppress(OSError, SafetensorError, KeyError), safe_open(path, framework="pt") as file:
-                targets: Tensor = file.get_tensor("targets")
-                if tuple(targets.shape) == (shape.n_layers, shape.n_heads, len(self._chosen), K):
-                    return targets
-        return None
-
-    def _keep(self, targets: Tensor) -> None:
-        """A disk that is full only means that it is not kept."""
-        if self._path is None:
-            return
-        with suppress(OSError, SafetensorError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(self._path) as temporary:
-                save_file({"targets": targets.contiguous()}, temporary)
-
-    @cached_property
-    def _path(self) -> Path | None:
-        if self.folder is None:
-            return None
-        maps = self.scorer.maps
-        read = [maps.checkpoint.fingerprint, self.scorer.source, list(maps.settings.lead_in), maps.settings.centred]
-        key = hashlib.sha256(json.dumps([*read, word_classes_version(), K, self._chosen]).encode()).hexdigest()
-        return self.folder / "class-scores" / f"{key[:32]}.safetensors"
+    @property
+    def _table(self) -> Tensor:
+        """(L, H, n, K): the strongest targets of the chosen words."""
+        return self.strongest.of(self._chosen)
 
 
 def words_of(vocabulary: Vocabulary) -> dict[int, str]:
-    """Tokens that are words or numbers with a space in front (numbers also without), by id; each word once."""
-    found: dict[int, str] = {}
-    seen: set[str] = set()
-    for token in range(len(vocabulary)):
-        text = vocabulary.text(token)
-        word = core(text)
-        numeric = word.isascii() and word.isdigit()
-        spaced = text.startswith(" ") and len(word) >= 2 and is_word(text)
-        if (spaced or numeric) and word not in seen and vocabulary.kind(token) == "normal":
-            seen.add(word)
-            found[token] = word
-    return found
+    """Whole words and numbers by the id of their token, rising; each word once."""
+    return {token: core(vocabulary.text(token)) for token in ordinary_words(vocabulary)}
 
 
 def _divergence(share: Tensor, null: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from agent.checks.class_scores import ClassScores
 from agent.checks.controls import ABOVE_SHUFFLED, ROUNDS
 from agent.checks.new_pairs import HIGH
 from agent.checks.pair_scorer import PairScorer
+from agent.checks.strongest import StrongestTargets
 from agent.describers.factory import chosen_name, make_describer
 from agent.describers.protocol import Describer
 from agent.operations.store import KnownOperationStore, open_store
@@ -143,7 +144,7 @@ def assemble(
         open_operations=partial(open_store, vectors, relations, folder=folder, url=url),
         scorer=scorer,
         catalogue=CatalogueScores(scorer, relations, cache_folder() if use_cache else None),
-        classes=ClassScores(scorer, cache_folder() if use_cache else None),
+        classes=ClassScores(StrongestTargets(scorer, cache_folder() if use_cache else None)),
         neighbours=Neighbours(maps, vectors, scorer.lock),
     )
 

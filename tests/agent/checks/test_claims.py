@@ -15,9 +15,9 @@ from agent.checks.claims import (
     single_token,
 )
 from agent.words.spelling import core
+from agent.words.word_classes import word_classes
 from maps_engine.checkpoints.vocabulary import TokenizerVocabulary
 from maps_engine.relations.catalogue import load_relations
-from prompts import load_prompts
 from tests.support.agent.mappings import planted, row
 
 RELATIONS = load_relations()
@@ -148,8 +148,7 @@ def test_pairs_of_fields():
     made = dict(texts(pairs_of("words to personal pronouns", n=1000)))
     assert {" he", " him", " they", " them"} <= made[" house"]
     named = dict(texts(pairs_of("countries to capital cities", n=1000)))
-    countries = {f" {word}" for word in load_prompts().field_labels["countries"]}
-    assert set(named) <= countries
+    assert {core(word) for word in named} <= word_classes()["countries"]
     assert " Paris" in named[" France"]
 
 

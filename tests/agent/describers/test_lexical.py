@@ -181,7 +181,7 @@ def test_same_rows_same_words(describer):
 
 
 def test_settings_name_what_decides(describer):
-    assert set(describer.settings) == {"field_labels", "calibration", "relations", "ranked"}
+    assert set(describer.settings) == {"field_labels", "calibration", "relations", "word_classes", "ranked"}
     assert described(describer, noise_rows()).settings == dict(describer.settings)
 
 

@@ -1,0 +1,176 @@
+"""Classes of words that a head maps to others: the plain computation, the rule, what is kept, what tests get."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import pytest
+import torch
+
+from agent.checks import class_scores
+from agent.checks.claims import ClaimedFields, chooses, claimed_operation
+from agent.checks.class_scores import ClassScores
+from agent.checks.controls import FEWEST, mixed_pairs
+from agent.checks.pair_scorer import PairScorer
+from agent.checks.strongest import K, StrongestTargets
+from agent.results import ClassScore
+from agent.words.spelling import core
+from maps_engine import fitting
+from maps_engine.checkpoints.opening import open_checkpoint
+from maps_engine.engine import MapsEngine
+from maps_engine.model import Checkpoint, Vocabulary
+from maps_engine.ov.pair_scores import PairSet
+from maps_engine.ov.source_maps import SourceEngine
+from maps_engine.relations.catalogue import load_relations
+from maps_engine.results import EngineSettings
+from tests.support.eval.faithfulness_models import tiny_bench
+from tests.support.tiny_models import FAMILIES, tiny_model
+
+LOW = {"SHARE": 0.05, "ABOVE": 0.02, "WITHOUT_BEST": 0.01, "STRENGTH": 0.2, "FEWEST_WORDS": 4}
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    return tiny_bench(tmp_path_factory.mktemp("tiny"), "llama").checkpoint
+
+
+@pytest.fixture
+def classes(opened: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> dict[str, frozenset[str]]:
+    """Six classes of the tiny vocabulary's pieces, and a rule that lets heads of a random model pass."""
+    monkeypatch.setattr(class_scores, "words_of", pieces_of)
+    words = sorted(pieces_of(opened.vocabulary).values())
+    made = {f"class {i}": frozenset(words[i::6]) for i in range(6)}
+    monkeypatch.setattr(class_scores, "word_classes", lambda: made)
+    for name, value in LOW.items():
+        monkeypatch.setattr(class_scores, name, value)
+    return made
+
+
+def pieces_of(vocabulary: Vocabulary) -> dict[int, str]:
+    texts = {core(vocabulary.text(i)): i for i in reversed(range(len(vocabulary))) if vocabulary.kind(i) == "normal"}
+    return {i: text for text, i in sorted(texts.items(), key=lambda one: one[1]) if text}
+
+
+def scores_of(checkpoint: Checkpoint, folder: Path | None = None) -> ClassScores:
+    engine = MapsEngine(checkpoint, EngineSettings("embedding", top=4))
+    return ClassScores(StrongestTargets(PairScorer(engine), folder))
+
+
+def share(checkpoint, words, members, layer, head):
+    """By hand, from rows of M: of `words` (token ids), how many have a member among their K strongest targets."""
+    maps = MapsEngine(checkpoint, EngineSettings("embedding", targets=K))
+    engine = maps.at(maps.truest)
+    text = checkpoint.vocabulary.text
+    hits = [
+        any(core(t.token) in members and core(t.token) != core(text(row.token_id)) for t in row.targets)
+        for row in engine.rows_of(layer, head, words)
+    ]
+    return sum(hits) / len(hits)
+
+
+def test_shares_are_those_of_the_plain_rows(opened, classes):
+    scores, shape, seen = scores_of(opened), opened.weights.shape, 0
+    chosen = [i for i, word in pieces_of(opened.vocabulary).items() if chooses(word)]
+    for layer in range(shape.n_layers):
+        for head in range(shape.n_heads):
+            for one in scores.of_head(layer, head):
+                own = [i for i in chosen if core(opened.vocabulary.text(i)) in classes[one.source]]
+                assert one.n_words == len(own)
+                assert one.score == pytest.approx(share(opened, own, classes[one.target], layer, head))
+                assert one.score >= one.outside + LOW["ABOVE"]
+                assert set(one.words) <= classes[one.target]
+                seen += 1
+    assert seen > 5
+
+
+def test_a_class_that_two_members_carry_is_not_offered(opened, classes, monkeypatch):
+    scores = scores_of(opened)
+    before = [scores.of_head(0, head) for head in range(opened.weights.shape.n_heads)]
+    monkeypatch.setattr(class_scores, "DROPPED", 10**6)
+    assert any(before)
+    assert not any(scores.of_head(0, head) for head in range(opened.weights.shape.n_heads))
+
+
+def test_words_are_dealt_in_halves_by_their_spelling_alone():
+    words = sorted({word for one in load_relations() for word, _ in one.pairs})
+    chosen = [word for word in words if chooses(word)]
+    assert 0.45 < len(chosen) / len(words) < 0.55
+    assert all(chooses(f" {word.upper()}") == chooses(word) for word in words if word.isascii())
+    assert chooses("dogs") == (zlib.crc32(b"dogs") % 2 == 0)
+
+
+@pytest.mark.model
+def test_what_chose_a_claim_of_classes_does_not_test_it():
+    checkpoint = open_checkpoint("smollm2-135m")
+    vocabulary, label = checkpoint.vocabulary, "plural nouns to prepositions"
+    whole, scored = (claimed_operation(label, (), scored=one) for one in (False, True))
+    assert isinstance(whole, ClaimedFields)
+    assert isinstance(scored, ClaimedFields)
+    pairs = scored.pairs(vocabulary, excluded=frozenset(), n=60)
+    assert len(pairs.sources) == len(pairs.others) == 60
+    assert not any(chooses(vocabulary.text(i)) for i in (*pairs.sources, *pairs.others))
+    assert any(chooses(vocabulary.text(i)) for i in whole.pairs(vocabulary, excluded=frozenset(), n=60).sources)
+    assert {core(vocabulary.text(i)) for i in pairs.sources} <= whole.sources
+    assert not {core(vocabulary.text(i)) for i in pairs.others} & whole.sources
+
+
+@pytest.mark.model
+def test_a_head_that_writes_verbs_behind_plural_nouns_is_offered_so():
+    scores = ClassScores(StrongestTargets(PairScorer(MapsEngine.open("smollm2-135m"))))
+    offered = {one.label: one for one in scores.of_head(27, 7)}
+    one = offered["plural nouns to modal and auxiliary verbs"]
+    assert one.score > 0.6
+    assert one.outside < 0.3
+    assert {"are", "were"} <= set(one.words)
+
+
+def test_the_control_of_a_class_is_the_same_targets_of_other_words():
+    pairs = PairSet((1, 2, 3), ((10, 11), (10, 11), (11,)), 10, others=(4, 11))
+    assert mixed_pairs(pairs) == PairSet((4, 11), ((10, 11), (10,)), 10)
+    assert FEWEST <= 60
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_strongest_targets_are_those_of_the_plain_rows(family, tmp_path):
+    checkpoint = open_checkpoint(str(tiny_model(family, tmp_path)[0]), device="cpu")
+    engine = MapsEngine(checkpoint, EngineSettings("embedding", targets=5)).at("embedding")
+    ids = [3, 40, 77]
+    found = engine.strongest(ids, k=5)
+    for layer in range(checkpoint.weights.shape.n_layers):
+        for head in range(checkpoint.weights.shape.n_heads):
+            rows = engine.rows_of(layer, head, ids)
+            assert found[layer, head].tolist() == [[t.token_id for t in row.targets] for row in rows]
+
+
+def test_targets_are_kept_and_a_spoilt_file_is_read_anew(opened, classes, tmp_path, monkeypatch):
+    first = scores_of(opened, tmp_path)
+    expected: list[tuple[ClassScore, ...]] = [first.of_head(1, head) for head in range(4)]
+    (kept,) = tmp_path.rglob("*.safetensors")
+    whole = kept.read_bytes()
+    again = scores_of(opened, tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(SourceEngine, "strongest", None)  # whoever reads now fails
+        assert [again.of_head(1, head) for head in range(4)] == expected
+    for spoilt in (whole[: len(whole) // 2], b"", b"{}"):
+        kept.write_bytes(spoilt)
+        assert [scores_of(opened, tmp_path).of_head(1, head) for head in range(4)] == expected
+        assert kept.read_bytes() == whole
+
+
+def test_nothing_is_offered_where_it_would_be_dear_or_no_class_has_words(opened, classes, monkeypatch):
+    monkeypatch.setattr(class_scores, "word_classes", lambda: {"class": frozenset({"no such word"})})
+    assert scores_of(opened).of_head(0, 0) == ()
+    monkeypatch.setattr(class_scores, "word_classes", lambda: classes)
+    monkeypatch.setattr(fitting, "ON_PROCESSOR", 1.0)
+    dear = scores_of(opened)
+    monkeypatch.setattr(SourceEngine, "strongest", None)
+    assert dear.of_head(0, 0) == ()
+
+
+def test_layers_are_told_while_targets_are_read(opened, classes):
+    told: list[tuple[int, int]] = []
+    scores_of(opened).read(lambda done, layers: told.append((done, layers)))
+    n = opened.weights.shape.n_layers
+    assert told == [(i + 1, n) for i in range(n)]
+    assert torch.equal(scores_of(opened)._sizes, scores_of(opened)._sources.sum(0).double())
