@@ -95,7 +95,7 @@ class CatalogueScores:
         """Hits of the pairs and of the mixed ones on every head, by operation."""
         self.scorer.prepare([part for one in self._choosing for part in (one.pairs, one.mixed)])
         counts = {
-            one.relation.name: [self.scorer.hits(part)[:, 0].sum(dim=0).tolist() for part in (one.pairs, one.mixed)]
+            one.relation.name: [self.scorer.hits(part).sum(dim=0).tolist() for part in (one.pairs, one.mixed)]
             for one in self._choosing
         }
         if (path := self._path) is not None:

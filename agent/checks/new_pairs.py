@@ -145,8 +145,8 @@ def finish_test(planned: PlannedTest, scorer: PairScorer) -> TestResult:
 def score_new_pairs(pairs: PairSet, mapping: HeadMapping, scorer: PairScorer) -> PairTest:
     """phi of the pairs on this head and on all others, and of the same sources with each other's targets."""
     mixed = mixed_pairs(pairs)
-    null = scorer.score(mixed).score if len(mixed.sources) >= FEWEST else None
-    return pair_test(scorer.score(pairs).score, pairs, mapping, null)
+    null = scorer.score(mixed) if len(mixed.sources) >= FEWEST else None
+    return pair_test(scorer.score(pairs), pairs, mapping, null)
 
 
 def pair_test(scores: Tensor, pairs: PairSet, mapping: HeadMapping, null: Tensor | None = None) -> PairTest:

@@ -4,7 +4,10 @@ Pairs are scored on what heads really read, the residual stream, whatever the ro
 (docs/method.md, "Testing a description"). phi of a set of pairs is the mean over its pairs of "hit or not", and a hit
 depends on the head, the pair and k alone. So hits are kept pair by pair for all heads: the same operation claimed for
 forty heads, each with other sources left out, costs one pass over the layers for the union of its pairs instead of
-forty. Memory: two bytes a pair and head.
+forty. Memory: a byte a pair and head.
+
+A pair with many acceptable targets, as in claims of classes, is decided by the k strongest targets of its source, which
+are found once for all such pairs; one with few by counting the entries that exceed its target's.
 """
 
 from __future__ import annotations
@@ -19,9 +22,10 @@ import torch
 from torch import Tensor
 
 from maps_engine.engine import MapsEngine
-from maps_engine.ov.pair_scores import PairScores, PairSet, in_parts
+from maps_engine.ov.pair_scores import PairSet, in_parts
 from maps_engine.results import HeadMapping, MappingRow
 
+WIDE: Final = 24  # targets of a pair, from which on the strongest ones of its source are looked for
 ENTRIES_AT_ONCE: Final = 60_000  # (source, target) entries of one pass: a few tens of MB of d_h numbers each
 
 _Pair: TypeAlias = tuple[int, tuple[int, ...], int]  # source, accepted targets, k
@@ -49,17 +53,19 @@ class PairScorer:
         """Score all pairs that are not known yet, in one pass over the model; returns how many there were."""
         with self.lock:
             missing = [pair for pair in dict.fromkeys(_pairs_of(pair_sets)) if pair not in self._hits]
-            for part in in_parts(missing, lambda pair: len(pair[1]), at_most=ENTRIES_AT_ONCE):
+            narrow, wide = ([p for p in missing if (len(p[1]) >= WIDE) == is_wide] for is_wide in (False, True))
+            for part in in_parts(narrow, lambda pair: len(pair[1]), at_most=ENTRIES_AT_ONCE):
                 self._score(part)
+            for k in sorted({k for _, _, k in wide}):
+                self._score_wide([pair for pair in wide if pair[2] == k], k)
         return len(missing)
 
-    def score(self, pairs: PairSet) -> PairScores:
-        """phi and suppression score of the set on all heads, each (L, H), as the engine's, equal to the last bit."""
-        share = self.hits(pairs).sum(dim=0, dtype=torch.float32) / max(1, len(pairs.sources))
-        return PairScores(share[0], share[1])
+    def score(self, pairs: PairSet) -> Tensor:
+        """phi of the set on all heads, (L, H), as the engine's."""
+        return self.hits(pairs).sum(dim=0, dtype=torch.float32) / max(1, len(pairs.sources))
 
     def hits(self, pairs: PairSet) -> Tensor:
-        """Whether each pair is promoted, and suppressed, by each head: bool of shape (pairs, 2, L, H)."""
+        """Whether each pair is promoted by each head: bool of shape (pairs, L, H)."""
         with self._gate:
             self._waiting.append(pairs)
         with self.lock:
@@ -68,7 +74,7 @@ class PairScorer:
             self.prepare(together)
         shape = self.maps.shape
         known = [self._hits[pair] for pair in _pairs_of([pairs])]
-        return torch.stack(known) if known else torch.zeros(0, 2, shape.n_layers, shape.n_heads, dtype=torch.bool)
+        return torch.stack(known) if known else torch.zeros(0, shape.n_layers, shape.n_heads, dtype=torch.bool)
 
     def rows_of(self, mapping: HeadMapping, ids: Sequence[int]) -> tuple[MappingRow, ...]:
         """Rows of given tokens on the head of `mapping`, read as pairs are scored."""
@@ -78,7 +84,14 @@ class PairScorer:
     def _score(self, pairs: Sequence[_Pair]) -> None:
         singles = [PairSet((s,), (targets,), k) for s, targets, k in pairs]
         for pair, one in zip(pairs, self.maps.score_pairs(singles, source=self.source), strict=True):
-            self._hits[pair] = torch.stack([one.score, one.suppression]) > 0.5
+            self._hits[pair] = one.score > 0.5
+
+    def _score_wide(self, pairs: Sequence[_Pair], k: int) -> None:
+        place = {source: i for i, source in enumerate(sorted({source for source, _, _ in pairs}))}
+        strongest = self.maps.at(self.source).strongest(tuple(place), k=k)
+        accepted = {targets: torch.tensor(targets) for _, targets, _ in pairs}
+        for pair in pairs:
+            self._hits[pair] = torch.isin(strongest[:, :, place[pair[0]]], accepted[pair[1]]).any(dim=-1)
 
 
 def _pairs_of(pair_sets: Iterable[PairSet]) -> Iterator[_Pair]:

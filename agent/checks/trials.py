@@ -43,7 +43,7 @@ def part_of(pairs: PairSet, places: Sequence[int]) -> PairSet:
 
 def score_each(pairs: PairSet, mapping: HeadMapping, scorer: PairScorer) -> tuple[PairTest, list[bool]]:
     """The test of the whole set on all heads, and which of its pairs hit on the head of `mapping`."""
-    hits: list[bool] = scorer.hits(pairs)[:, 0, mapping.layer, mapping.head].tolist()
+    hits: list[bool] = scorer.hits(pairs)[:, mapping.layer, mapping.head].tolist()
     return score_new_pairs(pairs, mapping, scorer), hits
 
 

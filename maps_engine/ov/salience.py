@@ -41,7 +41,7 @@ def salient_tokens(
     return running.result()
 
 
-def strongest_targets(circuit: OVCircuit, ids: Tensor, *, k: int, allowed: Tensor | None = None) -> Tensor:
+def strongest_targets(circuit: OVCircuit, ids: Tensor, *, k: int) -> Tensor:
     """(H, n, k): the `k` most promoted targets of the tokens `ids` (n,) on every head, strongest first.
 
     Entries are products of d_h numbers, not of d: for many tokens on many heads that is what costs least.
@@ -54,10 +54,7 @@ def strongest_targets(circuit: OVCircuit, ids: Tensor, *, k: int, allowed: Tenso
         for head, output in enumerate(circuit.heads.output):
             narrow = output @ u  # (d_h, columns)
             for rows, running in zip(a[:, head // circuit.heads.group].split(ROWS_AT_ONCE), lists[head], strict=True):
-                scores = rows @ narrow
-                if allowed is not None:
-                    scores.masked_fill_(~allowed[part], -torch.inf)
-                running.update(scores, columns)
+                running.update(rows @ narrow, columns)
     return torch.stack([torch.cat([one.result()[1] for one in of_head]) for of_head in lists])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agent.checks.new_pairs import plan_test, predicted_pairs, shown_sources
@@ -113,4 +113,5 @@ def new_pairs(
     plan = plan_test(said, head.mapping, vocabulary=vocabulary, relations=relations, seen=seen, judging=pairs)
     if plan.pairs is None:
         return None, plan.untestable
-    return part_of(plan.pairs, range(min(max_pairs, len(plan.pairs.sources)))), ""
+    pairs = part_of(plan.pairs, range(min(max_pairs, len(plan.pairs.sources))))
+    return replace(pairs, others=pairs.others[:max_pairs]), ""

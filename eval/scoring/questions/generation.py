@@ -63,7 +63,7 @@ class Generator:
     def _outcome(self, plan: PlannedPairs) -> Outcome:
         if plan.pairs is None:
             return Outcome(None, why=plan.why)
-        tested = pair_test(self.scorer.score(plan.pairs).score, plan.pairs, plan.mapping)
+        tested = pair_test(self.scorer.score(plan.pairs), plan.pairs, plan.mapping)
         low, high = exact_share(tested.score * tested.n_pairs, tested.n_pairs)
         parts = {
             "phi": tested.score, "phi low": low, "phi high": high,

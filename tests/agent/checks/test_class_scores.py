@@ -59,7 +59,7 @@ def scores_of(checkpoint: Checkpoint, folder: Path | None = None) -> ClassScores
 
 def share(checkpoint, words, members, layer, head):
     """By hand, from rows of M: of `words` (token ids), how many have a member among their K strongest targets."""
-    maps = MapsEngine(checkpoint, EngineSettings("embedding", targets=K))
+    maps = MapsEngine(checkpoint, EngineSettings("embedding", targets=K, include_special=True))
     engine = maps.at(maps.truest)
     text = checkpoint.vocabulary.text
     hits = [
@@ -134,7 +134,7 @@ def test_the_control_of_a_class_is_the_same_targets_of_other_words():
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_strongest_targets_are_those_of_the_plain_rows(family, tmp_path):
     checkpoint = open_checkpoint(str(tiny_model(family, tmp_path)[0]), device="cpu")
-    engine = MapsEngine(checkpoint, EngineSettings("embedding", targets=5)).at("embedding")
+    engine = MapsEngine(checkpoint, EngineSettings("embedding", targets=5, include_special=True)).at("embedding")
     ids = [3, 40, 77]
     found = engine.strongest(ids, k=5)
     for layer in range(checkpoint.weights.shape.n_layers):

@@ -64,8 +64,7 @@ def same_as(plain: MapsEngine, scorer: PairScorer, source: str, pair_sets: list[
     for _ in range(2):  # the second time from memory
         found = [scorer.score(one) for one in pair_sets]
         for one, other in zip(expected, found, strict=True):
-            torch.testing.assert_close(other.score, one.score, rtol=0, atol=1e-7)
-            torch.testing.assert_close(other.suppression, one.suppression, rtol=0, atol=1e-7)
+            torch.testing.assert_close(other, one.score, rtol=0, atol=1e-7)
 
 
 def test_a_lead_in_decides_what_pairs_are_scored_under(opened):
@@ -73,7 +72,7 @@ def test_a_lead_in_decides_what_pairs_are_scored_under(opened):
     found = {}
     for lead_in in ((" the",), ("", " the red")):
         engine = MapsEngine(opened, EngineSettings(source="embedding", lead_in=lead_in))
-        found[lead_in] = PairScorer(engine).score(every).score
+        found[lead_in] = PairScorer(engine).score(every)
         assert torch.equal(found[lead_in], engine.score_pairs([every], source="residual")[0].score)
     assert not torch.equal(*found.values())
 
@@ -118,18 +117,27 @@ def test_large_sets_are_cut_into_passes(monkeypatch):
     monkeypatch.setattr(pair_scorer, "ENTRIES_AT_ONCE", 3)
     plain, scorer = engines()
     big = PairSet(tuple(range(7)), tuple((i + 1, i + 2) for i in range(7)), 10)
-    found = scorer.score(big).score
+    found = scorer.score(big)
     torch.testing.assert_close(found, plain.score_pairs([big], source="embedding")[0].score, rtol=0, atol=1e-7)
+
+
+def test_pairs_with_many_targets_are_scored_as_those_with_few(opened, monkeypatch):
+    """By the strongest targets of their sources instead of by counting larger entries."""
+    plain, scorer = engines("embedding", opened)
+    many = PairSet((3, 4, 5, 6), (tuple(range(10, 40)), tuple(range(40, 90)), (7,), tuple(range(20, 80))), 3)
+    monkeypatch.setattr(pair_scorer, "WIDE", 24)
+    expected = plain.score_pairs([many], source="residual")[0].score
+    torch.testing.assert_close(scorer.score(many), expected, rtol=0, atol=1e-7)
+    assert 0 < float(expected.mean()) < 1
 
 
 def test_hits_are_told_pair_by_pair():
     plain, scorer = engines()
     one = PairSet((1, 2), ((3,), (4,)), 10)
     found = scorer.hits(one)
-    assert found.shape == (2, 2, 3, 6)
+    assert found.shape == (2, 3, 6)
     alone = plain.score_pairs([PairSet((2,), ((4,),), 10)], source="embedding")[0]
-    assert torch.equal(found[1, 0], alone.score > 0.5)
-    assert torch.equal(found[1, 1], alone.suppression > 0.5)
+    assert torch.equal(found[1], alone.score > 0.5)
 
 
 def test_threads_that_wait_are_served_in_one_pass(monkeypatch):
@@ -156,7 +164,7 @@ def test_threads_that_wait_are_served_in_one_pass(monkeypatch):
 
 def test_an_empty_set_scores_nothing():
     _, scorer = engines()
-    assert scorer.score(PairSet((), (), 10)).score.sum() == 0
+    assert scorer.score(PairSet((), (), 10)).sum() == 0
     assert scorer.prepare([]) == 0
 
 
