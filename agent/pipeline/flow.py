@@ -147,8 +147,10 @@ def propose(bench: Workbench, found: Sequence[Found], conditions: Conditions) ->
     def describe(one: Found) -> HeadReport:
         return describe_mapping(bench, *one, tell=tell)
 
-    if isinstance(bench.describer, RankingDescriber):
-        _read_once(bench, conditions.tell)
+    if isinstance(bench.describer, RankingDescriber) and not bench.catalogue.is_kept:
+        conditions.tell("scoring known operations on all heads, once for this model")
+        bench.catalogue.of_head(0, 0)
+        conditions.tell(f"describing with {bench.describer.name}")
     if bench.describer.name == "lexical":  # a moment a head, all of it computing: threads would not help
         yield from map(describe, found)
         return
@@ -156,15 +158,6 @@ def propose(bench: Workbench, found: Sequence[Found], conditions: Conditions) ->
         for report in _few_in_flight(pool, describe, found, limit=conditions.workers, stop=conditions.stop):
             conditions.streak.count(report.description)
             yield report
-
-
-def _read_once(bench: Workbench, tell: Tell) -> None:
-    """What is read once for a model and then kept: known operations and classes of words on all heads."""
-    if not bench.catalogue.is_kept:
-        tell("scoring known operations on all heads, once for this model")
-    bench.catalogue.of_head(0, 0)
-    bench.classes.read(lambda done, layers: tell(f"reading classes of words, once for this model: {done} of {layers}"))
-    tell(f"describing with {bench.describer.name}")
 
 
 def final_tests(bench: Workbench, described: Sequence[HeadReport], tell: Tell = silent) -> list[HeadReport]:

@@ -238,19 +238,17 @@ class SourceEngine:
         chosen = range(self.shape.n_layers) if layers is None else list(layers)
         return score_pairs((self.circuit(i) for i in chosen), pair_sets, heads=heads, progress=progress)
 
-    def strongest(self, ids: Sequence[int], *, k: int, progress: Callable[[int], None] | None = None) -> Tensor:
-        """(L, H, n, k) of int32: the ids of the `k` most promoted targets of each token on every head.
+    def strongest(self, ids: Sequence[int], *, k: int, layers: Iterable[int] | None = None) -> Tensor:
+        """(L', H, n, k) of int32: the ids of the `k` most promoted targets of each token on all heads of `layers`.
 
-        As in scores of pairs, no token is left out.
+        `layers`: by default all. As in scores of pairs, no token is left out.
         """
         self.unembedding.hold()
         tokens = torch.tensor(ids, device=self.checkpoint.weights.device)
         found = []
-        for layer in range(self.shape.n_layers):
+        for layer in range(self.shape.n_layers) if layers is None else layers:
             targets = strongest_targets(self.circuit(layer), tokens, k=k)
             found.append(targets.to(device="cpu", dtype=torch.int32))
-            if progress is not None:
-                progress(layer)
         return torch.stack(found)
 
     def _mapping(

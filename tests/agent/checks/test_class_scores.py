@@ -6,7 +6,6 @@ import zlib
 from pathlib import Path
 
 import pytest
-import torch
 
 from agent.checks import class_scores
 from agent.checks.claims import ClaimedFields, chooses, claimed_operation
@@ -137,6 +136,7 @@ def test_strongest_targets_are_those_of_the_plain_rows(family, tmp_path):
     engine = MapsEngine(checkpoint, EngineSettings("embedding", targets=5, include_special=True)).at("embedding")
     ids = [3, 40, 77]
     found = engine.strongest(ids, k=5)
+    assert found[1:2].equal(engine.strongest(ids, k=5, layers=[1]))
     for layer in range(checkpoint.weights.shape.n_layers):
         for head in range(checkpoint.weights.shape.n_heads):
             rows = engine.rows_of(layer, head, ids)
@@ -166,11 +166,3 @@ def test_nothing_is_offered_where_it_would_be_dear_or_no_class_has_words(opened,
     dear = scores_of(opened)
     monkeypatch.setattr(SourceEngine, "strongest", None)
     assert dear.of_head(0, 0) == ()
-
-
-def test_layers_are_told_while_targets_are_read(opened, classes):
-    told: list[tuple[int, int]] = []
-    scores_of(opened).read(lambda done, layers: told.append((done, layers)))
-    n = opened.weights.shape.n_layers
-    assert told == [(i + 1, n) for i in range(n)]
-    assert torch.equal(scores_of(opened)._sizes, scores_of(opened)._sources.sum(0).double())
