@@ -32,6 +32,7 @@ FEWEST_DEALT: Final = 30  # pairs, so that at least ten choose and twenty are le
 MAX_PAIRS: Final = 60
 TRIED_TOKENS: Final = 60_000
 END_LETTERS: Final = 3
+CLASS_ORDER: Final = "words of classes"  # seed of the order in which claims of classes take words
 WIDEST_CLASS: Final = 4_000  # tokens
 LETTERS_SHARED: Final = frozenset(  # forms whose targets are found by search: they share letters with the source
     {"completion of the beginning of a word", "words that begin alike", "words that end alike", RELATED}
@@ -158,11 +159,14 @@ class ClaimedFields:
         return any(core(t.token) in self.targets and core(t.token) != own for t in row.targets)
 
     def pairs(self, vocabulary: Vocabulary, *, excluded: frozenset[str], n: int) -> PairSet:
-        """Each source with every other word of the target class that is one token; words of no class beside them."""
+        """Each source with every other word of the target class that is one token; words outside the class beside them.
+
+        All claims of classes take words in one order, so that many of them share theirs, which cost a row of every head.
+        """
         ids = {word: _word_ids(vocabulary, word) for word in sorted(self.targets)}
         sources: dict[int, tuple[int, ...]] = {}
         others: list[int] = []
-        for token, text in _tokens_in_fixed_order(vocabulary, self.label):
+        for token, text in _tokens_in_fixed_order(vocabulary, CLASS_ORDER):
             word = core(text)
             if word in excluded or (self.scored and chooses(word)):
                 continue
@@ -191,7 +195,7 @@ class ClaimedClass:
         """Each source with all tokens of the class."""
         targets = _tokens_of_class(vocabulary, self.target)
         sources = []
-        for token, text in _tokens_in_fixed_order(vocabulary, self.label):
+        for token, text in _tokens_in_fixed_order(vocabulary, CLASS_ORDER):
             word = core(text)
             if word not in excluded and (not self.sources or word in self.sources) and not self.target.holds(text):
                 sources.append(token)
