@@ -151,7 +151,6 @@ class ClaimedFields:
 
     sources: frozenset[str]  # empty: any word
     targets: frozenset[str]
-    label: str
     scored: bool = False
 
     def satisfied(self, row: MappingRow) -> bool | None:
@@ -159,9 +158,9 @@ class ClaimedFields:
         return any(core(t.token) in self.targets and core(t.token) != own for t in row.targets)
 
     def pairs(self, vocabulary: Vocabulary, *, excluded: frozenset[str], n: int) -> PairSet:
-        """Each source with every other word of the target class that is one token; words outside the class beside them.
+        """Each source with every other word of the target class that is one token; beside them words outside the class.
 
-        All claims of classes take words in one order, so that many of them share theirs, which cost a row of every head.
+        All claims of classes take words in one order: many share theirs then, and each costs a row of every head.
         """
         ids = {word: _word_ids(vocabulary, word) for word in sorted(self.targets)}
         sources: dict[int, tuple[int, ...]] = {}
@@ -186,7 +185,6 @@ class ClaimedClass:
 
     sources: frozenset[str]  # empty: any word
     target: TokenClass
-    label: str
 
     def satisfied(self, row: MappingRow) -> bool | None:
         return any(self.target.holds(t.token) for t in row.targets)
@@ -211,11 +209,11 @@ def _claimed_kinds(label: str, scored: bool) -> ClaimedFields | ClaimedClass | N
     for joint in (" to other ", " to "):
         for target, words in named.items():
             if label.endswith(joint + target):
-                return ClaimedFields(named.get(label[: -len(joint + target)], frozenset()), words, label, scored)
+                return ClaimedFields(named.get(label[: -len(joint + target)], frozenset()), words, scored)
         for one in CLASSES:
             if label.endswith(joint + one.label.casefold()):
                 sources = label[: -len(joint + one.label)]
-                return ClaimedClass(named.get(sources, frozenset()), one, label)
+                return ClaimedClass(named.get(sources, frozenset()), one)
     return None
 
 

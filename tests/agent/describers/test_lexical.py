@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from agent.describers.lexical import LexicalDescriber
-from agent.results import Evidence, HeadDescription
+from agent.results import ClassScore, Evidence, HeadDescription, KnownScore
 from agent.words.fields import SemanticFields
 from maps_engine.relations.catalogue import load_relations
 from tests.support.agent.mappings import HOSTILE, NOISE, LetterEmbedder, mapping, noise_rows, planted, row
@@ -178,6 +178,28 @@ def test_held_out_rows_are_not_looked_at(describer):
 def test_same_rows_same_words(describer):
     rows = planted(pairs_of("english-to-french"))
     assert described(describer, rows) == described(LexicalDescriber(FIELDS, load_relations()), rows)
+
+
+def test_classes_of_words_stand_behind_what_rows_and_pairs_show(describer):
+    verbs = ClassScore("plural nouns", "modal and auxiliary verbs", 0.83, 0.11, 31.0, 48, ("are", "were"))
+    plurals = ClassScore("plural nouns", "plural nouns", 0.5, 0.1, 22.0, 48, ("lines",))
+    known = KnownScore("verb-to-gerund", 0.5, 0.0, 99.0, 12, 10)
+    rows = planted(pairs_of("country-to-capital"))
+    evidence = Evidence.of(mapping(rows), known=(known,), classes=(verbs, plurals))
+    said = [one.operation for one in describer.ranked(evidence)]
+    assert said[0] == "country to capital"
+    assert said[-2:] == ["plural nouns to modal and auxiliary verbs", "plural nouns to other plural nouns"]
+    assert "verb to gerund" in said[1:-2]
+
+
+def test_a_head_without_a_pattern_in_its_rows_is_described_by_classes(describer):
+    verbs = ClassScore("plural nouns", "modal and auxiliary verbs", 0.83, 0.11, 31.0, 48, ("are", "were"))
+    (said,) = describer.ranked(Evidence.of(mapping(noise_rows()), classes=(verbs,)))
+    assert said.operation == verbs.label
+    assert said.scored  # half of the words chose it
+    assert "most often to 'are', 'were'" in said.observed_pattern
+    assert "40 of 48 words tried" in said.observed_pattern
+    assert (said.claims[0].kind, said.claims[0].k, said.claims[0].n) == ("class", 40, 48)
 
 
 def test_settings_name_what_decides(describer):
