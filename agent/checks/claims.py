@@ -30,6 +30,7 @@ COPY_K: Final = 1
 CHOOSING: Final = 12  # pairs of a relation by which heads are chosen: each costs a row of every head
 FEWEST_DEALT: Final = 30  # pairs, so that at least ten choose and twenty are left
 MAX_PAIRS: Final = 60
+MAX_WORDS: Final = 32  # of a claim of classes, and as many outside: each costs a look through a row of every head
 TRIED_TOKENS: Final = 60_000
 END_LETTERS: Final = 3
 CLASS_ORDER: Final = "words of classes"  # seed of the order in which claims of classes take words
@@ -162,6 +163,7 @@ class ClaimedFields:
 
         All claims of classes take words in one order: many share theirs then, and each costs a row of every head.
         """
+        n = min(n, MAX_WORDS)
         ids = {word: _word_ids(vocabulary, word) for word in sorted(self.targets)}
         sources: dict[int, tuple[int, ...]] = {}
         others: list[int] = []
@@ -191,7 +193,7 @@ class ClaimedClass:
 
     def pairs(self, vocabulary: Vocabulary, *, excluded: frozenset[str], n: int) -> PairSet:
         """Each source with all tokens of the class."""
-        targets = _tokens_of_class(vocabulary, self.target)
+        targets, n = _tokens_of_class(vocabulary, self.target), min(n, MAX_WORDS)
         sources = []
         for token, text in _tokens_in_fixed_order(vocabulary, CLASS_ORDER):
             word = core(text)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.checks import class_scores
-from agent.checks.claims import ClaimedFields, chooses, claimed_operation
+from agent.checks.claims import MAX_WORDS, ClaimedFields, chooses, claimed_operation
 from agent.checks.class_scores import ClassScores
 from agent.checks.controls import FEWEST, mixed_pairs
 from agent.checks.pair_scorer import PairScorer
@@ -107,7 +107,7 @@ def test_what_chose_a_claim_of_classes_does_not_test_it():
     assert isinstance(whole, ClaimedFields)
     assert isinstance(scored, ClaimedFields)
     pairs = scored.pairs(vocabulary, excluded=frozenset(), n=60)
-    assert len(pairs.sources) == len(pairs.others) == 60
+    assert len(pairs.sources) == len(pairs.others) == MAX_WORDS
     assert not any(chooses(vocabulary.text(i)) for i in (*pairs.sources, *pairs.others))
     assert any(chooses(vocabulary.text(i)) for i in whole.pairs(vocabulary, excluded=frozenset(), n=60).sources)
     assert {core(vocabulary.text(i)) for i in pairs.sources} <= whole.sources
@@ -127,7 +127,7 @@ def test_a_head_that_writes_verbs_behind_plural_nouns_is_offered_so():
 def test_the_control_of_a_class_is_the_same_targets_of_other_words():
     pairs = PairSet((1, 2, 3), ((10, 11), (10, 11), (11,)), 10, others=(4, 11))
     assert mixed_pairs(pairs) == PairSet((4, 11), ((10, 11), (10,)), 10)
-    assert FEWEST <= 60
+    assert FEWEST <= MAX_WORDS
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
