@@ -211,7 +211,8 @@ def _attempt(values: dict[str, Any]) -> Attempt:
 def _pair_set(values: dict[str, Any]) -> PairSet:
     from maps_engine.ov.pair_scores import PairSet  # torch: only where a run is worked on
 
-    return PairSet(tuple(values["sources"]), tuple(map(tuple, values["targets"])), values["k"])
+    others = tuple(values.get("others", ()))  # absent from what was stored before claims of classes
+    return PairSet(tuple(values["sources"]), tuple(map(tuple, values["targets"])), values["k"], others)
 
 
 def _test_record(report: HeadReport) -> TestRecord:

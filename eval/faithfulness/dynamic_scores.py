@@ -26,6 +26,7 @@ from maps_engine.model import Checkpoint
 from maps_engine.ov.circuit import OVCircuit, UnembeddingTable
 from maps_engine.ov.folding import HeadMatrices
 from maps_engine.ov.pair_scores import PairScores, PairSet, score_pairs
+from maps_engine.ov.salience import strongest_targets
 from maps_engine.ov.source_maps import SourceEngine
 from maps_engine.results import EngineSettings
 
@@ -69,6 +70,13 @@ class Projector:
         """`recorded` (L, N, G, d_h), G the number of value heads or of query heads; sources are its rows."""
         circuits = (self._circuit(layer, recorded[layer]) for layer in range(len(recorded)))
         return score_pairs(circuits, pair_sets)
+
+    def strongest(self, recorded: Tensor, rows: Sequence[int], k: int) -> Tensor:
+        """(L, H, n, k) of int32: the ids of the `k` most promoted targets of `rows` of what was recorded."""
+        chosen = torch.tensor(rows, device=recorded.device)
+        circuits = (self._circuit(layer, recorded[layer]) for layer in range(len(recorded)))
+        found = [strongest_targets(circuit, chosen, k=k) for circuit in circuits]
+        return torch.stack(found).to(device="cpu", dtype=torch.int32)
 
     def _circuit(self, layer: int, recorded: Tensor) -> RecordedCircuit:
         weights = self._engine.checkpoint.weights

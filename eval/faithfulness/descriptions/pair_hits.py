@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from agent.checks.controls import mixed_pairs
-from agent.checks.pair_scorer import ENTRIES_AT_ONCE
+from agent.checks.pair_scorer import ENTRIES_AT_ONCE, WIDE
 from eval.faithfulness.bench import Bench
 from eval.faithfulness.descriptions.named_heads import NamedHead
 from eval.faithfulness.dynamic_scores import Projector, rows_of
@@ -116,12 +116,31 @@ def _each_pair(relation: SourcePairs) -> Iterator[SourcePairs]:
 
 def _digits(projector: Projector, recorded: Tensor, sets: Sequence[PairSet], n_templates: int) -> list[str]:
     """One text a set: the number of its prompts that hit, head after head and layer after layer."""
-    found = []
-    for part in in_parts(sets, lambda one: sum(map(len, one.targets)), at_most=ENTRIES_AT_ONCE):
-        for one in projector.score(recorded, part):
-            counts = (one.score * n_templates).round().int().flatten().tolist()
-            found.append("".join(map(str, counts)))
+    found = [""] * len(sets)
+    wide = [i for i, one in enumerate(sets) if len(one.targets[0]) >= WIDE]
+    narrow = [i for i, one in enumerate(sets) if len(one.targets[0]) < WIDE]
+    for part in in_parts(narrow, lambda i: sum(map(len, sets[i].targets)), at_most=ENTRIES_AT_ONCE):
+        for i, one in zip(part, projector.score(recorded, [sets[i] for i in part]), strict=True):
+            found[i] = _digit_a_head((one.score * n_templates).round())
+    for k in {sets[i].k for i in wide}:
+        own = [i for i in wide if sets[i].k == k]
+        for i, counts in zip(own, _wide_counts(projector, recorded, [sets[i] for i in own], k), strict=True):
+            found[i] = _digit_a_head(counts)
     return found
+
+
+def _wide_counts(projector: Projector, recorded: Tensor, sets: Sequence[PairSet], k: int) -> Iterator[Tensor]:
+    """(L, H) prompts that hit, of each set of one pair: by the k strongest targets of every prompt."""
+    rows = sorted({row for one in sets for row in one.sources})
+    place = {row: i for i, row in enumerate(rows)}
+    strongest = projector.strongest(recorded, rows, k)
+    for one in sets:
+        own = strongest[:, :, [place[row] for row in one.sources]]
+        yield torch.isin(own, torch.tensor(one.targets[0])).any(dim=-1).sum(dim=-1)
+
+
+def _digit_a_head(counts: Tensor) -> str:
+    return "".join(map(str, counts.int().flatten().tolist()))
 
 
 def _from_json(stored: dict[str, Any], n_layers: int, n_heads: int) -> ClaimHits:

@@ -107,6 +107,21 @@ def test_where_all_sources_share_their_targets_there_is_no_shuffled_score(bench,
     assert "Names for which shuffled pairs say nothing: 1." in " ".join(read_descriptions(table.to_json()))
 
 
+@pytest.mark.parametrize("wide", [4, 1000])
+def test_a_claim_of_classes_is_held_against_other_words_however_it_is_counted(bench, engine, monkeypatch, wide):
+    monkeypatch.setattr("eval.faithfulness.descriptions.pair_hits.WIDE", wide)
+    ids = word_ids(bench.checkpoint)
+    members = tuple(ids[20:36])
+    field = PairSet(tuple(ids[1:19]), (members,) * 18, 2, others=tuple(ids[36:48]))
+    stored_run(engine, bench.checkpoint, [named(bench.checkpoint, 1, 2, "some words to a few", judging=field)])
+    row = check_names(bench, engine, None, max_pairs=60).rows[0]
+    outside = PairSet(field.others, (members,) * 12, 2)
+    for measured, within in ((row.forced, False), (row.natural, True)):
+        phi, null = (plainly(bench, one, with_context=within)[1, 2].item() for one in (field, outside))
+        assert (measured.score, measured.shuffled) == pytest.approx((phi, null))
+    assert row.forced.score > 0
+
+
 def test_at_most_so_many_pairs_in_the_order_of_the_test(bench, engine):
     pairs = step_pairs(bench.checkpoint, first=1)
     stored_run(engine, bench.checkpoint, [named(bench.checkpoint, 0, 0, "one word on", judging=pairs)])
