@@ -17,6 +17,14 @@ settings.load_profile("headscribe")
 MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 
+LONGEST = ("test_label_real.py", "test_agent_server.py", "test_tour.py", "test_store_safety.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Minutes-long tests first, or one of them runs on alone when all others are done."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture(scope="session")
 def made_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> MakeOnce:
     """`made_once(name, make)`: a folder that `make` has filled once for all of pytest's workers; not to be changed."""
