@@ -1,5 +1,7 @@
 """Which of a head's tested descriptions is recorded: the first that its test supports, and none that it contradicts.
 
+Claims that were held against a control come before those for which there is none, such as "words to nationalities".
+
 Of several that were tested the best was picked by its test, so it has to be supported: on SmolLM2 a tenth of the weak
 names of the lexical describer was true of the running model (docs/method.md, "Testing a description").
 """
@@ -25,7 +27,7 @@ def chosen(tested: Sequence[Tested], *, ranked: bool) -> tuple[Tested, tuple[Att
     contradicted (of ranked ones: where none is supported, or not testable) the head is "unclear", and the test of the
     best stands beside it. Other descriptions that are supported are told behind the chosen one.
     """
-    best = min(range(len(tested)), key=lambda i: (_BETTER[tested[i][1].verdict], i))
+    best = min(range(len(tested)), key=lambda i: (_BETTER[tested[i][1].verdict], not _controlled(tested[i][1]), i))
     said, test = tested[best]
     if said.status == "ok" and test.verdict == "contradicted":
         said = withdrawn(said, "its test contradicts it")
@@ -37,6 +39,11 @@ def chosen(tested: Sequence[Tested], *, ranked: bool) -> tuple[Tested, tuple[Att
     if test.verdict == "supported" and besides:
         said = replace(said, observed_pattern=f"{said.observed_pattern} Also: {', '.join(besides[:MOST_BESIDES])}.")
     return (said, test), attempts if len(attempts) > 1 else ()
+
+
+def _controlled(test: TestResult) -> bool:
+    """Whether a control was scored: a claim of any words to one class of targets has none, and says less."""
+    return test.pairs is None or test.pairs.shuffled is not None
 
 
 def withdrawn(said: HeadDescription, why: str) -> HeadDescription:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from agent.checks.choice import chosen
@@ -40,6 +42,15 @@ def test_the_first_of_the_best_verdict_is_named(verdicts, operation):
     else:
         assert [one.trial.verdict for one in attempts] == list(verdicts)
         assert [one.description.operation for one in attempts if one.decision == "kept"] == [operation]
+
+
+def test_a_supported_claim_without_a_control_comes_behind_one_with_a_control():
+    plain, other = said_of("supported", "supported")
+    pairs = replace(other[1].pairs, shuffled=0.02)
+    controlled = (other[0], replace(other[1], pairs=pairs))
+    for tested in ([plain, controlled], [controlled, plain]):
+        (said, _), _ = chosen(tested, ranked=True)
+        assert (said.operation, said.observed_pattern) == ("b", "Maps b. Also: a.")
 
 
 @pytest.mark.parametrize("n", [1, 3])
