@@ -65,10 +65,10 @@ class CatalogueScores:
                 found.append(KnownScore(one.relation.name, score, shuffled, percentile, n, one.pairs.k))
         return tuple(sorted(found, key=lambda known: (known.shuffled - known.score, known.operation)))
 
-    @cached_property
-    def is_kept(self) -> bool:
-        """Whether an earlier process has scored what `of_head` needs."""
-        return self._kept() is not None
+    @property
+    def is_scored(self) -> bool:
+        """Whether what `of_head` needs is there: scored by this process, or kept by an earlier one."""
+        return "_tables" in self.__dict__ or self._kept() is not None
 
     @cached_property
     def _choosing(self) -> tuple[_Choosing, ...]:

@@ -159,26 +159,17 @@ class ClaimedFields:
         return any(core(t.token) in self.targets and core(t.token) != own for t in row.targets)
 
     def pairs(self, vocabulary: Vocabulary, *, excluded: frozenset[str], n: int) -> PairSet:
-        """Each source with every other word of the target class that is one token; beside them words outside the class.
-
-        All claims of classes take words in one order: many share theirs then, and each costs a row of every head.
-        """
-        n = min(n, MAX_WORDS)
+        """Each source with all other words of the target class; beside them words outside the class of sources."""
         ids = {word: _word_ids(vocabulary, word) for word in sorted(self.targets)}
-        sources: dict[int, tuple[int, ...]] = {}
-        others: list[int] = []
-        for token, text in _tokens_in_fixed_order(vocabulary, CLASS_ORDER):
-            word = core(text)
-            if word in excluded or (self.scored and chooses(word)):
-                continue
-            if self.sources and word not in self.sources:
-                others.append(token)
-            elif len(sources) < n:
-                sources[token] = tuple(i for t, found in ids.items() if t != word for i in found)
-            if len(sources) == n and (len(others) >= n or not self.sources):
-                break
-        usable = {s: t for s, t in sources.items() if t}
-        return PairSet(tuple(usable), tuple(usable.values()), DEFAULT_K, tuple(others[:n]))
+
+        def usable(token: int) -> bool:
+            word = core(vocabulary.text(token))
+            return word not in excluded and not (self.scored and chooses(word))
+
+        sources, others = _words_and_others(vocabulary, self.sources, usable, n)
+        targets = {s: tuple(i for t, ts in ids.items() if t != core(vocabulary.text(s)) for i in ts) for s in sources}
+        mapped = {s: accepted for s, accepted in targets.items() if accepted}
+        return PairSet(tuple(mapped), tuple(mapped.values()), DEFAULT_K, others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,17 +183,33 @@ class ClaimedClass:
         return any(self.target.holds(t.token) for t in row.targets)
 
     def pairs(self, vocabulary: Vocabulary, *, excluded: frozenset[str], n: int) -> PairSet:
-        """Each source with all tokens of the class."""
-        targets, n = _tokens_of_class(vocabulary, self.target), min(n, MAX_WORDS)
-        sources = []
-        for token, text in _tokens_in_fixed_order(vocabulary, CLASS_ORDER):
-            word = core(text)
-            if word not in excluded and (not self.sources or word in self.sources) and not self.target.holds(text):
-                sources.append(token)
-            if len(sources) == n:
-                break
-        sources = sources if targets else []
-        return PairSet(tuple(sources), (targets,) * len(sources), DEFAULT_K)
+        """Each source with all tokens of the class; beside them words outside the class of sources."""
+        targets = _tokens_of_class(vocabulary, self.target)
+
+        def usable(token: int) -> bool:
+            return core(vocabulary.text(token)) not in excluded and not self.target.holds(vocabulary.text(token))
+
+        sources, others = _words_and_others(vocabulary, self.sources, usable, n if targets else 0)
+        return PairSet(sources, (targets,) * len(sources), DEFAULT_K, others)
+
+
+def _words_and_others(
+    vocabulary: Vocabulary, words: frozenset[str], usable: Callable[[int], bool], n: int
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """At most MAX_WORDS tokens that are among `words` (empty: any words), and as many that are not.
+
+    Taken in one order for all claims of classes: many share theirs then, and each costs a row of every head.
+    """
+    most = min(n, MAX_WORDS)
+    inside: list[int] = []
+    outside: list[int] = []
+    for token, text in _tokens_in_fixed_order(vocabulary, CLASS_ORDER):
+        if len(inside) >= most and (len(outside) >= most or not words):
+            break
+        kind = inside if not words or core(text) in words else outside
+        if len(kind) < most and usable(token):
+            kind.append(token)
+    return tuple(inside), tuple(outside)
 
 
 def _claimed_kinds(label: str, scored: bool) -> ClaimedFields | ClaimedClass | None:

@@ -147,7 +147,7 @@ def propose(bench: Workbench, found: Sequence[Found], conditions: Conditions) ->
     def describe(one: Found) -> HeadReport:
         return describe_mapping(bench, *one, tell=tell)
 
-    if isinstance(bench.describer, RankingDescriber) and not bench.catalogue.is_kept:
+    if isinstance(bench.describer, RankingDescriber) and not bench.catalogue.is_scored:
         conditions.tell("scoring known operations on all heads, once for this model")
         bench.catalogue.of_head(0, 0)
         conditions.tell(f"describing with {bench.describer.name}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.checks.catalogue_scores import CatalogueScores
+from agent.checks.claims import MAX_WORDS
 from agent.checks.class_scores import ClassScores
 from agent.checks.controls import ABOVE_SHUFFLED, ROUNDS
 from agent.checks.new_pairs import HIGH
@@ -26,6 +27,7 @@ from agent.runs.state import HeadKey
 from agent.words.embedder import load_embedder
 from agent.words.fields import SemanticFields
 from agent.words.mapping_vectors import MappingEmbedder
+from agent.words.word_classes import word_classes_version
 from maps_engine.engine import MapsEngine
 from maps_engine.folders import cache_folder
 from maps_engine.relations.catalogue import Relation, load_relations
@@ -83,7 +85,13 @@ class Workbench:
     @property
     def _test(self) -> dict[str, Any]:
         """What pairs are scored under, and the rule of verdicts, whatever the rows were read under."""
-        rule = {"percentile": HIGH, "shuffled": ROUNDS, "above_shuffled": ABOVE_SHUFFLED}
+        rule = {
+            "percentile": HIGH,
+            "shuffled": ROUNDS,
+            "above_shuffled": ABOVE_SHUFFLED,
+            "word_classes": word_classes_version(),
+            "words_of_a_class": MAX_WORDS,
+        }
         return {"source": self.scorer.source, "lead_in": list(self.maps.settings.lead_in), **rule}
 
 

@@ -103,16 +103,25 @@ def test_small_operations_are_left_whole_for_tests(opened, relations):
 
 def test_scores_are_kept_and_a_spoilt_file_is_scored_anew(opened, relations, tmp_path: Path, monkeypatch):
     first = CatalogueScores(scorer_of(opened), relations, tmp_path)
+    assert not first.is_scored
     expected = [first.of_head(1, head) for head in range(4)]
     (kept,) = tmp_path.rglob("*.json")
     whole = kept.read_text()
     again = CatalogueScores(scorer_of(opened), relations, tmp_path)
+    assert again.is_scored
     monkeypatch.setattr(again.scorer.maps, "score_pairs", None)  # whoever scores now fails
     assert [again.of_head(1, head) for head in range(4)] == expected
     for spoilt in (whole[: len(whole) // 2], "{}", "[]", whole.replace("step-1", "step-9")):
         kept.write_text(spoilt)
         assert [CatalogueScores(scorer_of(opened), relations, tmp_path).of_head(1, h) for h in range(4)] == expected
         assert kept.read_text() == whole
+
+
+def test_what_this_process_has_scored_is_there_without_a_folder(opened, relations):
+    catalogue = CatalogueScores(scorer_of(opened), relations)
+    assert not catalogue.is_scored
+    catalogue.of_head(0, 0)
+    assert catalogue.is_scored
 
 
 def test_another_model_or_lead_in_has_a_table_of_its_own(opened, relations, tmp_path: Path):

@@ -154,6 +154,16 @@ def test_pairs_of_fields():
     assert all(" Paris" in targets for targets in named.values())
 
 
+def test_a_claim_of_a_class_names_words_outside_it_and_one_of_any_words_does_not():
+    for label in ("countries to capital cities", "countries to single letters"):
+        pairs = pairs_of(label)
+        outside = {core(VOCABULARY.text(i)) for i in pairs.others}
+        assert outside
+        assert not outside & word_classes()["countries"]
+        assert {core(VOCABULARY.text(i)) for i in pairs.sources} <= word_classes()["countries"]
+    assert pairs_of("words to personal pronouns").others == pairs_of("words to single letters").others == ()
+
+
 def test_rows_of_a_relation_count_only_known_sources():
     claim = claimed_operation("country to capital", RELATIONS)
     assert claim.satisfied(row(" France", [" Paris"])) is True
