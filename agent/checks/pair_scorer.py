@@ -8,27 +8,30 @@ forty. Memory: a byte a pair and head.
 
 A pair with many acceptable targets, as in claims of classes, is decided by the k strongest targets of its source, which
 are found once for all such pairs; one with few by counting the entries that exceed its target's.
+
+With a folder, hits are kept on disk too (`agent.checks.kept_hits`): a run that goes on after a stop, a second process
+or another describer scores new pairs alone.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Final, TypeAlias
+from pathlib import Path
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
+from agent.checks.kept_hits import KeptHits, Pair
 from maps_engine.engine import MapsEngine
 from maps_engine.ov.pair_scores import PairSet, in_parts
 from maps_engine.results import HeadMapping, MappingRow
 
 WIDE: Final = 24  # targets of a pair, from which on the strongest ones of its source are looked for
 ENTRIES_AT_ONCE: Final = 60_000  # (source, target) entries of one pass: a few tens of MB of d_h numbers each
-
-_Pair: TypeAlias = tuple[int, tuple[int, ...], int]  # source, accepted targets, k
 
 
 @dataclass
@@ -39,8 +42,10 @@ class PairScorer:
     """
 
     maps: MapsEngine
+    folder: Path | None = None  # for what is kept from one process to the next
     lock: threading.RLock = field(default_factory=threading.RLock)
-    _hits: dict[_Pair, Tensor] = field(default_factory=dict, repr=False)
+    _hits: dict[Pair, Tensor] = field(default_factory=dict, repr=False)
+    _strongest: dict[tuple[int, int], Tensor] = field(default_factory=dict, repr=False)  # by source and k
     _waiting: list[PairSet] = field(default_factory=list, repr=False)
     _gate: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -52,13 +57,19 @@ class PairScorer:
     def prepare(self, pair_sets: Iterable[PairSet]) -> int:
         """Score all pairs that are not known yet, in one pass over the model; returns how many there were."""
         with self.lock:
-            missing = [pair for pair in dict.fromkeys(_pairs_of(pair_sets)) if pair not in self._hits]
+            missing = self._missing(pair_sets)
             narrow, wide = ([p for p in missing if (len(p[1]) >= WIDE) == is_wide] for is_wide in (False, True))
             for part in in_parts(narrow, lambda pair: len(pair[1]), at_most=ENTRIES_AT_ONCE):
                 self._score(part)
-            for k in sorted({k for _, _, k in wide}):
-                self._score_wide([pair for pair in wide if pair[2] == k], k)
+            self._score_wide(wide)
+            if missing and self._kept is not None:
+                self._kept.write({pair: self._hits[pair] for pair in missing})
         return len(missing)
+
+    def knows(self, pair_sets: Iterable[PairSet]) -> bool:
+        """Whether all pairs are scored: by this process, or kept by an earlier one."""
+        with self.lock:
+            return not self._missing(pair_sets)
 
     def score(self, pairs: PairSet) -> Tensor:
         """phi of the set on all heads, (L, H), as the engine's."""
@@ -81,20 +92,47 @@ class PairScorer:
         with self.lock:
             return self.maps.at(self.source).rows_of(mapping.layer, mapping.head, ids)
 
-    def _score(self, pairs: Sequence[_Pair]) -> None:
+    @cached_property
+    def reading(self) -> list[Any]:
+        """What decides the hit of a pair besides the pair, as JSON values."""
+        own = self.maps
+        read = replace(own.settings, source=self.source).to_json()
+        listed = ("top", "targets", "words", "include_special")  # of rows, not of pairs
+        weights = own.checkpoint.weights
+        return [own.checkpoint.fingerprint, str(weights.dtype), {k: v for k, v in read.items() if k not in listed}]
+
+    @cached_property
+    def _kept(self) -> KeptHits | None:
+        shape = self.maps.shape
+        if self.folder is None:
+            return None
+        return KeptHits(self.folder, self.reading, n_layers=shape.n_layers, n_heads=shape.n_heads)
+
+    def _missing(self, pair_sets: Iterable[PairSet]) -> list[Pair]:
+        """The pairs that are neither in memory nor kept; those that are kept are in memory then."""
+        missing = [pair for pair in dict.fromkeys(_pairs_of(pair_sets)) if pair not in self._hits]
+        if missing and self._kept is not None:
+            self._hits.update(self._kept.read(missing))
+            missing = [pair for pair in missing if pair not in self._hits]
+        return missing
+
+    def _score(self, pairs: Sequence[Pair]) -> None:
         singles = [PairSet((s,), (targets,), k) for s, targets, k in pairs]
         for pair, one in zip(pairs, self.maps.score_pairs(singles, source=self.source), strict=True):
             self._hits[pair] = one.score > 0.5
 
-    def _score_wide(self, pairs: Sequence[_Pair], k: int) -> None:
-        place = {source: i for i, source in enumerate(sorted({source for source, _, _ in pairs}))}
-        strongest = self.maps.at(self.source).strongest(tuple(place), k=k)
+    def _score_wide(self, pairs: Sequence[Pair]) -> None:
+        for k in {k for _, _, k in pairs}:
+            unread = sorted({source for source, _, own in pairs if own == k and (source, k) not in self._strongest})
+            if unread:
+                targets = self.maps.at(self.source).strongest(unread, k=k)
+                self._strongest.update({(source, k): targets[:, :, i].clone() for i, source in enumerate(unread)})
         accepted = {targets: torch.tensor(targets) for _, targets, _ in pairs}
         for pair in pairs:
-            self._hits[pair] = torch.isin(strongest[:, :, place[pair[0]]], accepted[pair[1]]).any(dim=-1)
+            self._hits[pair] = torch.isin(self._strongest[pair[0], pair[2]], accepted[pair[1]]).any(dim=-1)
 
 
-def _pairs_of(pair_sets: Iterable[PairSet]) -> Iterator[_Pair]:
+def _pairs_of(pair_sets: Iterable[PairSet]) -> Iterator[Pair]:
     for one in pair_sets:
         for source, targets in zip(one.sources, one.targets, strict=True):
             yield source, targets, one.k

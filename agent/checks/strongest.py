@@ -22,10 +22,9 @@ K: Final = 10
 
 @dataclass
 class StrongestTargets:
-    """The K strongest targets of words, as the scorer reads pairs; `folder` keeps them from one process to the next."""
+    """The K strongest targets of words, as the scorer reads pairs; its folder keeps them too."""
 
     scorer: PairScorer
-    folder: Path | None = None
     _last: tuple[int, tuple[int, ...], Tensor] | None = field(default=None, repr=False)
 
     @property
@@ -55,12 +54,10 @@ class StrongestTargets:
         return None
 
     def _path(self, layer: int, ids: tuple[int, ...]) -> Path | None:
-        if self.folder is None:
+        if self.scorer.folder is None:
             return None
-        own = self.maps
-        read = [own.checkpoint.fingerprint, self.scorer.source, list(own.settings.lead_in), own.settings.centred, K]
-        key = hashlib.sha256(json.dumps([*read, ids]).encode()).hexdigest()
-        return self.folder / "strongest-targets" / key[:32] / f"layer-{layer}.safetensors"
+        key = hashlib.sha256(json.dumps([*self.scorer.reading, K, ids]).encode()).hexdigest()
+        return self.scorer.folder / "strongest-targets" / key[:32] / f"layer-{layer}.safetensors"
 
 
 def _keep(path: Path | None, targets: Tensor) -> None:

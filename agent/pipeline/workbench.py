@@ -142,7 +142,8 @@ def assemble(
     use_cache: bool = True,
 ) -> Workbench:
     """A workbench of opened parts; `folder` or `url` say where the known operations lie (`agent.operations.store`)."""
-    relations, vectors, scorer = load_relations(), MappingEmbedder(fields), PairScorer(maps)
+    relations, vectors = load_relations(), MappingEmbedder(fields)
+    scorer = PairScorer(maps, cache_folder() if use_cache else None)
     return Workbench(
         maps=maps,
         describer=describer,
@@ -151,8 +152,8 @@ def assemble(
         vectors=vectors,
         open_operations=partial(open_store, vectors, relations, folder=folder, url=url),
         scorer=scorer,
-        catalogue=CatalogueScores(scorer, relations, cache_folder() if use_cache else None),
-        classes=ClassScores(StrongestTargets(scorer, cache_folder() if use_cache else None)),
+        catalogue=CatalogueScores(scorer, relations),
+        classes=ClassScores(StrongestTargets(scorer)),
         neighbours=Neighbours(maps, vectors, scorer.lock),
     )
 

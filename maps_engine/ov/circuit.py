@@ -95,6 +95,10 @@ class OVCircuit:
         """y (n, d): what `head` writes when it reads each of the tokens `ids`."""
         return self.heads.read(self.table.rows(self.layer, ids), head) @ self.heads.output[head]
 
+    def exact_values(self, ids: Tensor) -> Tensor:
+        """a (n, K, d_h) of float64, for entries that float32 cannot tell apart."""
+        return self.heads.double().values(self.table.rows(self.layer, ids).double())
+
     def entries(self, head: int, source_ids: Tensor, target_ids: Tensor) -> Tensor:
         """(n, m): M[s, t] for every source and target."""
         return self.written(head, source_ids) @ self.unembedding.rows(target_ids).T

@@ -30,6 +30,11 @@ class HeadMatrices:
         """Query heads that share one value head."""
         return self.output.shape[0] // self.value.shape[0]
 
+    def double(self) -> HeadMatrices:
+        """The same in float64."""
+        bias = None if self.value_bias is None else self.value_bias.double()
+        return HeadMatrices(self.value.double(), bias, self.output.double())
+
     def values(self, x: Tensor) -> Tensor:
         """(n, K, d_h): what each value head reads from rows x (n, d)."""
         k, d, d_h = self.value.shape

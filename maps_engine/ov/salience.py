@@ -9,12 +9,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from maps_engine.ov.circuit import OVCircuit, UnembeddingTable, chunks
+from maps_engine.ov.circuit import OVCircuit, UnembeddingTable, chunks, written_norms
+from maps_engine.ov.entry_ranks import ROUNDING
 from maps_engine.ov.top_entries import RunningTop
 
 SOURCE_CHUNK = 4096
 TARGET_CHUNK = 16384
 ROWS_AT_ONCE = 256  # of a product that is looked through at once: larger ones leave the processor's cache
+SPARE = 6  # entries beside the strongest that are put in order with them
 
 
 def salient_tokens(
@@ -44,18 +46,45 @@ def salient_tokens(
 def strongest_targets(circuit: OVCircuit, ids: Tensor, *, k: int) -> Tensor:
     """(H, n, k): the `k` most promoted targets of the tokens `ids` (n,) on every head, strongest first.
 
-    Entries are products of d_h numbers, not of d: for many tokens on many heads that is what costs least.
+    For many tokens entries are products of d_h numbers, not of d. Entries too close for float32 are put in order in
+    float64, so that a token's list does not depend on the tokens that it is read with.
     """
     a, _ = circuit.values(ids)
-    lists = [[RunningTop(k) for _ in a.split(ROWS_AT_ONCE)] for _ in circuit.heads.output]
+    heads = range(len(circuit.heads.output))
+    read = [a[:, head // circuit.heads.group] for head in heads]
+    d_h, d = circuit.heads.output.shape[1:]
+    narrow = len(a) * (d - d_h) > d_h * d
+    if not narrow:
+        read = [read[head] @ circuit.heads.output[head] for head in heads]
+    lists = [[RunningTop(k + SPARE) for _ in rows.split(ROWS_AT_ONCE)] for rows in read]
+    longest = a.new_zeros(())
     for part in chunks(circuit.table.weights.shape.vocab_size, TARGET_CHUNK):
-        u = circuit.unembedding.rows(part).T
+        u = circuit.unembedding.rows(part)
+        longest = torch.maximum(longest, u.norm(dim=-1).max())
         columns = torch.arange(part.start, part.stop, device=a.device)
-        for head, output in enumerate(circuit.heads.output):
-            narrow = output @ u  # (d_h, columns)
-            for rows, running in zip(a[:, head // circuit.heads.group].split(ROWS_AT_ONCE), lists[head], strict=True):
-                running.update(rows @ narrow, columns)
-    return torch.stack([torch.cat([one.result()[1] for one in of_head]) for of_head in lists])
+        for head in heads:
+            matrix = circuit.heads.output[head] @ u.T if narrow else u.T
+            for rows, running in zip(read[head].split(ROWS_AT_ONCE), lists[head], strict=True):
+                running.update(rows @ matrix, columns)
+    results = [[one.result() for one in of_head] for of_head in lists]
+    values, found = (torch.stack([torch.cat([one[i] for one in of_head]) for of_head in results]) for i in (0, 1))
+    slack = written_norms(a, circuit.factors, circuit.heads.group).T.unsqueeze(-1) * longest * ROUNDING
+    return _exactly_ordered(circuit, ids, values, found, slack)[..., :k]
+
+
+def _exactly_ordered(circuit: OVCircuit, ids: Tensor, values: Tensor, found: Tensor, slack: Tensor) -> Tensor:
+    """`found` (H, n, k), ordered anew where neighbours in a row of `values` are closer than `slack` (H, n, 1)."""
+    found = found.clone()
+    close = (values.diff(dim=-1).neg() <= slack).any(dim=-1)
+    a = circuit.exact_values(ids)
+    for head in close.any(dim=-1).nonzero().flatten().tolist():
+        at = close[head].nonzero().flatten()
+        candidates = found[head, at].sort(dim=-1).values  # equal entries by lower id
+        u = circuit.unembedding.rows(candidates.flatten()).double().unflatten(0, candidates.shape)
+        written = a[at, head // circuit.heads.group] @ circuit.heads.output[head].double()
+        exact = (u * written.unsqueeze(1)).sum(dim=-1)
+        found[head, at] = candidates.gather(1, exact.argsort(dim=-1, descending=True, stable=True))
+    return found
 
 
 def top_targets(

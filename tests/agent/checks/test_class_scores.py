@@ -6,6 +6,7 @@ import zlib
 from pathlib import Path
 
 import pytest
+import torch
 
 from agent.checks import class_scores
 from agent.checks.claims import MAX_WORDS, ClaimedFields, chooses, claimed_operation
@@ -53,7 +54,7 @@ def pieces_of(vocabulary: Vocabulary) -> dict[int, str]:
 
 def scores_of(checkpoint: Checkpoint, folder: Path | None = None) -> ClassScores:
     engine = MapsEngine(checkpoint, EngineSettings("embedding", top=4))
-    return ClassScores(StrongestTargets(PairScorer(engine), folder))
+    return ClassScores(StrongestTargets(PairScorer(engine, folder)))
 
 
 def share(checkpoint, words, members, layer, head):
@@ -141,6 +142,25 @@ def test_strongest_targets_are_those_of_the_plain_rows(family, tmp_path):
         for head in range(checkpoint.weights.shape.n_heads):
             rows = engine.rows_of(layer, head, ids)
             assert found[layer, head].tolist() == [[t.token_id for t in row.targets] for row in rows]
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama-one-value-head"])
+def test_targets_too_close_for_float32_are_in_the_order_of_float64_whatever_is_read_beside(family, tmp_path):
+    checkpoint = open_checkpoint(str(tiny_model(family, tmp_path)[0]), device="cpu")
+    engine = MapsEngine(checkpoint, EngineSettings("embedding")).at("embedding")
+    u = engine.unembedding.hold()
+    u[1::2] = u[::2][: len(u[1::2])]
+    u[1::2, 0] = u[1::2, 0].nextafter(u.new_tensor(9.0))
+    ids = torch.arange(3, 90, 4)
+    for layer in range(checkpoint.weights.shape.n_layers):
+        found = engine.strongest(ids.tolist(), k=5, layers=[layer])[0]
+        circuit = engine.circuit(layer)
+        heads, x = circuit.heads.double(), circuit.table.rows(layer, ids).double()
+        for head in range(len(found)):
+            m = heads.read(x, head) @ heads.output[head] @ u.double().T
+            assert found[head].equal(m.argsort(dim=-1, descending=True, stable=True)[:, :5].int())
+        alone = torch.cat([engine.strongest([i], k=5, layers=[layer])[0] for i in ids.tolist()], dim=1)
+        assert found.equal(alone)
 
 
 def test_targets_are_kept_and_a_spoilt_file_is_read_anew(opened, classes, tmp_path, monkeypatch):
