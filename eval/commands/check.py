@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -125,7 +125,16 @@ def final_logits(
 
 
 @command(app, "descriptions")
-def descriptions(running: RunningOptions, names: RunOptions, out: Out = None, as_json: AsJson = False) -> None:
+def descriptions(
+    running: RunningOptions,
+    names: RunOptions,
+    projection: Annotated[
+        Literal["folded", "plain"],
+        typer.Option(help="Of what heads write: behind the final norm's gain, as the model does, or the paper's U."),
+    ] = "folded",
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
     """Are the names that a stored run gave its heads true of the running model?"""
     from agent.runs.database import open_database
     from eval.commands.experiment import finish, running_bench
@@ -133,8 +142,8 @@ def descriptions(running: RunningOptions, names: RunOptions, out: Out = None, as
 
     engine = open_database(names.database)
     with running_bench(running, out) as bench:
-        table = check_names(bench, engine, names.run, max_pairs=names.max_pairs)
-        about = {"run": table.run, "max_pairs": names.max_pairs}
+        table = check_names(bench, engine, names.run, max_pairs=names.max_pairs, projection=projection)
+        about = {"run": table.run, "max_pairs": names.max_pairs, "projection": projection}
         finish(bench, "descriptions", table.to_json(), max_pairs=names.max_pairs, as_json=as_json, about=about)
 
 

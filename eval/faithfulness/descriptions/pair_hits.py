@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Final
 
 import torch
@@ -19,13 +19,13 @@ from agent.checks.controls import mixed_pairs
 from agent.checks.pair_scorer import ENTRIES_AT_ONCE, WIDE
 from eval.faithfulness.bench import Bench
 from eval.faithfulness.descriptions.named_heads import NamedHead
-from eval.faithfulness.dynamic_scores import Projector, rows_of
+from eval.faithfulness.dynamic_scores import Projection, Projector, rows_of
 from eval.faithfulness.dynamic_table import measured
 from eval.faithfulness.running.pair_choice import Source, SourcePairs
 from eval.faithfulness.running.running_model import HeadStates
 from maps_engine.ov.pair_scores import PairSet, in_parts
 
-KIND: Final = "descriptions"
+KINDS: Final[dict[Projection, str]] = {"folded": "descriptions-folded", "plain": "descriptions-plain"}  # subfolders
 
 
 @dataclass(frozen=True)
@@ -78,18 +78,19 @@ def claim_key(operation: str, pairs: PairSet) -> tuple[str, int]:
     return " ".join(operation.casefold().split()), pairs.k
 
 
-def claim_hits(bench: Bench, claims: Sequence[ClaimPairs]) -> list[ClaimHits]:
+def claim_hits(bench: Bench, claims: Sequence[ClaimPairs], projection: Projection) -> list[ClaimHits]:
     """Hits of every claim on all heads: read from the folder where it holds them, else run. Raises MixedResults."""
-    projector: Projector | None = None
+
+    @cache
+    def projector() -> Projector:  # holds U, so only where something is run
+        return Projector(bench.checkpoint, projection)
 
     def measure(
         states: HeadStates, sources: Sequence[Source], relations: Sequence[SourcePairs]
     ) -> list[dict[str, Any]]:
-        nonlocal projector
-        projector = projector or Projector(bench.checkpoint, "plain")
-        return hits_of(states, sources, relations, projector)
+        return hits_of(states, sources, relations, projector())
 
-    stored = measured(bench, list({one.name: one for one in claims}.values()), measure, kind=KIND)
+    stored = measured(bench, list({one.name: one for one in claims}.values()), measure, kind=KINDS[projection])
     shape = bench.checkpoint.weights.shape
     return [_from_json(stored[one.name], shape.n_layers, shape.n_heads) for one in claims]
 

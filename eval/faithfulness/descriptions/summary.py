@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from eval.statistics.intervals import wilson
+
+if TYPE_CHECKING:
+    from eval.faithfulness.dynamic_scores import Projection
 
 CONDITIONS: Final = ("forced", "natural")
 VERDICTS: Final = ("supported", "weak", "contradicted", "not testable", "not tested")
@@ -54,12 +57,14 @@ class NamesTable:
     n_heads: int  # of the whole model
     statuses: Mapping[str, int]  # heads of the run that are ok, unclear and failed
     rows: tuple[NameCheck, ...]
+    projection: Projection = "folded"
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; shares with the ends of Wilson's 95 % interval."""
         tested = [row for row in self.rows if row.forced is not None]
         return {
             "run": self.run,
+            "projection": self.projection,
             "heads_of_the_model": self.n_heads,
             "statuses": dict(self.statuses),
             "named": len(self.rows),

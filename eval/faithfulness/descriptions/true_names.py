@@ -5,6 +5,9 @@ HIGH, and phi* is at least ABOVE_SHUFFLED more than on the same sources with eac
 head that writes the same words whatever it reads would pass for any claim that these words belong to. It is not asked
 where shuffling says nothing. The test from weights (`agent.checks.new_pairs`) asks for more of the same, since its
 numbers are only near those of the running model.
+
+What a head writes is projected with U behind the gain of the final norm ("folded"), as the model itself does on the way
+to its logits and as the test from weights does; "plain" is the paper's U as it stands.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from eval.faithfulness.bench import Bench
 from eval.faithfulness.descriptions.named_heads import NamedHead, NamedRun, named_run
 from eval.faithfulness.descriptions.pair_hits import ClaimHits, ClaimPairs, claim_hits, claim_key, claims_of
 from eval.faithfulness.descriptions.summary import Measured, NameCheck, NamesTable
+from eval.faithfulness.dynamic_scores import Projection
 from maps_engine.ov.pair_scores import PairSet
 from maps_engine.relations.catalogue import load_relations
 from maps_engine.relations.thresholds import TAU
@@ -31,18 +35,20 @@ HIGH: Final = 90.0  # percentile
 ABOVE_SHUFFLED: Final = 0.075  # half of tau: of what makes a head an operation's must be owed to the right partner
 
 
-def check_names(bench: Bench, engine: Engine, run: int | None, *, max_pairs: int) -> NamesTable:
+def check_names(
+    bench: Bench, engine: Engine, run: int | None, *, max_pairs: int, projection: Projection = "folded"
+) -> NamesTable:
     """Every name of the run (None: the newest finished one of the model) against the running model.
 
     Raises UnknownRun, UserMistake for a run of another model, MixedResults, and what opening the running model raises.
     """
-    return checked(bench, named_run(engine, run, bench.checkpoint, load_relations(), max_pairs=max_pairs))
+    return checked(bench, named_run(engine, run, bench.checkpoint, load_relations(), max_pairs=max_pairs), projection)
 
 
-def checked(bench: Bench, run: NamedRun) -> NamesTable:
+def checked(bench: Bench, run: NamedRun, projection: Projection) -> NamesTable:
     """The same for a run that is read already."""
     claims = claims_of(run.heads)
-    hits = dict(zip(claims, claim_hits(bench, list(claims.values())), strict=True))
+    hits = dict(zip(claims, claim_hits(bench, list(claims.values()), projection), strict=True))
     rows = []
     for one in run.heads:
         both: tuple[Measured | None, ...] = (None, None)
@@ -51,7 +57,9 @@ def checked(bench: Bench, run: NamedRun) -> NamesTable:
             both = measured_name(one.mapping, one.pairs, claims[key], hits[key])
         rows.append(_row(one, *both))
     shape = bench.checkpoint.weights.shape
-    return NamesTable(run.number, shape.n_layers, shape.n_layers * shape.n_heads, dict(run.statuses), tuple(rows))
+    return NamesTable(
+        run.number, shape.n_layers, shape.n_layers * shape.n_heads, dict(run.statuses), tuple(rows), projection
+    )
 
 
 def _row(one: NamedHead, forced: Measured | None, natural: Measured | None) -> NameCheck:

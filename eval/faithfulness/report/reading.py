@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from agent.output.markdown import escaped
 from eval.faithfulness.report.paper_figures import LLAMA_8B_R, PYTHIA_12B_ABLATION
@@ -176,6 +176,12 @@ def read_settings(result: Row) -> list[str]:
     return text
 
 
+PROJECTED: Final = {
+    "folded": "What heads write is projected behind the gain of the final norm, as the model does for its logits.",
+    "plain": "What heads write is projected with the unembedding as it stands, as in the paper.",
+}
+
+
 def read_descriptions(result: Row) -> list[str]:
     """Sentences on the names of a run."""
     statuses = result["statuses"]
@@ -184,6 +190,7 @@ def read_descriptions(result: Row) -> list[str]:
     if not result["tested"]:
         return [*text, "No name could be tested on the running model."]
     shares, others = result["all"], result["other_heads"]
+    text.append(PROJECTED[result["projection"]])
     text.append(
         f"Of {result['tested']} names that give pairs, a share of {interval(shares['forced'])} is true of the running "
         f"model when attention is forced to the source, and {interval(shares['natural'])} as the model attends."

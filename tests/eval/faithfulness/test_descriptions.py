@@ -45,10 +45,11 @@ def engine(tmp_path):
     made.dispose()
 
 
-def plainly(bench, pairs: PairSet, *, with_context: bool) -> torch.Tensor:
+def plainly(bench, pairs: PairSet, *, with_context: bool, fold: bool = True) -> torch.Tensor:
     """(L, H) phi* with z W_O U written out for every head and prompt."""
     several = SourcePairs(tuple((s,) for s in pairs.sources), pairs.targets, pairs.k)
-    return plain_scores(bench.model, bench.checkpoint, bench.maker, several, TEMPLATES, with_context=with_context)[0]
+    parts = (bench.model, bench.checkpoint, bench.maker, several, TEMPLATES)
+    return plain_scores(*parts, with_context=with_context, fold=fold)[0]
 
 
 def without(pairs: PairSet, left_out: set[int]) -> PairSet:
@@ -91,7 +92,7 @@ def test_heads_of_one_name_are_run_together_each_with_its_own_pairs(bench, engin
     reports = [named(checkpoint, 0, head, "One  word on", judging=one) for head, one in enumerate(sets)]
     stored_run(engine, checkpoint, reports)
     table = check_names(bench, engine, None, max_pairs=60)
-    assert len(list((tmp_path / "results" / "descriptions").iterdir())) == 1
+    assert len(list((tmp_path / "results" / "descriptions-folded").iterdir())) == 1
     for head, (row, pairs) in enumerate(zip(table.rows, sets, strict=True)):
         assert row.forced.score == pytest.approx(plainly(bench, pairs, with_context=False)[0, head].item())
         assert row.natural.score == pytest.approx(plainly(bench, pairs, with_context=True)[0, head].item())
@@ -120,6 +121,26 @@ def test_a_claim_of_classes_is_held_against_other_words_however_it_is_counted(be
         phi, null = (plainly(bench, one, with_context=within)[1, 2].item() for one in (field, outside))
         assert (measured.score, measured.shuffled) == pytest.approx((phi, null))
     assert row.forced.score > 0
+
+
+def test_the_plain_projection_is_the_papers_and_lies_beside_the_other(bench, engine, tmp_path, monkeypatch):
+    gained = bench.checkpoint.weights.final_norm()
+    scaled = replace(gained, gain=torch.linspace(0.1, 3.0, bench.checkpoint.weights.shape.d_model))
+    monkeypatch.setattr(type(bench.checkpoint.weights), "final_norm", lambda _: scaled)
+    pairs = step_pairs(bench.checkpoint)
+    stored_run(engine, bench.checkpoint, [named(bench.checkpoint, 1, 2, "one word on", judging=pairs)])
+    kept = without(pairs, {word_ids(bench.checkpoint)[0]})
+    found = {}
+    for projection in ("plain", "folded"):
+        table = check_names(bench, engine, None, max_pairs=60, projection=projection)
+        expected = plainly(bench, kept, with_context=False, fold=projection == "folded")
+        found[projection] = table.rows[0].forced.others_mean
+        others = [x for i, x in enumerate(expected.flatten().tolist()) if i != expected.shape[1] + 2]
+        assert table.rows[0].forced.score == pytest.approx(expected[1, 2].item())
+        assert found[projection] == pytest.approx(sum(others) / len(others))
+        assert len(list((tmp_path / "results" / f"descriptions-{projection}").iterdir())) == 1
+        assert table.to_json()["projection"] == projection
+    assert found["plain"] != found["folded"]
 
 
 def test_at_most_so_many_pairs_in_the_order_of_the_test(bench, engine):
@@ -302,7 +323,7 @@ def test_a_second_time_nothing_is_run_and_other_runs_lie_beside(bench, engine, t
     assert check_names(again, engine, first, max_pairs=60) == table
     second = stored_run(engine, checkpoint, [named(checkpoint, 0, 1, "on", judging=other)], describer="other")
     check_names(bench, engine, second, max_pairs=60)
-    assert len(list((tmp_path / "results" / "descriptions").iterdir())) == 2
+    assert len(list((tmp_path / "results" / "descriptions-folded").iterdir())) == 2
 
 
 # the command
