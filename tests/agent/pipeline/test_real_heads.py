@@ -25,7 +25,7 @@ KNOWN = [
     (23, 2, "first-mlp", {"copying with case variants"}),
     (26, 2, "auto", {"pronoun to another form"}),
     (25, 2, "auto", {"first name to pronoun"}),
-    (26, 8, "auto", {"words to prepositions"}),
+    (26, 8, "auto", {"word to preposition"}),
 ]
 READ_BUT_NOT_DONE = [  # what their rows show is not what they do with what reaches them
     (28, 2, "first-mlp", {"word to first letter"}),
