@@ -148,15 +148,16 @@ class ClassScores:
     @cached_property
     def _all_targets(self) -> tuple[tuple[str, ...], Tensor]:
         """Names (T) and members (V, T) of the classes that may be targets."""
-        vocabulary, size = self.strongest.maps.checkpoint.vocabulary, self.strongest.maps.shape.vocab_size
-        words = [core(vocabulary.text(i)) if i < len(vocabulary) else "" for i in range(size)]  # U may be padded
-        names, columns = [], []
-        for name, members in word_classes().items():
-            column = torch.tensor([word in members for word in words])
-            if DROPPED < int(column.sum()) <= WIDEST:
-                names.append(name)
-                columns.append(column)
-        return tuple(names), torch.stack(columns, dim=1)
+        vocabulary = self.strongest.maps.checkpoint.vocabulary
+        tokens: dict[str, list[int]] = {}
+        for i in range(len(vocabulary)):
+            tokens.setdefault(core(vocabulary.text(i)), []).append(i)
+        members = {name: [i for word in words for i in tokens.get(word, ())] for name, words in word_classes().items()}
+        named = {name: ids for name, ids in members.items() if DROPPED < len(ids) <= WIDEST}
+        table = torch.zeros(self.strongest.maps.shape.vocab_size, len(named), dtype=torch.bool)
+        for column, ids in enumerate(named.values()):
+            table[ids, column] = True
+        return tuple(named), table
 
     @property
     def _targets(self) -> Tensor:
