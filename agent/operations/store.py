@@ -47,6 +47,7 @@ MOVING: Final = "headscribe-added-moving"  # the added operations under a new em
 SHOWN_EXAMPLES: Final = 4
 LOCK_SECONDS: Final = 60.0
 WRITTEN_AT_ONCE: Final = 200
+DIGITS: Final = 4  # of similarities: those behind them differ with the processor and what is embedded beside
 SPARE: Final = 20  # asked for beyond the number wanted, since Chroma leaves open which of several at one distance come
 _WANTED: Any = ["documents", "metadatas"]
 _Near: TypeAlias = tuple[float, str, str | None, Any]  # cosine, name, description, metadata
@@ -81,7 +82,9 @@ class KnownOperationStore:
         return self.retrieve_pairs([(r.token, [t.token for t in r.targets]) for r in mapping.rows], n)
 
     def retrieve_pairs(self, pairs: Pairs, n: int = 5) -> tuple[Retrieved, ...]:
-        """The `n` operations most alike to (source, targets) pairs; similarity is a cosine."""
+        """The `n` operations most alike to (source, targets) pairs; similarity is a cosine of DIGITS digits."""
+        # before any word is embedded here: what is kept may differ in its last digits from what is made now
+        self._embedder.remember([one.examples for one in self._catalogue])
         vector = self._embedder.embed(pairs)
         if not vector.any():
             return ()
@@ -101,10 +104,9 @@ class KnownOperationStore:
 
         Its own distances, and the vectors that it gives back, differ in their last digits with where it holds them.
         """
-        self._embedder.remember([one.examples for one in self._catalogue])
         names, texts, metadatas = (answer[part][0] for part in ("ids", "documents", "metadatas"))
         made = [self._embedder.embed_once(_examples(metadata)) for metadata in metadatas]
-        cosines = [float(one.astype(np.float64) @ vector.astype(np.float64)) for one in made]
+        cosines = [round(float(one.astype(np.float64) @ vector.astype(np.float64)), DIGITS) for one in made]
         return tuple(zip(cosines, names, texts, metadatas, strict=True))
 
     def list(self) -> tuple[KnownOperation, ...]:
