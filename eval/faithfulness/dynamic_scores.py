@@ -53,7 +53,7 @@ class RecordedCircuit(OVCircuit):
         return a, a.new_zeros(len(a))
 
     def exact_values(self, ids: Tensor) -> Tensor:
-        return self.recorded[ids].double()
+        return self.recorded[ids].cpu().double()
 
 
 class Projector:

@@ -96,8 +96,8 @@ class OVCircuit:
         return self.heads.read(self.table.rows(self.layer, ids), head) @ self.heads.output[head]
 
     def exact_values(self, ids: Tensor) -> Tensor:
-        """a (n, K, d_h) of float64, for entries that float32 cannot tell apart."""
-        return self.heads.double().values(self.table.rows(self.layer, ids).double())
+        """a (n, K, d_h) of float64 on the processor, for entries that float32 cannot tell apart."""
+        return self.heads.double().values(self.table.rows(self.layer, ids).cpu().double())
 
     def entries(self, head: int, source_ids: Tensor, target_ids: Tensor) -> Tensor:
         """(n, m): M[s, t] for every source and target."""

@@ -31,9 +31,9 @@ class HeadMatrices:
         return self.output.shape[0] // self.value.shape[0]
 
     def double(self) -> HeadMatrices:
-        """The same in float64."""
-        bias = None if self.value_bias is None else self.value_bias.double()
-        return HeadMatrices(self.value.double(), bias, self.output.double())
+        """The same in float64, on the processor: not every accelerator computes in it."""
+        bias = None if self.value_bias is None else self.value_bias.cpu().double()
+        return HeadMatrices(self.value.cpu().double(), bias, self.output.cpu().double())
 
     def values(self, x: Tensor) -> Tensor:
         """(n, K, d_h): what each value head reads from rows x (n, d)."""

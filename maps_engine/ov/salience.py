@@ -44,7 +44,7 @@ def salient_tokens(
 
 
 def strongest_targets(circuit: OVCircuit, ids: Tensor, *, k: int) -> Tensor:
-    """(H, n, k): the `k` most promoted targets of the tokens `ids` (n,) on every head, strongest first.
+    """(H, n, k) on the processor: the `k` most promoted targets of `ids` (n,) on every head, strongest first.
 
     For many tokens entries are products of d_h numbers, not of d. Entries too close for float32 are put in order in
     float64, so that a token's list does not depend on the tokens that it is read with.
@@ -74,14 +74,13 @@ def strongest_targets(circuit: OVCircuit, ids: Tensor, *, k: int) -> Tensor:
 
 def _exactly_ordered(circuit: OVCircuit, ids: Tensor, values: Tensor, found: Tensor, slack: Tensor) -> Tensor:
     """`found` (H, n, k), ordered anew where neighbours in a row of `values` are closer than `slack` (H, n, 1)."""
-    found = found.clone()
-    close = (values.diff(dim=-1).neg() <= slack).any(dim=-1)
-    a = circuit.exact_values(ids)
+    close = (values.diff(dim=-1).neg() <= slack).any(dim=-1).cpu()
+    found, outputs, a = found.cpu(), circuit.heads.double().output, circuit.exact_values(ids)
     for head in close.any(dim=-1).nonzero().flatten().tolist():
         at = close[head].nonzero().flatten()
         candidates = found[head, at].sort(dim=-1).values  # equal entries by lower id
-        u = circuit.unembedding.rows(candidates.flatten()).double().unflatten(0, candidates.shape)
-        written = a[at, head // circuit.heads.group] @ circuit.heads.output[head].double()
+        u = circuit.unembedding.rows(candidates.flatten().to(ids.device)).cpu().double().unflatten(0, candidates.shape)
+        written = a[at, head // circuit.heads.group] @ outputs[head]
         exact = (u * written.unsqueeze(1)).sum(dim=-1)
         found[head, at] = candidates.gather(1, exact.argsort(dim=-1, descending=True, stable=True))
     return found

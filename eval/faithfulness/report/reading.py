@@ -190,7 +190,7 @@ def read_descriptions(result: Row) -> list[str]:
     if not result["tested"]:
         return [*text, "No name could be tested on the running model."]
     shares, others = result["all"], result["other_heads"]
-    text.append(PROJECTED[result["projection"]])
+    text.append(PROJECTED[result.get("projection", "plain")])  # results of earlier versions do not say it
     text.append(
         f"Of {result['tested']} names that give pairs, a share of {interval(shares['forced'])} is true of the running "
         f"model when attention is forced to the source, and {interval(shares['natural'])} as the model attends."

@@ -292,6 +292,9 @@ def test_text_of_hand_made_outcomes():
     assert "true of 5.0% and 5.0% of the other heads" in sentences
     assert "1.00 [0.34, 1.00] of the 2 that it calls supported" in sentences
     assert "shuffled" not in sentences
+    assert "behind the gain of the final norm" in sentences
+    older = {name: value for name, value in hand_made().items() if name != "projection"}
+    assert "as in the paper" in " ".join(read_descriptions(older))
     nothing = NamesTable(1, 5, 20, {"unclear": 2}, ()).to_json()
     assert read_descriptions(nothing)[-1] == "No name could be tested on the running model."
     assert table_text("descriptions", nothing).endswith("Not testable: 0 of 0 names.")
