@@ -25,6 +25,7 @@ _UNITS = {
     "pairs": "known pairs",
     "scored": "known pairs tried",
     "class": "words tried",
+    "shared": "strongest targets, the two most frequent words left out",
     "form": "rows",
     "related": "rows",
     "constant-targets": "rows",
@@ -103,6 +104,24 @@ class ClassScore:
 
 
 @dataclass(frozen=True, slots=True)
+class SharedScore:
+    """How often a head writes tokens of one class, whatever word it reads (`agent.checks.class_scores`)."""
+
+    target: str  # name of a class of tokens
+    share: float  # of the strongest targets of all words, without the members that are written most
+    first: float  # share of the words whose one strongest target is of the class
+    expected: float  # what `share` has to reach
+    n_words: int
+    n_targets: int  # of all words together
+    words: tuple[str, ...] = ()  # the members that are written most often
+
+    @property
+    def label(self) -> str:
+        """`words to X`."""
+        return f"words to {self.target}"
+
+
+@dataclass(frozen=True, slots=True)
 class IntruderTest:
     """How often a judge told rows of the head from rows of other heads (`agent.checks.intruder`); `chance` is the share
     that guessing finds."""
@@ -132,6 +151,7 @@ class Evidence:
     intruder: IntruderTest | None = None
     known: tuple[KnownScore, ...] = ()  # operations that the head passes on, best first
     classes: tuple[ClassScore, ...] = ()  # classes of words that it maps to others, clearest first
+    shared: SharedScore | None = None  # what it writes whatever it reads
 
     @classmethod
     def of(
@@ -141,6 +161,7 @@ class Evidence:
         intruder: IntruderTest | None = None,
         known: tuple[KnownScore, ...] = (),
         classes: tuple[ClassScore, ...] = (),
+        shared: SharedScore | None = None,
     ) -> Evidence:
         """The part of `mapping` that a describer may see."""
         return cls(
@@ -154,6 +175,7 @@ class Evidence:
             intruder=intruder,
             known=known,
             classes=classes,
+            shared=shared,
         )
 
 
@@ -176,7 +198,7 @@ class HeadDescription:
     @property
     def scored(self) -> bool:
         """Whether it was chosen by a part of the operation's own pairs, which must not test it then."""
-        return bool(self.claims) and self.claims[0].kind in ("scored", "class")
+        return bool(self.claims) and self.claims[0].kind in ("scored", "class", "shared")
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; claims as `{kind, label, k, n, expected, strength, examples}`."""

@@ -27,7 +27,7 @@ def chosen(tested: Sequence[Tested], *, ranked: bool) -> tuple[Tested, tuple[Att
     contradicted (of ranked ones: where none is supported, or not testable) the head is "unclear", and the test of the
     best stands beside it. Other descriptions that are supported are told behind the chosen one.
     """
-    best = min(range(len(tested)), key=lambda i: (_BETTER[tested[i][1].verdict], not _controlled(tested[i][1]), i))
+    best = min(range(len(tested)), key=lambda i: (_place(*tested[i]), not _controlled(tested[i][1]), i))
     said, test = tested[best]
     if said.status == "ok" and test.verdict == "contradicted":
         said = withdrawn(said, "its test contradicts it")
@@ -39,6 +39,12 @@ def chosen(tested: Sequence[Tested], *, ranked: bool) -> tuple[Tested, tuple[Att
     if test.verdict == "supported" and besides:
         said = replace(said, observed_pattern=f"{said.observed_pattern} Also: {', '.join(besides[:MOST_BESIDES])}.")
     return (said, test), attempts if len(attempts) > 1 else ()
+
+
+def _place(said: HeadDescription, test: TestResult) -> float:
+    """Its verdict's; a known operation that was scored, and has no pairs left for a test, comes before weak ones."""
+    scored = bool(said.claims) and said.claims[0].kind == "scored"
+    return 0.5 if scored and test.verdict == "not testable" else _BETTER[test.verdict]
 
 
 def _controlled(test: TestResult) -> bool:

@@ -18,7 +18,7 @@ from agent.words.forms import FORM_BY_NAME, RELATED, FormOperation
 from agent.words.known_pairs import KnownPairs, label_of
 from agent.words.spelling import core, is_word
 from agent.words.token_classes import CLASSES, TokenClass
-from agent.words.word_classes import word_classes
+from agent.words.word_classes import shared_classes, word_classes
 from maps_engine.model import Vocabulary
 from maps_engine.ov.pair_scores import PairSet
 from maps_engine.relations.catalogue import Relation
@@ -27,6 +27,7 @@ from maps_engine.relations.thresholds import DEFAULT_K
 from maps_engine.results import MappingRow
 
 COPY_K: Final = 1
+SHARED_K: Final = 1  # of "words to X": nearly any head has some X among the ten strongest targets of a word
 CHOOSING: Final = 12  # pairs of a relation by which heads are chosen: each costs a row of every head
 FEWEST_DEALT: Final = 30  # pairs, so that at least ten choose and twenty are left
 MAX_PAIRS: Final = 60
@@ -169,15 +170,16 @@ class ClaimedFields:
         sources, others = _words_and_others(vocabulary, self.sources, usable, n)
         targets = {s: tuple(i for t, ts in ids.items() if t != core(vocabulary.text(s)) for i in ts) for s in sources}
         mapped = {s: accepted for s, accepted in targets.items() if accepted}
-        return PairSet(tuple(mapped), tuple(mapped.values()), DEFAULT_K, others)
+        return PairSet(tuple(mapped), tuple(mapped.values()), _k_of_classes(self.sources, self.scored), others)
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimedClass:
-    """Words of one labelled field (or any words) to tokens of one class of characters."""
+    """Words of one labelled field (or any words) to tokens of one class; `scored` where half of the words chose it."""
 
     sources: frozenset[str]  # empty: any word
     target: TokenClass
+    scored: bool = False
 
     def satisfied(self, row: MappingRow) -> bool | None:
         return any(self.target.holds(t.token) for t in row.targets)
@@ -187,10 +189,17 @@ class ClaimedClass:
         targets = _tokens_of_class(vocabulary, self.target)
 
         def usable(token: int) -> bool:
-            return core(vocabulary.text(token)) not in excluded and not self.target.holds(vocabulary.text(token))
+            text = vocabulary.text(token)
+            free = core(text) not in excluded and not (self.scored and chooses(text))
+            return free and not self.target.holds(text)
 
         sources, others = _words_and_others(vocabulary, self.sources, usable, n if targets else 0)
-        return PairSet(sources, (targets,) * len(sources), DEFAULT_K, others)
+        return PairSet(sources, (targets,) * len(sources), _k_of_classes(self.sources, self.scored), others)
+
+
+def _k_of_classes(sources: frozenset[str], scored: bool) -> int:
+    """What the head writes whatever it reads is held against the one strongest target of each word."""
+    return SHARED_K if scored and not sources else DEFAULT_K
 
 
 def _words_and_others(
@@ -219,10 +228,10 @@ def _claimed_kinds(label: str, scored: bool) -> ClaimedFields | ClaimedClass | N
         for target, words in named.items():
             if label.endswith(joint + target):
                 return ClaimedFields(named.get(label[: -len(joint + target)], frozenset()), words, scored)
-        for one in CLASSES:
+        for one in (*CLASSES, *shared_classes()):
             if label.endswith(joint + one.label.casefold()):
                 sources = label[: -len(joint + one.label)]
-                return ClaimedClass(named.get(sources, frozenset()), one)
+                return ClaimedClass(named.get(sources, frozenset()), one, scored)
     return None
 
 

@@ -1,4 +1,6 @@
-"""Which classes of words each head maps to which others, by the strongest targets of a few thousand words.
+"""Which classes of words a head maps to which others, and which it writes whatever it reads.
+
+Both are read from the strongest targets of a few thousand words.
 
 The words of the named classes (`agent.words.word_classes`) are dealt in two by their spelling. The K strongest targets
 of the first half are found once for every head. For each pair of classes the share of a class's words with a member of
@@ -7,6 +9,10 @@ second half is left for the test (`agent.checks.claims.ClaimedFields`), which al
 
 Members of a class lie close together in U, and two of them can be what a head writes to everything, or to many words
 for no reason that concerns their class. So a claim has to hold without the two members that it owes most to.
+
+Any head, one of random weights too, writes a few tokens to most words. What it says of a head is told by a class: a
+head is offered as "words to X" where a good part of the strongest targets of all words are of X, the two that are
+written most left out. Of classes that pass, the narrowest that has half the share of the best one is offered.
 """
 
 from __future__ import annotations
@@ -22,9 +28,9 @@ from torch import Tensor
 
 from agent.checks.claims import chooses
 from agent.checks.strongest import StrongestTargets
-from agent.results import ClassScore
+from agent.results import ClassScore, SharedScore
 from agent.words.spelling import core
-from agent.words.word_classes import word_classes
+from agent.words.word_classes import shared_classes, word_classes
 from maps_engine.fitting import fits
 from maps_engine.model import Vocabulary
 from maps_engine.ordinary_words import ordinary_words
@@ -40,6 +46,10 @@ STRENGTH: Final = 20.0  # nats: how many null heads pass is told in docs/method.
 LOOKED_AT: Final = 200  # pairs of classes of a head, strongest first
 OFFERED: Final = 1  # the clearest: each that is tested costs dozens of rows of every head
 SHOWN: Final = 4
+SHARED: Final = 0.1  # of the strongest targets of all words, for a class of any word
+SHARED_WIDE: Final = 0.3  # for a class of WIDE tokens: random heads write more of them
+WIDE: Final = 300
+NARROWER: Final = 0.5  # of the share of the best class is enough for a narrower one
 
 
 @dataclass
@@ -56,7 +66,46 @@ class ClassScores:
         """The pairs of classes that stand out most on this head, the clearest first."""
         if not self._fit:
             return ()
-        return tuple(self._standing_out(self.strongest.of(layer, self._chosen)[head].long())[:OFFERED])
+        return tuple(self._standing_out(self._rows(layer, head))[:OFFERED])
+
+    def shared_by(self, layer: int, head: int) -> SharedScore | None:
+        """The class of tokens that the head writes whatever it reads, if there is one."""
+        if not self._fit:
+            return None
+        rows, (names, table) = self._rows(layer, head), self._shared_targets
+        sizes = table.sum(dim=0)
+        needed = [SHARED if size < WIDE else SHARED_WIDE for size in sizes.tolist()]
+        shares = self._without_best(rows, table)
+        passing = [i for i, limit in enumerate(needed) if shares[i] >= limit]
+        if not passing:
+            return None
+        enough = NARROWER * float(shares[passing].max())
+        best = min((i for i in passing if shares[i] >= enough), key=lambda i: (int(sizes[i]), i))
+        members = table[:, best][rows]
+        written = Counter(self.strongest.maps.checkpoint.vocabulary.text(i).strip() for i in rows[members].tolist())
+        return SharedScore(
+            target=names[best],
+            share=float(shares[best]),
+            first=float(members[:, 0].double().mean()),
+            expected=needed[best],
+            n_words=len(rows),
+            n_targets=rows.numel(),
+            words=tuple(word for word, _ in written.most_common(SHOWN) if word),
+        )
+
+    def _rows(self, layer: int, head: int) -> Tensor:
+        """(n, K): the strongest targets of the words on one head."""
+        return self.strongest.of(layer, self._chosen)[head].long()
+
+    def _without_best(self, rows: Tensor, table: Tensor) -> Tensor:
+        """(T,): the share of `rows` in each class, the DROPPED members left out that are written most."""
+        counts = rows.flatten().bincount(minlength=len(table)).double()
+        by_word = torch.zeros(int(self._spelled.max()) + 1, dtype=torch.float64).index_add_(0, self._spelled, counts)
+        ids = counts.nonzero().flatten()
+        words = by_word.new_zeros(len(by_word), table.shape[1]).index_add_(
+            0, self._spelled[ids], counts[ids].unsqueeze(1) * table[ids]
+        )
+        return (words.sum(dim=0) - words.topk(DROPPED, dim=0).values.sum(dim=0)) / rows.numel()
 
     def _standing_out(self, rows: Tensor) -> list[ClassScore]:
         """All pairs that pass on a head, the clearest first; rows (n, K) are the strongest targets of the words."""
@@ -158,6 +207,26 @@ class ClassScores:
         for column, ids in enumerate(named.values()):
             table[ids, column] = True
         return tuple(named), table
+
+    @cached_property
+    def _shared_targets(self) -> tuple[tuple[str, ...], Tensor]:
+        """Names and members (V, T) of the classes that a head may write whatever it reads."""
+        (named, table), vocabulary = self._all_targets, self.strongest.maps.checkpoint.vocabulary
+        joined = torch.zeros(len(table), len(shared_classes()), dtype=torch.bool)
+        for i in range(len(vocabulary)):
+            if vocabulary.kind(i) == "normal":
+                joined[i] = torch.tensor([one.holds(vocabulary.text(i)) for one in shared_classes()])
+        return (*named, *(one.label for one in shared_classes())), torch.cat([table, joined], dim=1)
+
+    @cached_property
+    def _spelled(self) -> Tensor:
+        """(V,): a number for each token, the same for all spellings of a word."""
+        vocabulary = self.strongest.maps.checkpoint.vocabulary
+        numbers: dict[str, int] = {}
+        texts = (vocabulary.text(i) for i in range(len(vocabulary)))
+        found = [numbers.setdefault(core(text) or text, len(numbers)) for text in texts]
+        found += [len(numbers)] * (self.strongest.maps.shape.vocab_size - len(found))
+        return torch.tensor(found)
 
     @property
     def _targets(self) -> Tensor:

@@ -28,6 +28,7 @@ from torch import Tensor
 from agent.checks.kept_hits import KeptHits, Pair
 from maps_engine.engine import MapsEngine
 from maps_engine.ov.pair_scores import PairSet, in_parts
+from maps_engine.relations.thresholds import DEFAULT_K
 from maps_engine.results import HeadMapping, MappingRow
 
 WIDE: Final = 24  # targets of a pair, from which on the strongest ones of its source are looked for
@@ -45,7 +46,7 @@ class PairScorer:
     folder: Path | None = None  # for what is kept from one process to the next
     lock: threading.RLock = field(default_factory=threading.RLock)
     _hits: dict[Pair, Tensor] = field(default_factory=dict, repr=False)
-    _strongest: dict[tuple[int, int], Tensor] = field(default_factory=dict, repr=False)  # by source and k
+    _strongest: dict[int, Tensor] = field(default_factory=dict, repr=False)  # (L, H, k) by source
     _waiting: list[PairSet] = field(default_factory=list, repr=False)
     _gate: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -122,14 +123,22 @@ class PairScorer:
             self._hits[pair] = one.score > 0.5
 
     def _score_wide(self, pairs: Sequence[Pair]) -> None:
-        for k in {k for _, _, k in pairs}:
-            unread = sorted({source for source, _, own in pairs if own == k and (source, k) not in self._strongest})
-            if unread:
-                targets = self.maps.at(self.source).strongest(unread, k=k)
-                self._strongest.update({(source, k): targets[:, :, i].clone() for i, source in enumerate(unread)})
+        most: dict[int, int] = {}
+        for source, _, k in pairs:
+            most[source] = max(k, DEFAULT_K, most.get(source, 0))
+        unread = {source: k for source, k in most.items() if k > self._known_targets(source)}
+        for k in set(unread.values()):
+            sources = sorted(source for source, wanted in unread.items() if wanted == k)
+            targets = self.maps.at(self.source).strongest(sources, k=k)
+            self._strongest.update({source: targets[:, :, i].clone() for i, source in enumerate(sources)})
         accepted = {targets: torch.tensor(targets) for _, targets, _ in pairs}
         for pair in pairs:
-            self._hits[pair] = torch.isin(self._strongest[pair[0], pair[2]], accepted[pair[1]]).any(dim=-1)
+            source, wanted, k = pair
+            self._hits[pair] = torch.isin(self._strongest[source][..., :k], accepted[wanted]).any(dim=-1)
+
+    def _known_targets(self, source: int) -> int:
+        """How many of a source's strongest targets are known."""
+        return self._strongest[source].shape[-1] if source in self._strongest else 0
 
 
 def _pairs_of(pair_sets: Iterable[PairSet]) -> Iterator[Pair]:

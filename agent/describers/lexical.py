@@ -15,7 +15,7 @@ from agent.describers.calibration import Calibration, load_calibration
 from agent.describers.candidates import Candidate, candidates
 from agent.describers.findings import Findings, find
 from agent.describers.statistics import log_likelihood_ratio
-from agent.results import Claim, ClassScore, Evidence, HeadDescription, KnownScore, counted_unit
+from agent.results import Claim, ClassScore, Evidence, HeadDescription, KnownScore, SharedScore, counted_unit
 from agent.words.fields import SemanticFields
 from agent.words.known_pairs import label_of, tables
 from agent.words.word_classes import word_classes_version
@@ -76,6 +76,8 @@ class LexicalDescriber:
         found = dict(list(found.items())[:MOST_RANKED])
         for one in classes:
             found.setdefault(one.operation, one)
+        if evidence.shared is not None:
+            found = _with_shared(found, _written(evidence.shared))
         inputs, input_claims = self._inputs(findings)
         if not found:
             return (replace(self._unclear(_closest(findings), input_claims), input_strings=inputs),)
@@ -160,6 +162,30 @@ def _mapped(one: ClassScore) -> Candidate:
     shown = ", ".join(f"{word!r}" for word in one.words)
     sentence = f"Maps {one.label}, most often to {shown}, where {one.outside:.0%} of other words map to one"
     return Candidate(one.label, sentence, one.score, (claim,))
+
+
+def _written(one: SharedScore) -> Candidate:
+    """What the head writes whatever it reads."""
+    n = one.n_targets
+    k, expected = round(one.share * n), one.expected * n
+    claim = Claim("shared", one.label, k, n, expected, log_likelihood_ratio(k, n, one.expected), one.words)
+    shown = ", ".join(f"{word!r}" for word in one.words)
+    sentence = (
+        f"Maps most words to {one.target}, whatever they are, most often to {shown}; "
+        f"the strongest target of {one.first:.0%} of {one.n_words} words is one"
+    )
+    return Candidate(one.label, sentence, one.first, (claim,))
+
+
+def _with_shared(found: Mapping[str, Candidate], shared: Candidate) -> dict[str, Candidate]:
+    """`shared` in front of what rows alone show of any words: it stands on thousands of words."""
+    broad = {name: one for name, one in found.items() if name.startswith("words to ")}
+    others = {name: one for name, one in found.items() if name not in broad}
+    return {
+        **others,
+        shared.operation: shared,
+        **{name: one for name, one in broad.items() if name != shared.operation},
+    }
 
 
 def _counted(claim: Claim) -> str:

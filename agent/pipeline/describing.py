@@ -65,7 +65,9 @@ def describe_mapping(
     if isinstance(describer, RankingDescriber):
         known = bench.catalogue.of_head(mapping.layer, mapping.head)
         classes = bench.classes.of_head(mapping.layer, mapping.head)
-        best, *others = describer.ranked(Evidence.of(mapping, retrieved, known=known, classes=classes))
+        shared = bench.classes.shared_by(mapping.layer, mapping.head)
+        evidence = Evidence.of(mapping, retrieved, known=known, classes=classes, shared=shared)
+        best, *others = describer.ranked(evidence)
         return replace(untested(bench, mapping, retrieved, best, Trace()), alternatives=tuple(others))
     return untested(bench, mapping, retrieved, describer.describe(Evidence.of(mapping, retrieved)), Trace())
 

@@ -37,7 +37,8 @@ def _code(text: str) -> bool:
     return bool(re.search(r"[a-z][A-Z]|\w_\w|[A-Za-z]\(|^[.#@$]\w", word))
 
 
-def _marks(text: str) -> bool:
+def is_mark(text: str) -> bool:
+    """Whether a token is punctuation or a sign of code."""
     word = text.strip()
     return bool(word) and not any(c.isalnum() or c == "\ufffd" for c in word)
 
@@ -50,7 +51,7 @@ CLASSES: Final = (
     TokenClass("single letters", lambda t: len(t.strip()) == 1 and t.strip().isalpha()),
     TokenClass("numbers", lambda t: bool(t.strip()) and all(c.isdigit() or c in ".,%" for c in t.strip())
                and any(c.isdigit() for c in t)),
-    TokenClass("punctuation and code marks", _marks),
+    TokenClass("punctuation and code marks", is_mark),
     TokenClass("blank space and line breaks", lambda t: bool(t) and not t.strip()),
     TokenClass("fragments of words", _fragment),
     TokenClass("capitalised words", _capitalised),

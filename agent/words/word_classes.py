@@ -14,6 +14,7 @@ from functools import cache
 from typing import Final
 
 from agent.words.spelling import core
+from agent.words.token_classes import CLASSES, TokenClass, is_mark
 from maps_engine.relations.catalogue import load_relations
 from prompts import load_prompts
 
@@ -64,6 +65,17 @@ COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "Italian words": (">english-to-italian",),
     "Portuguese words": (">english-to-portuguese",),
 }
+PRONOUNS: Final = ("personal pronouns", "possessive pronouns", "reflexive pronouns")
+FUNCTION_WORDS: Final = (
+    "articles and determiners",
+    "conjunctions",
+    "demonstratives",
+    "modal and auxiliary verbs",
+    "prepositions",
+    "question words",
+)
+BRACKETS: Final = frozenset("()[]{}<>")
+QUOTATION_MARKS: Final = frozenset("\"'`\u00ab\u00bb\u2018\u2019\u201c\u201d")
 
 
 @cache
@@ -80,7 +92,25 @@ def word_classes() -> Mapping[str, frozenset[str]]:
 
 
 @cache
+def shared_classes() -> tuple[TokenClass, ...]:
+    """Classes of tokens that a head may write whatever it reads, beside those of words: joined ones, and marks."""
+    named = word_classes()
+    pronouns = frozenset().union(*(named[part] for part in PRONOUNS))
+    function_words = pronouns.union(*(named[part] for part in FUNCTION_WORDS))
+    return (
+        TokenClass("pronouns", lambda text: core(text) in pronouns),
+        TokenClass("function words", lambda text: core(text) in function_words),
+        TokenClass("brackets", lambda text: is_mark(text) and not BRACKETS.isdisjoint(text)),
+        TokenClass("quotation marks", lambda text: is_mark(text) and not QUOTATION_MARKS.isdisjoint(text)),
+        TokenClass("marks and spaces", lambda text: is_mark(text) or (bool(text) and not text.strip())),
+        *(one for one in CLASSES if one.label in ("single letters", "numbers")),
+    )
+
+
+@cache
 def word_classes_version() -> str:
     """A hash of all classes: what they hold decides descriptions and tests."""
-    content = json.dumps({name: sorted(words) for name, words in word_classes().items()}, sort_keys=True)
+    words = {name: sorted(words) for name, words in word_classes().items()}
+    joined = [PRONOUNS, FUNCTION_WORDS, sorted(BRACKETS), sorted(QUOTATION_MARKS)]
+    content = json.dumps([words, joined], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:12]

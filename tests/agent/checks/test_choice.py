@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from agent.checks.choice import chosen
-from agent.results import HeadDescription, PairTest, TestResult, Verdict
+from agent.results import Claim, HeadDescription, PairTest, TestResult, Verdict
 
 
 def said_of(*verdicts: Verdict) -> list[tuple[HeadDescription, TestResult]]:
@@ -51,6 +51,14 @@ def test_a_supported_claim_without_a_control_comes_behind_one_with_a_control():
     for tested in ([plain, controlled], [controlled, plain]):
         (said, _), _ = chosen(tested, ranked=True)
         assert (said.operation, said.observed_pattern) == ("b", "Maps b. Also: a.")
+
+
+def test_a_scored_operation_without_pairs_left_for_a_test_comes_before_weak_claims():
+    weak, untested, supported = said_of("weak", "not testable", "supported")
+    scored = (replace(untested[0], claims=(Claim("scored", "b", 8, 12),)), untested[1])
+    assert chosen([weak, scored], ranked=True)[0][0].operation == "b"
+    assert chosen([weak, untested], ranked=True)[0][0].operation == "unclear"
+    assert chosen([scored, supported], ranked=True)[0][0].operation == "c"
 
 
 @pytest.mark.parametrize("n", [1, 3])

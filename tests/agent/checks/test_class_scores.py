@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,7 @@ def classes(opened: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> dict[str, fr
     words = sorted(pieces_of(opened.vocabulary).values())
     made = {f"class {i}": frozenset(words[i::6]) for i in range(6)}
     monkeypatch.setattr(class_scores, "word_classes", lambda: made)
+    monkeypatch.setattr(class_scores, "shared_classes", tuple)
     for name, value in LOW.items():
         monkeypatch.setattr(class_scores, name, value)
     return made
@@ -90,6 +92,53 @@ def test_a_class_that_two_members_carry_is_not_offered(opened, classes, monkeypa
     monkeypatch.setattr(class_scores, "DROPPED", 10**6)
     assert any(before)
     assert not any(scores.of_head(0, head) for head in range(opened.weights.shape.n_heads))
+
+
+def test_what_is_written_whatever_is_read_is_that_of_the_plain_rows(opened, classes, monkeypatch):
+    monkeypatch.setattr(class_scores, "SHARED", 0.1)
+    scores, shape, seen = scores_of(opened), opened.weights.shape, 0
+    engine = MapsEngine(opened, EngineSettings("embedding", targets=K, include_special=True))
+    chosen = [i for i, word in pieces_of(opened.vocabulary).items() if chooses(word)]
+    for layer in range(shape.n_layers):
+        for head in range(shape.n_heads):
+            one = scores.shared_by(layer, head)
+            if one is None:
+                continue
+            rows = [[core(t.token) for t in r.targets] for r in engine.at(engine.truest).rows_of(layer, head, chosen)]
+            written = Counter(word for row in rows for word in row if word in classes[one.target])
+            left = sum(written.values()) - sum(n for _, n in written.most_common(class_scores.DROPPED))
+            assert one.share == pytest.approx(left / (K * len(chosen)))
+            assert one.share >= one.expected == 0.1
+            assert one.first == pytest.approx(sum(row[0] in classes[one.target] for row in rows) / len(rows))
+            assert (one.n_words, one.n_targets) == (len(chosen), K * len(chosen))
+            assert {core(word) for word in one.words} <= classes[one.target]
+            seen += 1
+    assert seen > 3
+
+
+def test_of_classes_that_pass_the_narrowest_with_half_the_share_is_offered(opened, classes, monkeypatch):
+    everything = frozenset().union(*classes.values())
+    monkeypatch.setattr(class_scores, "word_classes", lambda: {**classes, "everything": everything})
+    monkeypatch.setattr(class_scores, "SHARED", 0.01)
+    narrow, wide = scores_of(opened), scores_of(opened)
+    monkeypatch.setattr(class_scores, "NARROWER", 0.01)
+    assert narrow.shared_by(0, 0).target != "everything"
+    monkeypatch.setattr(class_scores, "NARROWER", 0.99)
+    assert wide.shared_by(0, 0).target == "everything"
+
+
+@pytest.mark.model
+def test_what_is_written_whatever_is_read_is_tested_by_the_strongest_target_of_other_words():
+    vocabulary = open_checkpoint("smollm2-135m").vocabulary
+    for label in ("words to pronouns", "words to prepositions"):
+        whole, scored = (
+            claimed_operation(label, (), scored=one).pairs(vocabulary, excluded=frozenset(), n=60)
+            for one in (False, True)
+        )
+        assert (whole.k, scored.k) == (10, 1)
+        assert len(scored.sources) == MAX_WORDS
+        assert not any(chooses(vocabulary.text(i)) for i in scored.sources)
+        assert not scored.others
 
 
 def test_words_are_dealt_in_halves_by_their_spelling_alone():

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from agent.describers.lexical import LexicalDescriber
-from agent.results import ClassScore, Evidence, HeadDescription, KnownScore
+from agent.results import ClassScore, Evidence, HeadDescription, KnownScore, SharedScore
 from agent.words.fields import SemanticFields
 from maps_engine.relations.catalogue import load_relations
 from tests.support.agent.mappings import HOSTILE, NOISE, LetterEmbedder, mapping, noise_rows, planted, row
@@ -200,6 +200,22 @@ def test_a_head_without_a_pattern_in_its_rows_is_described_by_classes(describer)
     assert "most often to 'are', 'were'" in said.observed_pattern
     assert "40 of 48 words tried" in said.observed_pattern
     assert (said.claims[0].kind, said.claims[0].k, said.claims[0].n) == ("class", 40, 48)
+
+
+def test_what_a_head_writes_whatever_it_reads_stands_before_what_rows_alone_show_of_any_words(describer):
+    shared = SharedScore("pronouns", 0.4, 0.61, 0.1, 300, 3000, ("they", "their"))
+    marks = [" (", " )", " [", " ]", " {", " }", " ;", " :", " ?", " !"]
+    rows = [row(f" {word}", marks[i % 5 : i % 5 + 5], first_id=i * 9) for i, word in enumerate(NOISE[:30])]
+    without = [one.operation for one in describer.ranked(Evidence.of(mapping(rows)))]
+    said = describer.ranked(Evidence.of(mapping(rows), shared=shared))
+    names = [one.operation for one in said]
+    place = names.index("words to pronouns")
+    assert without[-1] == names[-1] == "words to brackets and quotes"
+    assert [name for name in names if name != "words to pronouns"] == without
+    assert all(not name.startswith("words to ") for name in names[:place])
+    assert said[place].scored  # half of the words chose it
+    assert "the strongest target of 61% of 300 words is one" in said[place].observed_pattern
+    assert (said[place].claims[0].kind, said[place].claims[0].k, said[place].claims[0].n) == ("shared", 1200, 3000)
 
 
 def test_settings_name_what_decides(describer):
