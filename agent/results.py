@@ -30,6 +30,7 @@ _UNITS = {
     "related": "rows",
     "constant-targets": "rows",
     "rows-shown": "rows",
+    "facts-shown": "facts",
     "typed": "distinct targets",
     "target-field": "distinct targets",
     "target-form": "distinct targets",
@@ -197,8 +198,9 @@ class HeadDescription:
 
     @property
     def scored(self) -> bool:
-        """Whether it was chosen by a part of the operation's own pairs, which must not test it then."""
-        return bool(self.claims) and self.claims[0].kind in ("scored", "class", "shared")
+        """Whether a part of the operation's own pairs chose it, or its describer was told of them: others test it."""
+        told = any(claim.kind == "facts-shown" for claim in self.claims)
+        return told or (bool(self.claims) and self.claims[0].kind in ("scored", "class", "shared"))
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; claims as `{kind, label, k, n, expected, strength, examples}`."""

@@ -153,11 +153,16 @@ def related_claim(rows: Sequence[MappingRow], fields: SemanticFields) -> Claim:
 
 def constant_claim(rows: Sequence[MappingRow]) -> Claim:
     """Rows that hold one of the head's few most frequent targets: the same outputs whatever the input."""
+    few, k = shared_words(rows)
+    return Claim("constant-targets", ", ".join(few), k, len(rows))
+
+
+def shared_words(rows: Sequence[MappingRow]) -> tuple[list[str], int]:
+    """The head's few most frequent targets, and how many rows hold one of them."""
     words = [dict.fromkeys(core(t.token) for t in row.targets) for row in rows]  # no set: ties go by first appearance
     counts = Counter(word for own in words for word in own if word)
     few = [word for word, _ in counts.most_common(CONSTANT_TARGETS)]
-    k = sum(any(core(t.token) in few for t in row.targets) for row in rows)
-    return Claim("constant-targets", ", ".join(few), k, len(rows))
+    return few, sum(any(core(t.token) in few for t in row.targets) for row in rows)
 
 
 def field_claims(kind: str, tokens: Sequence[str], fields: SemanticFields, rates: Mapping[str, float]) -> list[Claim]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from agent.describers.facts import counted_besides, fact_lines
 from agent.describers.prompting import (
     MAX_PROPOSED,
     TEMPLATES,
@@ -56,7 +57,7 @@ class LanguageModelDescriber:
 
     def propose(self, evidence: Evidence, *, tools: Sequence[Tool] = ()) -> Said:
         """A description of the head, or a failed one with the reason."""
-        return self._said(evidence, describe_prompt(evidence), DescribeAnswer, tools)
+        return self._said(evidence, describe_prompt(evidence, fact_lines(evidence)), DescribeAnswer, tools)
 
     def revise(self, evidence: Evidence, attempts: Sequence[Attempt], *, tools: Sequence[Tool] = ()) -> Said:
         """The last attempt kept, changed or withdrawn in the light of its trial."""
@@ -91,7 +92,12 @@ class LanguageModelDescriber:
         except ModelFault as fault:
             return Said(self._failed(_why(fault), fault.raw), "failed", _fault_turns(prompt, fault))
         found = described(
-            reply.answer, raw=reply.raw, describer=self.name, settings=settings, n_rows=len(evidence.rows)
+            reply.answer,
+            raw=reply.raw,
+            describer=self.name,
+            settings=settings,
+            n_rows=len(evidence.rows),
+            n_facts=counted_besides(evidence),
         )
         problem = quoted_instructions(found, _shown_tokens(evidence))
         if problem:

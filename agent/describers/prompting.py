@@ -64,8 +64,8 @@ class PairsAnswer(BaseModel):
     pairs: list[ProposedPair] = Field(max_length=2 * MAX_PROPOSED)
 
 
-def describe_prompt(evidence: Evidence) -> str:
-    """The filled prompt for one head."""
+def describe_prompt(evidence: Evidence, facts: Sequence[str] = ()) -> str:
+    """The filled prompt for one head; `facts` are sentences on what was counted (`agent.describers.facts`)."""
     rows = _lines(evidence.rows)
     return _filled(
         "describe",
@@ -74,6 +74,7 @@ def describe_prompt(evidence: Evidence) -> str:
         rows=rows,
         retrieved=_retrieved_line(evidence.retrieved),
         evidence=_intruder_line(evidence.intruder),
+        facts="\n".join(f"- {fact}" for fact in facts) or "- none",
     )
 
 
@@ -125,9 +126,18 @@ def row_line(row: MappingRow) -> str:
 
 
 def described(
-    answer: DescribeAnswer | ReviseAnswer, *, raw: str, describer: str, settings: dict[str, Any], n_rows: int
+    answer: DescribeAnswer | ReviseAnswer,
+    *,
+    raw: str,
+    describer: str,
+    settings: dict[str, Any],
+    n_rows: int,
+    n_facts: int = 0,
 ) -> HeadDescription:
-    """The description in a validated answer; "unclear" in label or pattern, or a withdrawal, makes it unclear."""
+    """The description in a validated answer; "unclear" in label or pattern, or a withdrawal, makes it unclear.
+
+    n_facts: how many facts it was told that were counted on words besides the rows.
+    """
     withdrawn = isinstance(answer, ReviseAnswer) and answer.decision == "withdraw"
     unclear = withdrawn or any(map(_says_unclear, (answer.operation, answer.observed_pattern)))
     return HeadDescription(
@@ -138,7 +148,10 @@ def described(
         operation="unclear" if unclear else answer.operation,
         confidence=0.0 if unclear else answer.confidence / 10,
         reasoning=answer.reasoning,
-        claims=(Claim("rows-shown", "rows shown to the describer", n_rows, n_rows),),
+        claims=(
+            Claim("rows-shown", "rows shown to the describer", n_rows, n_rows),
+            *([Claim("facts-shown", "facts told to the describer", n_facts, n_facts)] if n_facts else []),
+        ),
         reason="withdrawn by the describer" if withdrawn else "the describer saw no pattern" if unclear else "",
         raw_reply=raw,
         settings=settings,

@@ -14,7 +14,7 @@ from typing import Final
 
 from agent.checks.choice import chosen
 from agent.checks.new_pairs import PlannedTest, finish_test, plan_test
-from agent.describers.protocol import PairProposer, RankingDescriber
+from agent.describers.protocol import PairProposer, RankingDescriber, RevisingDescriber
 from agent.errors import BudgetSpent, DescriberDown, ModelDown
 from agent.pipeline.describing import describe_mapping, untested
 from agent.pipeline.workbench import RETRIEVED, Tell, Workbench, silent
@@ -147,7 +147,7 @@ def propose(bench: Workbench, found: Sequence[Found], conditions: Conditions) ->
     def describe(one: Found) -> HeadReport:
         return describe_mapping(bench, *one, tell=tell)
 
-    if isinstance(bench.describer, RankingDescriber) and not bench.catalogue.is_scored:
+    if isinstance(bench.describer, RankingDescriber | RevisingDescriber) and not bench.catalogue.is_scored:
         conditions.tell("scoring known operations on all heads, once for this model")
         bench.catalogue.of_head(0, 0)
         conditions.tell(f"describing with {bench.describer.name}")

@@ -1,0 +1,69 @@
+"""What was counted of a head, in lines for a language model: it cannot count a page of rows by eye.
+
+Facts of rows come from the rows that are shown. Facts of known operations and of classes of words come from words that
+no test uses (`agent.results.HeadDescription.scored`), so that whoever was told them is tested on others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from agent.describers.findings import shared_words
+from agent.describers.prompting import as_data
+from agent.results import ClassScore, Evidence, KnownScore, SharedScore
+from agent.words.known_pairs import label_of
+from agent.words.spelling import core
+from maps_engine.results import MappingRow
+
+MOST_KNOWN: Final = 3
+SHARED_IN: Final = 0.3  # of the rows, or the outputs that they share say little
+
+
+def fact_lines(evidence: Evidence) -> list[str]:
+    """One plain sentence a fact; none where nothing stands out."""
+    return [
+        *_of_rows(evidence.rows),
+        *(_of_known(one) for one in evidence.known[:MOST_KNOWN]),
+        *map(_of_classes, evidence.classes),
+        *([_of_shared(evidence.shared)] if evidence.shared is not None else []),
+    ]
+
+
+def counted_besides(evidence: Evidence) -> int:
+    """How many facts are told that were counted on words besides the rows."""
+    return len(evidence.known[:MOST_KNOWN]) + len(evidence.classes) + (evidence.shared is not None)
+
+
+def _of_rows(rows: Sequence[MappingRow]) -> Iterator[str]:
+    copies = sum(any(core(t.token) == core(row.token) for t in row.targets) for row in rows)
+    yield f"{copies} of {len(rows)} rows hold their own input in some spelling."
+    words, k = shared_words(rows)
+    if k >= SHARED_IN * len(rows):
+        yield f"{k} of {len(rows)} rows hold one of these outputs: {_listed(words)}."
+
+
+def _of_known(one: KnownScore) -> str:
+    n = one.n_pairs
+    return (
+        f"{label_of(one.operation)}: the outputs of {round(one.score * n)} of {n} known pairs are among the {one.k} "
+        f"tokens that the head promotes most; of the same inputs with each other's outputs {round(one.shuffled * n)}."
+    )
+
+
+def _of_classes(one: ClassScore) -> str:
+    return (
+        f"{one.label}: so for {one.score:.0%} of {one.n_words} {one.source} (most often {_listed(one.words)}); "
+        f"for {one.outside:.0%} of other words."
+    )
+
+
+def _of_shared(one: SharedScore) -> str:
+    return (
+        f"Whatever the input, {one.share:.0%} of the strongest outputs of {one.n_words} words are {one.target} "
+        f"(most often {_listed(one.words)})."
+    )
+
+
+def _listed(words: Iterable[str]) -> str:
+    return ", ".join(map(as_data, words))

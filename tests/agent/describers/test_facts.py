@@ -1,0 +1,51 @@
+"""Facts that a language model is told: counted from what it may see, hostile tokens quoted, others test it then."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from agent.describers.facts import counted_besides, fact_lines
+from agent.describers.prompting import DescribeAnswer, describe_prompt, described
+from agent.results import ClassScore, Evidence, KnownScore, SharedScore
+from tests.support.agent.mappings import HOSTILE, mapping, row
+
+KNOWN = KnownScore("country-to-capital", 0.75, 1 / 12, 99.0, 12, 10)
+VERBS = ClassScore("plural nouns", "modal and auxiliary verbs", 0.83, 0.11, 31.0, 48, ("are", "were"))
+SHARED = SharedScore("pronouns", 0.4, 0.61, 0.1, 300, 3000, ("they", "\x1btheir"))
+ANSWER = DescribeAnswer(reasoning="", input_strings="", observed_pattern="p", operation="o", confidence=5)
+
+
+def rows(n: int):
+    """`n` rows, of which every second holds its input, and all hold " them"."""
+    made = [(f" w{i}", [f"W{i}", " them"] if i % 2 else [" x", " them"]) for i in range(n)]
+    return [row(source, targets, first_id=i * 9) for i, (source, targets) in enumerate(made)]
+
+
+def test_what_is_told_is_what_was_counted():
+    evidence = Evidence.of(mapping(rows(10)), known=(KNOWN,), classes=(VERBS,), shared=SHARED)
+    copies, outputs, known, classes, shared = fact_lines(evidence)
+    assert copies.startswith("5 of 10 rows hold their own input")
+    assert outputs.startswith('10 of 10 rows hold one of these outputs: "them"')
+    assert known.startswith("country to capital: the outputs of 9 of 12 known pairs are among the 10 tokens")
+    assert known.endswith("with each other's outputs 1.")
+    assert classes.startswith(
+        'plural nouns to modal and auxiliary verbs: so for 83% of 48 plural nouns (most often "are"'
+    )
+    assert '40% of the strongest outputs of 300 words are pronouns (most often "they", "\\u001btheir")' in shared
+    assert counted_besides(evidence) == 3
+
+
+def test_facts_stand_in_the_prompt_as_lines_with_nothing_hidden():
+    hostile = [row(HOSTILE[i % len(HOSTILE)], HOSTILE[i % 5 : i % 5 + 5], first_id=i * 9) for i in range(30)]
+    evidence = Evidence.of(mapping(hostile), shared=SHARED)
+    prompt = describe_prompt(evidence, fact_lines(evidence))
+    assert all(f"\n- {fact}\n" in prompt for fact in fact_lines(evidence))
+    assert not [c for c in prompt if c != "\n" and unicodedata.category(c)[0] == "C"]
+    assert "\n- none\n" in describe_prompt(evidence)
+
+
+def test_whoever_was_told_of_other_words_is_tested_on_others():
+    told, untold = (described(ANSWER, raw="", describer="m", settings={}, n_rows=30, n_facts=n) for n in (2, 0))
+    assert told.scored
+    assert not untold.scored
+    assert counted_besides(Evidence.of(mapping(rows(10)))) == 0
