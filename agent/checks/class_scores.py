@@ -47,7 +47,7 @@ LOOKED_AT: Final = 200  # pairs of classes of a head, strongest first
 OFFERED: Final = 1  # the clearest: each that is tested costs dozens of rows of every head
 SHOWN: Final = 4
 SHARED: Final = 0.1  # of the strongest targets of all words, for a class of any word
-SHARED_WIDE: Final = 0.3  # for a class of WIDE tokens: random heads write more of them
+SHARED_WIDE: Final = 0.35  # for a class of WIDE tokens: random heads write more of them
 WIDE: Final = 300
 NARROWER: Final = 0.5  # of the share of the best class is enough for a narrower one
 
