@@ -31,7 +31,7 @@ READ_BUT_NOT_DONE = [  # what their rows show is not what they do with what reac
     (28, 2, "first-mlp", {"word to first letter"}),
     (29, 2, "embedding", {"copying with spacing variants"}),
 ]
-NOISY = [(1, 3, "first-mlp"), (0, 5, "embedding"), (2, 1, "first-mlp")]
+NOISY = [(2, 3, "first-mlp"), (0, 5, "embedding"), (2, 1, "first-mlp"), (3, 4, "first-mlp")]
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +85,16 @@ def test_noisy_early_heads_are_unclear(benches, layer, head, source):
     if report.test.verdict != "not testable":  # the catalogue's scores offered something, which did not hold
         assert report.test.verdict in {"weak", "contradicted"}
         assert report.description.reason.startswith("withdrawn: its test")
+
+
+def test_a_head_with_noise_in_its_rows_may_write_marks_whatever_it_reads(benches):
+    bench = benches["first-mlp"]
+    report = describe_on(bench, 1, 3).report
+    assert bench.describer.describe(Evidence.of(report.mapping)).status == "unclear"  # by its rows alone
+    assert report.description.operation == "words to marks and spaces"
+    assert report.description.claims[0].kind == "shared"
+    assert (report.test.verdict, report.test.pairs.k) == ("supported", 1)
+    assert report.test.pairs.score > 0.5 > 2 * report.test.pairs.others_mean
 
 
 def test_a_description_of_another_head_is_contradicted(benches):
