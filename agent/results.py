@@ -247,6 +247,14 @@ class TestResult:
     reason: str = ""
     pairs: PairTest | None = None
     rows: RowTest | None = None
+    held: tuple[tuple[str, str], ...] = ()  # some new pairs for which it holds; no target where any of a class will do
+    missed: tuple[tuple[str, str], ...] = ()  # and some for which it does not
+
+    @property
+    def examples(self) -> tuple[str, ...]:
+        """The pairs as text: `holds for a → b, c → d` and `not for e → f`, those that there are."""
+        told = ("holds for", self.held), ("not for", self.missed)
+        return tuple(f"{word} {', '.join(map(_spelled, pairs))}" for word, pairs in told if pairs)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; absent parts are null."""
@@ -256,7 +264,13 @@ class TestResult:
             "reason": self.reason,
             "pairs": asdict(self.pairs) if self.pairs else None,
             "rows": asdict(self.rows) if self.rows else None,
+            "held": [list(pair) for pair in self.held],
+            "missed": [list(pair) for pair in self.missed],
         }
+
+
+def _spelled(pair: tuple[str, str]) -> str:
+    return " → ".join(text.strip() for text in pair if text)
 
 
 @dataclass(frozen=True, slots=True)

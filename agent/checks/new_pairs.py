@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Final, TypeAlias
 
 import torch
 from torch import Tensor
@@ -36,6 +36,10 @@ NO_PAIRS: Final = PairSet((), (), DEFAULT_K)
 HIGH: Final = 95.0  # percentile among the other heads that supports a claim
 FAIR: Final = 75.0
 MIN_ROWS: Final = 5
+EXAMPLES: Final = 5  # pairs that are shown, of those that hit and of those that missed
+MOST_SPELLED: Final = 8  # targets of a pair, for the first to stand for them
+
+_Spelled: TypeAlias = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,24 @@ def finish_test(planned: PlannedTest, scorer: PairScorer) -> TestResult:
     if planned.pairs is None:
         return TestResult("not testable", operation, planned.untestable, rows=planned.rows)
     tested = score_new_pairs(planned.pairs, planned.mapping, scorer)
-    return TestResult(verdict_of(tested, planned.rows), operation, pairs=tested, rows=planned.rows)
+    held, missed = _examples(planned.pairs, planned.mapping, scorer)
+    return TestResult(
+        verdict_of(tested, planned.rows), operation, pairs=tested, rows=planned.rows, held=held, missed=missed
+    )
+
+
+def _examples(pairs: PairSet, mapping: HeadMapping, scorer: PairScorer) -> tuple[_Spelled, _Spelled]:
+    """Some pairs that hit on the head, and some that missed."""
+    text = scorer.maps.checkpoint.vocabulary.text
+    hits = scorer.hits(pairs)[:, mapping.layer, mapping.head].tolist()
+    spelled = [
+        (text(s), text(t[0]) if len(t) <= MOST_SPELLED else "")
+        for s, t in zip(pairs.sources, pairs.targets, strict=True)
+    ]
+    held, missed = (
+        [pair for pair, hit in zip(spelled, hits, strict=True) if hit is wanted] for wanted in (True, False)
+    )
+    return tuple(held[:EXAMPLES]), tuple(missed[:EXAMPLES])
 
 
 def score_new_pairs(pairs: PairSet, mapping: HeadMapping, scorer: PairScorer) -> PairTest:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -135,7 +135,13 @@ def test_of(values: dict[str, Any]) -> TestResult:
         reason=values["reason"],
         pairs=PairTest(**pairs) if pairs else None,
         rows=RowTest(**rows) if rows else None,
+        held=_pairs_of(values.get("held", ())),  # absent from what was stored before
+        missed=_pairs_of(values.get("missed", ())),
     )
+
+
+def _pairs_of(values: Iterable[Sequence[str]]) -> tuple[tuple[str, str], ...]:
+    return tuple((source, target) for source, target in values)
 
 
 def put_description(

@@ -73,6 +73,7 @@ def _test(test: TestResult) -> RenderableType:
     lines = [line]
     if test.pairs:
         lines.append(Text(f"           {_pair_line(test.pairs)}"))
+    lines += [Text.assemble("           ", inert(part)) for part in test.examples]
     if test.rows and (test.rows.shown_n or test.rows.held_out_n):
         lines.append(Text(f"           {_row_line(test.rows)}"))
     return Group(*lines)
