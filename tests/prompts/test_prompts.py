@@ -9,7 +9,9 @@ from prompts import load_prompts
 
 def test_templates_fill_completely():
     values = {
-        "describe": {"n_rows": "30", "mark": "ab12", "rows": "x -> y", "retrieved": "none", "evidence": "e"},
+        "describe": {
+            "n_rows": "30", "mark": "ab12", "rows": "x -> y", "retrieved": "none", "evidence": "e", "facts": "f",
+        },
         "revise": {
             "n_rows": "30", "mark": "ab12", "rows": "x -> y", "trial": "hit: x -> y", "operation": "o",
             "observed_pattern": "p", "outcome": "weak", "earlier": "none",

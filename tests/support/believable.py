@@ -150,7 +150,8 @@ def a_report(mapping: HeadMapping, operation: str | None, status: str = "ok") ->
         )
         phi, percentile = round(rng.uniform(0.2, 0.98), 3), round(rng.uniform(70, 100), 1)
         pairs = PairTest(60, 10, phi, percentile, 0.04, 0.7, 269)
-        test = TestResult("supported", operation, pairs=pairs, rows=RowTest(13, 15, held, 5))
+        examples = {"held": ((" France", " Paris"), (" Peru", "")), "missed": ((" <b>Chad", " N'Djamena"),)}
+        test = TestResult("supported", operation, pairs=pairs, rows=RowTest(13, 15, held, 5), **examples)
         retrieved = (Retrieved(operation, 0.71), Retrieved("synonym", 0.42))
     else:
         reason = "the reply was no JSON" if status == "failed" else "no operation holds for enough rows"

@@ -45,7 +45,8 @@ def report(**changes) -> HeadReport:
             "country to capital", 0.5, "counted", (Claim("pairs", "country-to-capital", 1, 1, 0.1, 3.0),),
         ),
         "test": TestResult(
-            "supported", "country to capital", "", PairTest(40, 10, 0.5, 99.6, 0.01, 0.4, 269), RowTest(1, 1, 2, 3)
+            "supported", "country to capital", "", PairTest(40, 10, 0.5, 99.6, 0.01, 0.4, 269), RowTest(1, 1, 2, 3),
+            held=((" Italy", " Rome"), (" Peru", "")), missed=((" Chad", " x\x1b[2J"),),
         ),
     }  # fmt: skip
     values |= changes
@@ -164,10 +165,12 @@ def test_the_page_says_everything():
                  "ok  country to capital",
                  "confidence 0.50, lexical", "Maps a country to its capital (1 of 1 known pairs).",
                  "test     supported", "40 new pairs: score 0.50 in the top 10, higher than 100 % of the other",
+                 "holds for Italy → Rome, Peru\n", "not for Chad → x",
                  "rows that fit: 1 of 1 shown, 2 of 3 held out", "country-to-capital 0.61", "␣France",
                  "␣Paris  Paris",
                  "most suppressed", "checkpoint ffffffffffff package x"):  # fmt: skip
         assert part in text, part
+    assert "\x1b" not in text
     assert "most suppressed" not in page(report(), suppressed=False)
 
 
