@@ -82,7 +82,7 @@ class ClassScores:
         enough = NARROWER * float(shares[passing].max())
         best = min((i for i in passing if shares[i] >= enough), key=lambda i: (int(sizes[i]), i))
         members = table[:, best][rows]
-        written = Counter(self.strongest.maps.checkpoint.vocabulary.text(i).strip() for i in rows[members].tolist())
+        written = Counter(core(self.strongest.maps.checkpoint.vocabulary.text(i)) for i in rows[members].tolist())
         return SharedScore(
             target=names[best],
             share=float(shares[best]),
