@@ -100,12 +100,12 @@ class ClassScores:
     def _without_best(self, rows: Tensor, table: Tensor) -> Tensor:
         """(T,): the share of `rows` in each class, the DROPPED members left out that are written most."""
         counts = rows.flatten().bincount(minlength=len(table)).double()
-        by_word = torch.zeros(int(self._spelled.max()) + 1, dtype=torch.float64).index_add_(0, self._spelled, counts)
         ids = counts.nonzero().flatten()
-        words = by_word.new_zeros(len(by_word), table.shape[1]).index_add_(
-            0, self._spelled[ids], counts[ids].unsqueeze(1) * table[ids]
-        )
-        return (words.sum(dim=0) - words.topk(DROPPED, dim=0).values.sum(dim=0)) / rows.numel()
+        spelled, place = self._spelled[ids].unique(return_inverse=True)  # the words that are written at all
+        words = counts.new_zeros(len(spelled), table.shape[1])
+        words.index_add_(0, place, counts[ids].unsqueeze(1) * table[ids])
+        most = words.topk(min(DROPPED, len(words)), dim=0).values
+        return (words.sum(dim=0) - most.sum(dim=0)) / rows.numel()
 
     def _standing_out(self, rows: Tensor) -> list[ClassScore]:
         """All pairs that pass on a head, the clearest first; rows (n, K) are the strongest targets of the words."""
@@ -212,11 +212,11 @@ class ClassScores:
     def _shared_targets(self) -> tuple[tuple[str, ...], Tensor]:
         """Names and members (V, T) of the classes that a head may write whatever it reads."""
         (named, table), vocabulary = self._all_targets, self.strongest.maps.checkpoint.vocabulary
-        joined = torch.zeros(len(table), len(shared_classes()), dtype=torch.bool)
-        for i in range(len(vocabulary)):
-            if vocabulary.kind(i) == "normal":
-                joined[i] = torch.tensor([one.holds(vocabulary.text(i)) for one in shared_classes()])
-        return (*named, *(one.label for one in shared_classes())), torch.cat([table, joined], dim=1)
+        classes = shared_classes()
+        texts = [vocabulary.text(i) if vocabulary.kind(i) == "normal" else None for i in range(len(vocabulary))]
+        joined = torch.zeros(len(table), len(classes), dtype=torch.bool)
+        joined[: len(texts)] = torch.tensor([[t is not None and one.holds(t) for one in classes] for t in texts])
+        return (*named, *(one.label for one in classes)), torch.cat([table, joined], dim=1)
 
     @cached_property
     def _spelled(self) -> Tensor:
