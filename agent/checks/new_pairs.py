@@ -11,7 +11,7 @@ of shown rows: a claim read into noise falls apart there.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, TypeAlias
@@ -37,7 +37,8 @@ HIGH: Final = 95.0  # percentile among the other heads that supports a claim
 FAIR: Final = 75.0
 MIN_ROWS: Final = 5
 EXAMPLES: Final = 5  # pairs that are shown, of those that hit and of those that missed
-MOST_SPELLED: Final = 8  # targets of a pair, for the first to stand for them
+MOST_LISTED: Final = 3
+MOST_SPELLED: Final = 8  # targets of a pair, for them to be listed
 
 _Spelled: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -153,14 +154,21 @@ def _examples(pairs: PairSet, mapping: HeadMapping, scorer: PairScorer) -> tuple
     """Some pairs that hit on the head, and some that missed."""
     text = scorer.maps.checkpoint.vocabulary.text
     hits = scorer.hits(pairs)[:, mapping.layer, mapping.head].tolist()
-    spelled = [
-        (text(s), text(t[0]) if len(t) <= MOST_SPELLED else "")
-        for s, t in zip(pairs.sources, pairs.targets, strict=True)
-    ]
+    spelled = [(text(s), _accepted(t, text)) for s, t in zip(pairs.sources, pairs.targets, strict=True)]
     held, missed = (
         [pair for pair, hit in zip(spelled, hits, strict=True) if hit is wanted] for wanted in (True, False)
     )
     return tuple(held[:EXAMPLES]), tuple(missed[:EXAMPLES])
+
+
+def _accepted(targets: Sequence[int], text: Callable[[int], str]) -> str:
+    """The accepted targets of a pair, since any of them is a hit; nothing where they are many."""
+    if len(targets) > MOST_SPELLED:
+        return ""
+    if len(targets) == 1:
+        return text(targets[0])
+    words = list({core(text(t)): text(t).strip() for t in reversed(targets)}.values())[::-1]  # each in one spelling
+    return " or ".join([*words[:MOST_LISTED], *(["…"] if len(words) > MOST_LISTED else [])])
 
 
 def score_new_pairs(pairs: PairSet, mapping: HeadMapping, scorer: PairScorer) -> PairTest:

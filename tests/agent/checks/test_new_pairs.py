@@ -57,6 +57,14 @@ def test_a_target_is_named_only_where_few_are_accepted(maps):
     assert all("→" not in part for part in found.examples)
 
 
+def test_a_pair_with_several_accepted_targets_names_them_all(maps):
+    pairs, good, _ = made_of_rows(maps, 16)
+    text = maps.checkpoint.vocabulary.text
+    either = PairSet(pairs.sources, tuple((*own, 90) for own in pairs.targets), 5)
+    source, target = result_of(maps, either).held[0]
+    assert (source, target) == (good[0][0], f"{good[0][1].strip()} or {text(90).strip()}")
+
+
 def test_examples_survive_storage_and_may_be_absent(maps, tmp_path: Path):
     found = result_of(maps, made_of_rows(maps, 12)[0])
     values = found.to_json()
