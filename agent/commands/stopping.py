@@ -5,12 +5,15 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
+
+STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
@@ -20,21 +23,43 @@ def stoppable() -> Iterator[Callable[[], bool]]:
     What was recorded stays; claims of a process that is gone are given back by whoever looks next.
     """
     asked = threading.Event()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in STOPS}
+    arrivals, wakeup = socket.socketpair()
+    with arrivals:
+        watcher = threading.Thread(target=_watch, args=(arrivals, asked), daemon=True)
+        watcher.start()
+        with wakeup:  # once it is closed, the watcher reads the end of the stream and returns
+            wakeup.setblocking(False)
+            wakeup_before = signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
+            for number in STOPS:
+                signal.signal(number, _left_to_the_watcher)
+            try:
+                yield asked.is_set
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+                signal.set_wakeup_fd(wakeup_before)
+        watcher.join()
 
-    def on_signal(number: int, _frame: FrameType | None) -> None:
+
+def _left_to_the_watcher(_number: int, _frame: FrameType | None) -> None:
+    """In place of the default handlers, which would end the process or raise KeyboardInterrupt."""
+
+
+def _watch(arrivals: socket.socket, asked: threading.Event) -> None:
+    """Read signals as they arrive.
+
+    Python's own handlers run between two steps of the main thread only, so two signals during one long product of
+    matrices call them once. The stream gets one byte for each signal at the moment of its arrival.
+    """
+    while number := arrivals.recv(1):
+        if number[0] not in STOPS:
+            continue
         if asked.is_set():
             _end_at_once()
         asked.set()
         sys.stderr.write("\nfinishing what is in flight; Ctrl-C again stops at once\n")
-
-    for number in before:
-        signal.signal(number, on_signal)
-    try:
-        yield asked.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        sys.stderr.flush()
 
 
 def _end_at_once() -> NoReturn:
