@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # results are read where there is no torch
 
 Status = Literal["ok", "unclear", "failed"]
 Verdict = Literal["supported", "weak", "contradicted", "not testable"]
+MOST_EXAMPLES = 5  # pairs of a kind that are told in a line
 
 
 # What the n of a claim are, by its kind.
@@ -237,6 +238,17 @@ class RowTest:
 
 
 @dataclass(frozen=True, slots=True)
+class TestedRow:
+    """What the head maps a word to by which a description was tested, read as the test reads heads."""
+
+    __test__ = False  # not a pytest class
+
+    row: MappingRow  # without targets where they were not read
+    wanted: str  # what the description says that the word is mapped to; empty where any of many targets will do
+    hit: bool  # whether that is among the k strongest targets
+
+
+@dataclass(frozen=True, slots=True)
 class TestResult:
     """How well a description predicts the head on tokens that the describer did not see."""
 
@@ -247,30 +259,35 @@ class TestResult:
     reason: str = ""
     pairs: PairTest | None = None
     rows: RowTest | None = None
-    held: tuple[tuple[str, str], ...] = ()  # some new pairs for which it holds; no target where any of a class will do
-    missed: tuple[tuple[str, str], ...] = ()  # and some for which it does not
+    tested_rows: tuple[TestedRow, ...] = ()  # some of the new words, hits and misses in the proportion of the test
 
     @property
     def examples(self) -> tuple[str, ...]:
-        """The pairs as text: `holds for a → b, c → d` and `not for e → f`, those that there are."""
-        told = ("holds for", self.held), ("not for", self.missed)
-        return tuple(f"{word} {', '.join(map(_spelled, pairs))}" for word, pairs in told if pairs)
+        """Some pairs as text: `holds for a → b, c → d` and `not for e → f`, those that there are."""
+        found = []
+        for told, hit in (("holds for", True), ("not for", False)):
+            pairs = [_spelled(one) for one in self.tested_rows if one.hit is hit]
+            if pairs:
+                found.append(f"{told} {', '.join(pairs[:MOST_EXAMPLES])}")
+        return tuple(found)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; absent parts are null."""
+        """Plain JSON values; absent parts are null. The tested rows stand beside the head's other rows."""
         return {
             "verdict": self.verdict,
             "operation": self.operation,
             "reason": self.reason,
             "pairs": asdict(self.pairs) if self.pairs else None,
             "rows": asdict(self.rows) if self.rows else None,
-            "held": [list(pair) for pair in self.held],
-            "missed": [list(pair) for pair in self.missed],
         }
 
+    def rows_to_json(self) -> list[dict[str, Any]]:
+        """The tested rows as `{token, token_id, salience, targets, wanted, hit}`."""
+        return [asdict(one.row) | {"wanted": one.wanted, "hit": one.hit} for one in self.tested_rows]
 
-def _spelled(pair: tuple[str, str]) -> str:
-    return " → ".join(text.strip() for text in pair if text)
+
+def _spelled(tested: TestedRow) -> str:
+    return " → ".join(text.strip() for text in (tested.row.token, tested.wanted) if text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,13 +372,14 @@ class HeadReport:
     alternatives: tuple[HeadDescription, ...] = ()  # other descriptions, best first, until tests have chosen
 
     def to_json(self) -> dict[str, Any]:
-        """The keys that others rely on: `model, layer, head, source, rows, …, attempts, conversation, intruder`."""
+        """The keys that others rely on: `model, layer, …, rows, …, test, tested_rows, …, attempts, conversation`."""
         return (
             self.mapping.to_json()
             | {
                 "retrieved": [{"operation": r.operation, "similarity": round(r.similarity, 4)} for r in self.retrieved],
                 "description": self.description.to_json(),
                 "test": self.test.to_json(),
+                "tested_rows": self.test.rows_to_json(),
                 "provenance": self.provenance.to_json(),
             }
             | self.trace.to_json()

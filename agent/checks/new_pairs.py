@@ -12,9 +12,9 @@ of shown rows: a claim read into noise falls apart there.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Final, TypeAlias
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ from agent.checks.claims import MAX_PAIRS, ClaimedOperation, claimed_operation, 
 from agent.checks.controls import ABOVE_SHUFFLED, FEWEST, mixed_pairs
 from agent.checks.pair_scorer import PairScorer
 from agent.describers.protocol import PairProposer, Proposed
-from agent.results import HeadDescription, PairTest, RowTest, TestResult, Verdict
+from agent.results import HeadDescription, HeadReport, PairTest, RowTest, TestedRow, TestResult, Verdict
 from agent.words.spelling import core
 from maps_engine.model import Vocabulary
 from maps_engine.ov.pair_scores import PairSet
@@ -36,11 +36,9 @@ NO_PAIRS: Final = PairSet((), (), DEFAULT_K)
 HIGH: Final = 95.0  # percentile among the other heads that supports a claim
 FAIR: Final = 75.0
 MIN_ROWS: Final = 5
-EXAMPLES: Final = 5  # pairs that are shown, of those that hit and of those that missed
+TESTED_ROWS: Final = 12  # new words of which the rows are shown
 MOST_LISTED: Final = 3
 MOST_SPELLED: Final = 8  # targets of a pair, for them to be listed
-
-_Spelled: TypeAlias = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -144,21 +142,39 @@ def finish_test(planned: PlannedTest, scorer: PairScorer) -> TestResult:
     if planned.pairs is None:
         return TestResult("not testable", operation, planned.untestable, rows=planned.rows)
     tested = score_new_pairs(planned.pairs, planned.mapping, scorer)
-    held, missed = _examples(planned.pairs, planned.mapping, scorer)
-    return TestResult(
-        verdict_of(tested, planned.rows), operation, pairs=tested, rows=planned.rows, held=held, missed=missed
-    )
+    words = _tested_words(planned.pairs, planned.mapping, scorer)
+    return TestResult(verdict_of(tested, planned.rows), operation, pairs=tested, rows=planned.rows, tested_rows=words)
 
 
-def _examples(pairs: PairSet, mapping: HeadMapping, scorer: PairScorer) -> tuple[_Spelled, _Spelled]:
-    """Some pairs that hit on the head, and some that missed."""
+def _tested_words(pairs: PairSet, mapping: HeadMapping, scorer: PairScorer) -> tuple[TestedRow, ...]:
+    """The first pairs that hit on the head and the first that missed, in their proportion and in the test's order.
+
+    A test with both shows one of each at least. Targets are read by `with_tested_rows`, for many heads at once.
+    """
     text = scorer.maps.checkpoint.vocabulary.text
     hits = scorer.hits(pairs)[:, mapping.layer, mapping.head].tolist()
-    spelled = [(text(s), _accepted(t, text)) for s, t in zip(pairs.sources, pairs.targets, strict=True)]
-    held, missed = (
-        [pair for pair, hit in zip(spelled, hits, strict=True) if hit is wanted] for wanted in (True, False)
+    held, missed = ([place for place, hit in enumerate(hits) if hit is wanted] for wanted in (True, False))
+    shown = min(TESTED_ROWS, len(hits))
+    most = shown - min(1, len(missed))
+    n_held = min(max(round(shown * len(held) / len(hits)), min(1, len(held))), most)
+    return tuple(
+        TestedRow(
+            MappingRow(text(pairs.sources[i]), pairs.sources[i], 0.0, ()), _accepted(pairs.targets[i], text), hits[i]
+        )
+        for i in sorted(held[:n_held] + missed[: shown - n_held])
     )
-    return tuple(held[:EXAMPLES]), tuple(missed[:EXAMPLES])
+
+
+def with_tested_rows(reports: Sequence[HeadReport], scorer: PairScorer) -> list[HeadReport]:
+    """The reports with what their heads map the tested words to, read in one pass over the model."""
+    wanted = {(r.mapping.layer, r.mapping.head): [one.row.token_id for one in r.test.tested_rows] for r in reports}
+    rows = scorer.rows_of_heads(wanted)
+    found = []
+    for report in reports:
+        own = rows[report.mapping.layer, report.mapping.head]
+        tested = tuple(replace(one, row=row) for one, row in zip(report.test.tested_rows, own, strict=True))
+        found.append(replace(report, test=replace(report.test, tested_rows=tested)))
+    return found
 
 
 def _accepted(targets: Sequence[int], text: Callable[[int], str]) -> str:

@@ -16,7 +16,7 @@ or another describer scores new pairs alone.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,7 @@ from torch import Tensor
 from agent.checks.kept_hits import KeptHits, Pair
 from maps_engine.engine import MapsEngine
 from maps_engine.ov.pair_scores import PairSet, in_parts
+from maps_engine.ov.source_maps import HeadKey
 from maps_engine.relations.thresholds import DEFAULT_K
 from maps_engine.results import HeadMapping, MappingRow
 
@@ -92,6 +93,11 @@ class PairScorer:
         """Rows of given tokens on the head of `mapping`, read as pairs are scored."""
         with self.lock:
             return self.maps.at(self.source).rows_of(mapping.layer, mapping.head, ids)
+
+    def rows_of_heads(self, wanted: Mapping[HeadKey, Sequence[int]]) -> dict[HeadKey, tuple[MappingRow, ...]]:
+        """The same for many heads, each with its own tokens, with as many targets as a pair may hit."""
+        with self.lock:
+            return self.maps.at(self.source).rows_of_heads(wanted, targets=DEFAULT_K)
 
     @cached_property
     def reading(self) -> list[Any]:

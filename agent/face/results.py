@@ -110,6 +110,16 @@ class Description:
         """The rows that it was made from."""
         return MappingTable(self.report.mapping)
 
+    def tested_words(self) -> pd.DataFrame:
+        """Some of the new words by which it was tested: `token, said, holds, targets`, targets joined by two blanks."""
+        import pandas as pd
+
+        rows = [
+            (visible(one.row.token), visible(one.wanted), one.hit, _targets(one.row))
+            for one in self.report.test.tested_rows
+        ]
+        return pd.DataFrame(rows, columns=["token", "said", "holds", "targets"])
+
     def to_dict(self) -> dict[str, Any]:
         """What `describe-head --json` prints."""
         return self.report.to_json()

@@ -19,7 +19,7 @@ from sqlalchemy import Engine
 
 from agent.output.pages import date_time, report_html
 from agent.output.tokens import SHOWN_CHARACTERS
-from agent.results import TestResult
+from agent.results import TestedRow, TestResult
 from agent.runs.stored import StoredHead, reading_of, stored_heads
 from agent.runs.tables import RunSummary, show_run
 from maps_engine.checkpoints.token_spelling import visible
@@ -114,6 +114,7 @@ def head_values(head: StoredHead) -> dict[str, Any]:
         "retrieved": [[_line(one.operation), _number(one.similarity)] for one in head.retrieved],
         "rows": [_row(one) for one in head.rows],
         "same_tokens": _view(head.same_tokens),
+        "tested": [_tested(one) for one in head.test.tested_rows] if head.test else [],
         "suppressed": [_row(one) for one in head.suppressed_rows[:SUPPRESSED_ROWS]],
     }
 
@@ -136,6 +137,10 @@ def _test_words(test: TestResult) -> str:
 
 def _view(view: RowsView | None) -> list[Any] | None:
     return [_line(view.reading), [_row(one) for one in view.rows]] if view else None
+
+
+def _tested(one: TestedRow) -> list[Any]:
+    return [_token(one.row.token), one.hit, _line(one.wanted), [_token(target.token) for target in one.row.targets]]
 
 
 def _row(row: MappingRow) -> list[Any]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from agent.checks.choice import chosen
-from agent.checks.new_pairs import PlannedTest, finish_test, plan_test
+from agent.checks.new_pairs import PlannedTest, finish_test, plan_test, with_tested_rows
 from agent.describers.protocol import PairProposer, RankingDescriber, RevisingDescriber
 from agent.errors import BudgetSpent, DescriberDown, ModelDown
 from agent.pipeline.describing import describe_mapping, untested
@@ -169,7 +169,8 @@ def final_tests(bench: Workbench, described: Sequence[HeadReport], tell: Tell = 
     if pair_sets:
         tell("testing on all heads what was said")
     bench.scorer.prepare(pair_sets)
-    return [_settled(bench, report, plan) for report, plan in zip(described, plans, strict=True)]
+    settled = [_settled(bench, report, plan) for report, plan in zip(described, plans, strict=True)]
+    return with_tested_rows(settled, bench.scorer)
 
 
 def _settled(bench: Workbench, report: HeadReport, plans: Sequence[PlannedTest]) -> HeadReport:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from agent.results import (
     PairTest,
     Retrieved,
     RowTest,
+    TestedRow,
     TestResult,
     Trace,
     Trial,
@@ -126,8 +127,8 @@ def retrieved_of(values: Sequence[dict[str, Any]]) -> tuple[Retrieved, ...]:
     )
 
 
-def test_of(values: dict[str, Any]) -> TestResult:
-    """The test of a description from its JSON values."""
+def test_of(values: dict[str, Any], tested_rows: Sequence[dict[str, Any]] | None) -> TestResult:
+    """The test of a description from its JSON values; of what was stored before, there are no tested rows."""
     pairs, rows = values["pairs"], values["rows"]
     return TestResult(
         verdict=values["verdict"],
@@ -135,13 +136,13 @@ def test_of(values: dict[str, Any]) -> TestResult:
         reason=values["reason"],
         pairs=PairTest(**pairs) if pairs else None,
         rows=RowTest(**rows) if rows else None,
-        held=_pairs_of(values.get("held", ())),  # absent from what was stored before
-        missed=_pairs_of(values.get("missed", ())),
+        tested_rows=_tested_rows(tested_rows or ()),
     )
 
 
-def _pairs_of(values: Iterable[Sequence[str]]) -> tuple[tuple[str, str], ...]:
-    return tuple((source, target) for source, target in values)
+def _tested_rows(values: Sequence[dict[str, Any]]) -> tuple[TestedRow, ...]:
+    rows = zip(values, rows_of(values), strict=True)
+    return tuple(TestedRow(row, one["wanted"], one["hit"]) for one, row in rows)
 
 
 def put_description(
@@ -232,4 +233,5 @@ def _test_record(report: HeadReport) -> TestRecord:
         held_out_k=rows.held_out_k if rows else None,
         held_out_n=rows.held_out_n if rows else None,
         details=test.to_json(),
+        tested_rows=test.rows_to_json(),
     )

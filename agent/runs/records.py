@@ -138,6 +138,7 @@ class TestRecord(Base):
     held_out_k: Mapped[int | None]
     held_out_n: Mapped[int | None]
     details: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    tested_rows: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True), deferred=True)
     description: Mapped[DescriptionRecord] = relationship(back_populates="test")
 
 

@@ -18,7 +18,7 @@ from agent.errors import DatabaseUnusable, UnknownRun
 from agent.results import Claim, Retrieved, TestResult
 from agent.runs.database import reading
 from agent.runs.head_rows import claims_of, retrieved_of, row_values, rows_of, test_of, view_of, view_values
-from agent.runs.records import DescriptionRecord, DescriptionScoreRecord, HeadRecord, RunRecord
+from agent.runs.records import DescriptionRecord, DescriptionScoreRecord, HeadRecord, RunRecord, TestRecord
 from agent.runs.state import run_record
 from maps_engine.results import EngineSettings, HeadMapping, MappingRow, RowsView
 
@@ -127,6 +127,7 @@ class StoredHead(StoredLine):
             self._place()
             | rows
             | {"same_tokens": view_values(self.same_tokens)}
+            | {"tested_rows": self.test.rows_to_json() if self.test else []}
             | {"scores": [one.to_json() for one in self.scores]}
             | self._words()
             | {
@@ -216,6 +217,7 @@ def whole_heads(run_id: int) -> Select[HeadRecord]:
         undefer(HeadRecord.held_out_rows),
         undefer(HeadRecord.same_tokens),
         description.undefer(DescriptionRecord.trace),
+        description.joinedload(DescriptionRecord.test).undefer(TestRecord.tested_rows),
         description.selectinload(DescriptionRecord.scores),
     )
 
@@ -253,7 +255,7 @@ def _head_of(record: HeadRecord, run: RunRecord) -> StoredHead:
     said = record.description
     provenance = said.provenance if said else {}
     head = StoredHead(
-        **_line_values(record, run),
+        **_line_values(record, run) | {"test": _test(said, with_rows=True)},
         settings=_settings(run.settings["engine"], provenance),
         rows=rows_of(record.rows or []),
         suppressed_rows=rows_of(record.suppressed_rows or []),
@@ -284,8 +286,15 @@ def _line_values(record: HeadRecord, run: RunRecord) -> dict[str, Any]:
         "head": record.head,
         "describer": run.describer,
         "max_salience": record.max_salience,
-        "test": test_of(said.test.details) if said and said.test else None,
+        "test": _test(said),
     } | ({name: getattr(said, name) for name in _SAID} if said else {})
+
+
+def _test(said: DescriptionRecord | None, *, with_rows: bool = False) -> TestResult | None:
+    """The test of a description; its rows are a column of their own, which lists of heads do without."""
+    if said is None or said.test is None:
+        return None
+    return test_of(said.test.details, said.test.tested_rows if with_rows else None)
 
 
 def reading_of(engine: Mapping[str, Any]) -> str:

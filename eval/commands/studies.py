@@ -59,6 +59,13 @@ class DesignOptions(OptionGroup):
     pattern_first: Annotated[bool, typer.Option(help="Ask for a pattern before the description shows.")] = True
     lease_minutes: Annotated[float, typer.Option(help="Then an open item goes to somebody else.")] = 30.0
     items_per_rater: Annotated[int | None, typer.Option(help="At most this many each.")] = None
+    tested_rows: Annotated[
+        bool,
+        typer.Option(
+            help="With a description, show rows of words that it was tested on; for swapped ones the model of the run "
+            "is opened. Not with --heads."
+        ),
+    ] = True
     seed: Annotated[int, typer.Option(help="The same seed, the same study.")] = 0
 
     def settings(self, heads: HeadOptions) -> StudySettings:
@@ -98,13 +105,15 @@ def create(
     """Make a study from a run or from a JSONL file."""
     from eval.errors import BadStudy
     from eval.rating import studies
+    from eval.rating.swapped_rows import SwappedRows
 
     if (heads.run is None) == (heads.heads is None):
         raise BadStudy("name one source of heads", expected="--run NUMBER or --heads FILE")
     engine = study_engine(database)
     described, settings = heads.described(engine), design.settings(heads)
+    reread = SwappedRows(engine, heads.run) if design.tested_rows and heads.run is not None else None
     study = studies.create_study(
-        engine, name=name, heads=described, k=design.raters, seed=design.seed, settings=settings
+        engine, name=name, heads=described, k=design.raters, seed=design.seed, settings=settings, reread=reread
     )
     frozen = studies.launch(engine, study) if launch else None
     state = f", launched, content {frozen[:12]}" if frozen else ", a draft"

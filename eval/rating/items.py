@@ -12,27 +12,33 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import Engine
 
 from agent.runs.identity import content_hash
 from agent.runs.stored import StoredHead, stored_heads
 from eval.errors import BadImport, BadStudy
+from maps_engine.results import MappingRow
 
 HAND_MADE = Path(__file__).with_name("hand_made.json")
 MAX_ROWS = 30
 MAX_TARGETS = 5
+MAX_TESTED_TARGETS = 10  # of words that a description was tested on: as many as its test looks at
 _ORIGIN = ("model", "fingerprint", "layer", "head", "run", "describer", "category", "operation")
+
+Row: TypeAlias = dict[str, Any]  # {"source": str, "targets": [str, …]}
 
 
 @dataclass(frozen=True)
 class Head:
     """A described head that can become an item."""
 
-    rows: tuple[dict[str, Any], ...]  # {"source": str, "targets": [str, …]}
+    rows: tuple[Row, ...]
     description: dict[str, str]  # input_strings, observed_pattern
     origin: dict[str, Any]  # model, fingerprint, layer, head, run, describer, category, operation
+    tested: tuple[Row, ...] = ()  # of words that the description was tested on
+    tested_ids: tuple[int, ...] = ()  # tokens of `tested`
 
     @property
     def layer(self) -> int:
@@ -42,6 +48,10 @@ class Head:
     def key(self) -> str:
         """The head itself, whatever describes it: for the order of things and for swaps."""
         return f"{self.origin['fingerprint']}/{self.layer}/{self.origin['head']}"
+
+
+Swap: TypeAlias = tuple[Head, Head]  # whose rows are shown, and whose description
+Reread: TypeAlias = Callable[[Sequence[Swap]], list[tuple[Row, ...]]]  # the tested words of the second on the first
 
 
 @dataclass(frozen=True)
@@ -87,7 +97,9 @@ def heads_from_jsonl(lines: Iterable[str]) -> list[Head]:
 def _head_of(stored: StoredHead) -> Head:
     rows = tuple(_row(row.token, [target.token for target in row.targets]) for row in stored.rows[:MAX_ROWS])
     description = {"input_strings": stored.input_strings, "observed_pattern": stored.observed_pattern}
-    return Head(rows, description, {name: getattr(stored, name) for name in _ORIGIN})
+    tested = [one.row for one in stored.test.tested_rows] if stored.test else []
+    origin = {name: getattr(stored, name) for name in _ORIGIN}
+    return Head(rows, description, origin, tuple(map(row_of, tested)), tuple(row.token_id for row in tested))
 
 
 def _imported(given: dict[str, Any]) -> Head:
@@ -109,7 +121,12 @@ def _imported(given: dict[str, Any]) -> Head:
     return Head(tuple(rows[:MAX_ROWS]), description, origin)
 
 
-def _row(token: str, targets: list[str]) -> dict[str, Any]:
+def row_of(row: MappingRow) -> Row:
+    """A row of a tested word as a rater sees it."""
+    return {"source": row.token, "targets": [target.token for target in row.targets[:MAX_TESTED_TARGETS]]}
+
+
+def _row(token: str, targets: list[str]) -> Row:
     return {"source": token, "targets": targets[:MAX_TARGETS]}
 
 
@@ -143,32 +160,45 @@ def _stratified(pool: Sequence[Head], n: int) -> list[Head]:
     return chosen[:n]
 
 
-def real_items(heads: Sequence[Head]) -> list[NewItem]:
-    """One item per head, as described."""
-    return [NewItem("real", _content(head.rows, head.description), head.origin) for head in heads]
+def real_items(heads: Sequence[Head], *, tested: bool) -> list[NewItem]:
+    """One item per head, as described; `tested`: with rows of the words that its description was tested on."""
+    return [
+        NewItem("real", _content(head.rows, head.description, head.tested if tested else ()), head.origin)
+        for head in heads
+    ]
 
 
 def control_items(
-    chosen: Sequence[Head], everybody: Sequence[Head], *, share: float, rng: random.Random
+    chosen: Sequence[Head],
+    everybody: Sequence[Head],
+    *,
+    share: float,
+    rng: random.Random,
+    reread: Reread | None = None,
 ) -> list[NewItem]:
     """About `share` of len(chosen) items with swapped descriptions.
 
     Heads that are not in the study are preferred, so that nobody sees the same rows twice. The description comes
-    from a head with another operation; where none exists there is no control item.
+    from a head with another operation; where none exists there is no control item. `reread` reads the words that the
+    description was tested on; without it no item shows any.
     """
     wanted = round(share * len(chosen))
     inside = {head.key for head in chosen}
     outside = [head for head in everybody if head.key not in inside]
     rng.shuffle(outside)
     hosts = [*outside, *rng.sample(list(chosen), len(chosen))][:wanted]
-    items = []
+    swaps: list[Swap] = []
     for host in hosts:
         others = [h for h in everybody if h.key != host.key and _meaning(h) != _meaning(host)]
         if others:
-            donor = rng.choice(others)
-            origin = host.origin | {"swapped_from": {k: donor.origin[k] for k in ("layer", "head")}}
-            items.append(NewItem("control", _content(host.rows, donor.description), origin))
-    return items
+            swaps.append((host, rng.choice(others)))
+    tested = reread(swaps) if reread else [()] * len(swaps)
+    return [_swapped(host, donor, rows) for (host, donor), rows in zip(swaps, tested, strict=True)]
+
+
+def _swapped(host: Head, donor: Head, tested: Sequence[Row]) -> NewItem:
+    origin = host.origin | {"swapped_from": {k: donor.origin[k] for k in ("layer", "head")}}
+    return NewItem("control", _content(host.rows, donor.description, tested), origin)
 
 
 def _meaning(head: Head) -> tuple[str, str]:
@@ -176,8 +206,8 @@ def _meaning(head: Head) -> tuple[str, str]:
     return (str(head.origin.get("operation") or "").casefold(), text)
 
 
-def _content(rows: Sequence[dict[str, Any]], description: dict[str, str]) -> dict[str, Any]:
-    return {"rows": list(rows), "description": description}
+def _content(rows: Sequence[Row], description: dict[str, str], tested: Sequence[Row] = ()) -> dict[str, Any]:
+    return {"rows": list(rows), "description": description} | ({"tested_rows": list(tested)} if tested else {})
 
 
 def hand_made_items(kind: str, n: int) -> list[NewItem]:

@@ -80,7 +80,7 @@ def _rows(content: Mapping[str, Any]) -> list[MappingRow]:
     """Rows of texts; ids and scores are not shown to raters."""
     return [
         MappingRow(row["source"], NO_ID, nan, tuple(ScoredToken(text, NO_ID, nan) for text in row["targets"]))
-        for row in content["rows"]
+        for row in (*content.get("tested_rows", ()), *content["rows"])
     ]
 
 

@@ -18,6 +18,7 @@ from eval.errors import BadStudy, ContentChanged, NotFound
 from eval.rating.items import (
     Head,
     NewItem,
+    Reread,
     choose_heads,
     control_items,
     hand_made_items,
@@ -32,7 +33,8 @@ You will see rows of short strings. Each row shows a source string and the strin
 Answer two questions for each set of rows.
 
 1. Is there a pattern in the mappings? Answer from the rows alone.
-2. Is the description plausible? It is when it fits most of the rows; details may be missing.
+2. Is the description plausible? It is when it fits most of the rows; details may be missing. A description may be of
+   words that are not among these rows: then rows of such words stand above them, and it should fit those.
 
 A small open box marks a leading space. Some strings are parts of words, other languages, or code.
 Take your time; there is no trick, and "cannot judge" is a good answer when you do not know the subject."""
@@ -65,11 +67,15 @@ def create_study(
     seed: int = 0,
     settings: StudySettings | None = None,
     by: str = "lead",
+    reread: Reread | None = None,
 ) -> int:
-    """A draft with its items chosen; returns its number. Raises BadStudy."""
+    """A draft with its items chosen; returns its number. Raises BadStudy.
+
+    With `reread` (`eval.rating.swapped_rows`) items show rows of the words that their descriptions were tested on.
+    """
     chosen = settings or StudySettings()
     _check(name, k, chosen)
-    items = _make_items(heads, seed, chosen)
+    items = _make_items(heads, seed, chosen, reread)
     with writing(engine) as session:
         study = Study(name=storable(name.strip()), k=k, seed=seed, settings=asdict(chosen), created=time.time())
         session.add(study)
@@ -94,7 +100,7 @@ def _check(name: str, k: int, settings: StudySettings) -> None:
         raise BadStudy("; ".join(wrong))
 
 
-def _make_items(heads: Sequence[Head], seed: int, settings: StudySettings) -> list[NewItem]:
+def _make_items(heads: Sequence[Head], seed: int, settings: StudySettings, reread: Reread | None) -> list[NewItem]:
     rng = random.Random(seed)
     layers = None
     if settings.first_layer is not None or settings.last_layer is not None:
@@ -102,8 +108,8 @@ def _make_items(heads: Sequence[Head], seed: int, settings: StudySettings) -> li
         layers = range(settings.first_layer or 0, last + 1)
     chosen = choose_heads(heads, n=settings.n_heads, layers=layers, stratify=settings.stratify, rng=rng)
     items = hand_made_items("practice", settings.practice) + hand_made_items("attention", settings.attention)
-    items += real_items(chosen)
-    items += control_items(chosen, heads, share=settings.control_share, rng=rng)
+    items += real_items(chosen, tested=reread is not None)
+    items += control_items(chosen, heads, share=settings.control_share, rng=rng, reread=reread)
     return mixed_order(items, rng)
 
 

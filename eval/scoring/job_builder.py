@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from agent.checks.pair_scorer import PairScorer
 from agent.llm.options import ModelOptions
 from agent.pipeline.request import DescribeRequest, parse_indices
+from agent.pipeline.stored_model import open_stored_model
 from agent.pipeline.workbench import equip
 from eval.judges.opening import open_judge
 from eval.judges.protocol import Judge
@@ -21,7 +22,7 @@ from eval.scoring.questions.scorers import GENERATION
 from eval.scoring.request import ScoreRequest
 from eval.scoring.results import HeadKey
 from maps_engine.engine import MapsEngine
-from maps_engine.errors import HeadscribeError, UserMistake
+from maps_engine.errors import UserMistake
 from maps_engine.ov.sources import SOURCE_NAMES
 from maps_engine.relations.catalogue import Relation, load_relations
 from maps_engine.results import EngineSettings
@@ -83,18 +84,13 @@ class JobBuilder:
             return MapsEngine.open(request.model or DEFAULT_MODEL, settings=wanted, device=request.device)
         name, settings = request.model or self.collection.model, self.collection.settings
         _refuse_former_readings(self.collection)
-        try:
-            engine = MapsEngine.open(name, settings=settings, device=request.device)
-        except HeadscribeError as error:
-            raise type(error)(error.what, got=error.got, expected=error.expected, next_step=OTHER_MODEL) from error
-        if engine.checkpoint.fingerprint != self.collection.fingerprint:
-            raise UserMistake(
-                "these heads are of another model",
-                got=f"{name} {engine.checkpoint.fingerprint[:12]}",
-                expected=self.collection.fingerprint[:12],
-                next_step=OTHER_MODEL,
-            )
-        return engine
+        return open_stored_model(
+            name,
+            fingerprint=self.collection.fingerprint,
+            settings=settings,
+            device=request.device,
+            next_step=OTHER_MODEL,
+        )
 
     def keys(self) -> list[HeadKey]:
         """(layer, head) of the heads to score, in order. Raises OutOfRange, UserMistake where none is described."""

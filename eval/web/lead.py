@@ -28,6 +28,7 @@ from eval.rating.studies import (
     launch,
     list_studies,
 )
+from eval.rating.swapped_rows import SwappedRows
 from eval.rating.tables import Study
 from eval.rating.verdicts import VERDICTS, adjudicate
 from eval.web.identity import Visitor, need_lead, settings_of
@@ -96,7 +97,8 @@ def _create(request: Request, form: dict[str, str], by: str) -> int:
     heads = described_heads(engine, run_id)
     k, seed = _whole(form, "k") or 0, _whole(form, "seed") or 0
     name = form.get("name", "")
-    return create_study(engine, name=name, heads=heads, k=k, seed=seed, settings=settings, by=by)
+    reread = SwappedRows(engine, run_id) if "tested_rows" in form else None
+    return create_study(engine, name=name, heads=heads, k=k, seed=seed, settings=settings, by=by, reread=reread)
 
 
 def _whole(form: dict[str, str], name: str) -> int | None:

@@ -143,10 +143,12 @@ class SourceEngine:
         """Rows of M for given tokens, in their order, salient or not. Raises OutOfRange."""
         return self.rows_of_heads({(layer, head): ids})[layer, head]
 
-    def rows_of_heads(self, wanted: Mapping[HeadKey, Sequence[int]]) -> dict[HeadKey, tuple[MappingRow, ...]]:
+    def rows_of_heads(
+        self, wanted: Mapping[HeadKey, Sequence[int]], *, targets: int | None = None
+    ) -> dict[HeadKey, tuple[MappingRow, ...]]:
         """The same for many heads (layer, head), each with its own tokens: all tokens pass the blocks together.
 
-        Raises OutOfRange.
+        `targets` are listed of each row (default: as the settings have it). Raises OutOfRange.
         """
         for layer, head in wanted:
             self.check_head(layer, head)
@@ -156,11 +158,13 @@ class SourceEngine:
         found: dict[HeadKey, tuple[MappingRow, ...]] = {}
         for layer in sorted({layer for layer, _ in wanted}):
             heads = [head for at, head in wanted if at == layer]
-            found |= self._rows_in_layer(layer, {head: wanted[layer, head] for head in heads}, together)
+            found |= self._rows_in_layer(
+                layer, {head: wanted[layer, head] for head in heads}, together, targets or self.settings.targets
+            )
         return found
 
     def _rows_in_layer(
-        self, layer: int, wanted: Mapping[int, Sequence[int]], together: Sequence[int]
+        self, layer: int, wanted: Mapping[int, Sequence[int]], together: Sequence[int], targets: int
     ) -> dict[HeadKey, tuple[MappingRow, ...]]:
         """Rows of M of the heads of one layer; `together` are the tokens of all layers, rising."""
         if not any(wanted.values()):
@@ -173,7 +177,7 @@ class SourceEngine:
         sigma = torch.cat([written[h].norm(dim=-1) / read[h].norm(dim=-1).clamp_min(1e-30) for h in wanted])
         ids = torch.tensor([i for own in wanted.values() for i in own], device=device)
         lists, _ = top_targets(
-            torch.cat(list(written.values())), self.unembedding, targets=self.settings.targets, allowed=self.allowed
+            torch.cat(list(written.values())), self.unembedding, targets=targets, allowed=self.allowed
         )
         parts = [len(own) for own in wanted.values()]
         each = zip(wanted, sigma.split(parts), ids.split(parts), *(one.split(parts) for one in lists), strict=True)

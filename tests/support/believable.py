@@ -7,7 +7,17 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
-from agent.results import Claim, HeadDescription, HeadReport, PairTest, Provenance, Retrieved, RowTest, TestResult
+from agent.results import (
+    Claim,
+    HeadDescription,
+    HeadReport,
+    PairTest,
+    Provenance,
+    Retrieved,
+    RowTest,
+    TestedRow,
+    TestResult,
+)
 from agent.runs.identity import ModelCard, RunIdentity
 from agent.runs.relation_scores import RelationScore, store_relation_scores
 from agent.runs.state import finish_run
@@ -150,8 +160,9 @@ def a_report(mapping: HeadMapping, operation: str | None, status: str = "ok") ->
         )
         phi, percentile = round(rng.uniform(0.2, 0.98), 3), round(rng.uniform(70, 100), 1)
         pairs = PairTest(60, 10, phi, percentile, 0.04, 0.7, 269)
-        examples = {"held": ((" France", " Paris"), (" Peru", "")), "missed": ((" <b>Chad", " N'Djamena"),)}
-        test = TestResult("supported", operation, pairs=pairs, rows=RowTest(13, 15, held, 5), **examples)
+        tested = ((" France", " Paris", True), (" Peru", "", True), (" <b>Chad", " N'Djamena", False))
+        rows = tuple(TestedRow(_row(rng, s, t.strip() or None, i), t, hit) for i, (s, t, hit) in enumerate(tested))
+        test = TestResult("supported", operation, pairs=pairs, rows=RowTest(13, 15, held, 5), tested_rows=rows)
         retrieved = (Retrieved(operation, 0.71), Retrieved("synonym", 0.42))
     else:
         reason = "the reply was no JSON" if status == "failed" else "no operation holds for enough rows"

@@ -193,36 +193,53 @@
   const fact = (list, name, text) => {
     if (text) list.append(make("dt", "", name), make("dd", "", text));
   };
-  const table = (title, rows, withSalience) => {
+  const sourceCell = (token) => {
+    const cell = make("td", "source");
+    cell.append(make("bdi", "tok", token));
+    return cell;
+  };
+  const targetsCell = (targets) => {
+    const list = make("ul", "targets");
+    list.append(...targets.map((target) => {
+      const item = make("li");
+      item.append(make("bdi", "tok", target));
+      return item;
+    }));
+    const cell = make("td");
+    cell.append(list);
+    return cell;
+  };
+  // `rows` are lists of cells.
+  const table = (title, names, rows) => {
     const box = document.createDocumentFragment();
     box.append(make("h3", "", title));
     const whole = make("table");
     const top = make("tr");
-    for (const name of withSalience ? ["salience", "token", "targets, strongest first"] : ["token", "most suppressed"]) {
+    for (const name of names) {
       const cell = make("th", "", name);
       cell.scope = "col";
       top.append(cell);
     }
     whole.append(top);
-    for (const [token, salience, targets] of rows) {
+    for (const cells of rows) {
       const row = make("tr");
-      if (withSalience) row.append(make("td", "num", salience.toFixed(2)));
-      const source = make("td", "source");
-      source.append(make("bdi", "tok", token));
-      const list = make("ul", "targets");
-      list.append(...targets.map((target) => {
-        const item = make("li");
-        item.append(make("bdi", "tok", target));
-        return item;
-      }));
-      const cell = make("td");
-      cell.append(list);
-      row.append(source, cell);
+      row.append(...cells);
       whole.append(row);
     }
     box.append(whole);
     return box;
   };
+  const salientTable = (title, rows) => table(
+    title, ["salience", "token", "targets, strongest first"],
+    rows.map(([token, salience, targets]) => [make("td", "num", salience.toFixed(2)), sourceCell(token), targetsCell(targets)]),
+  );
+  const suppressedTable = (rows) => table(
+    "What it suppresses", ["token", "most suppressed"], rows.map(([token, , targets]) => [sourceCell(token), targetsCell(targets)]),
+  );
+  const testedTable = (rows) => table(
+    "Some of the new words that it was tested on, read as the test reads", ["holds", "token", "said", "targets, strongest first"],
+    rows.map(([token, hit, wanted, targets]) => [make("td", "", hit ? "yes" : "no"), sourceCell(token), make("td", "", wanted), targetsCell(targets)]),
+  );
   const page = (head) => {
     const body = document.createDocumentFragment();
     const top = make("div", "head-line");
@@ -243,9 +260,11 @@
     fact(facts, "confidence", named(head) ? head.confidence.toFixed(2) : "");
     fact(facts, "source", head.source);
     fact(facts, "alike", head.retrieved.map(([name, alike]) => `${name} ${alike.toFixed(2)}`).join(", "));
-    body.append(facts, table("Most salient tokens and what they are mapped to", head.rows, true));
-    if (head.same_tokens) body.append(table(`The same tokens under the reading that the test uses: ${head.same_tokens[0]}`, head.same_tokens[1], true));
-    if (head.suppressed.length) body.append(table("What it suppresses", head.suppressed, false));
+    body.append(facts);
+    if (head.tested.length) body.append(testedTable(head.tested));
+    body.append(salientTable("Most salient tokens and what they are mapped to", head.rows));
+    if (head.same_tokens) body.append(salientTable(`The same tokens under the reading that the test uses: ${head.same_tokens[0]}`, head.same_tokens[1]));
+    if (head.suppressed.length) body.append(suppressedTable(head.suppressed));
     return body;
   };
   const open = (key) => {

@@ -34,6 +34,8 @@ def show_page(out: Console, report: HeadReport, *, suppressed: bool = True) -> N
     if mapping.same_tokens:
         out.print(Text.assemble("The test reads: ", inert(mapping.same_tokens.reading, "bold")))
         out.print(_rows("The same tokens, read so", mapping.same_tokens.rows))
+    if report.test.tested_rows:
+        out.print(_tested(report.test))
     if suppressed and mapping.suppressed_rows:
         shown = mapping.suppressed_rows[:SUPPRESSED_ROWS]
         out.print(_rows(f"What the first {len(shown)} of them are kept from (most suppressed)", shown))
@@ -103,13 +105,32 @@ def _retrieved(retrieved: Sequence[Retrieved]) -> RenderableType:
 
 
 def _rows(title: str, rows: Sequence[MappingRow]) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, expand=False)
+    table = _table(title)
     table.add_column("salience", justify="right", no_wrap=True, style="dim")
     table.add_column("token", no_wrap=True, overflow="ellipsis", max_width=24)
     table.add_column("targets, strongest first", overflow="fold")
     for row in rows:
-        targets = Text("  ").join([token_text(target.token) for target in row.targets])
-        table.add_row(f"{row.salience:.3f}", token_text(row.token, "bold"), targets)
+        table.add_row(f"{row.salience:.3f}", token_text(row.token, "bold"), _targets(row))
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, expand=False)
+
+
+def _targets(row: MappingRow) -> Text:
+    return Text("  ").join([token_text(target.token) for target in row.targets])
+
+
+def _tested(test: TestResult) -> Table:
+    table = _table("Some of the new words that it was tested on, read as the test reads")
+    table.add_column("", no_wrap=True)
+    table.add_column("token", no_wrap=True, overflow="ellipsis", max_width=24)
+    table.add_column("said", no_wrap=True, overflow="ellipsis", max_width=24)
+    table.add_column("targets, strongest first", overflow="fold")
+    for one in test.tested_rows:
+        mark = Text("✓", "green") if one.hit else Text("✗", "red")
+        table.add_row(mark, token_text(one.row.token, "bold"), inert(one.wanted.strip()), _targets(one.row))
     return table
 
 

@@ -11,11 +11,15 @@ from eval.rating.exchange.dump import DumpedItem, DumpedRating, DumpedStudy
 def label_studio_task(about: DumpedStudy, item: DumpedItem) -> dict[str, Any]:
     """One Label Studio task: what to show in `data`, answers as choices and text areas."""
     description = item.content["description"]
-    shown = [{"source": r["source"], "targets": " | ".join(r["targets"])} for r in item.content["rows"]]
+    shown, tested = (
+        [{"source": r["source"], "targets": " | ".join(r["targets"])} for r in item.content.get(name, ())]
+        for name in ("rows", "tested_rows")
+    )
     whole = item.model_dump(exclude={"ratings"})
     return {
         "data": {
             "rows": shown,
+            "tested_rows": tested,
             "description": f"{description['input_strings']} {description['observed_pattern']}".strip(),
             "headscribe": {"study": about.model_dump(), **whole},
         },

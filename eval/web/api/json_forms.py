@@ -49,6 +49,7 @@ def head_json(d: HeadDetail) -> dict[str, Any]:
         "same_tokens": view_values(d.stored.same_tokens),
         "description": _description_json(d.said) if d.said else None,
         "test": d.test.to_json() if d.test else None,
+        "tested_rows": d.test.rows_to_json() if d.test else [],
         "scores": [one.to_json() | {"same_operation": one.same_operation} for one in d.scores],
         "relations": [asdict(one) for one in d.relations],
         "similar": [asdict(one) for one in d.similar],

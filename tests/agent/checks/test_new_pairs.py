@@ -1,18 +1,18 @@
-"""What the test of a description tells besides its verdict: pairs for which it holds, and pairs that it missed."""
+"""What the test of a description tells besides its verdict: words for which it holds, and words that it missed."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+import torch
 
-from agent.checks.new_pairs import EXAMPLES, MOST_SPELLED, PlannedTest, finish_test
+from agent.checks.new_pairs import MOST_SPELLED, TESTED_ROWS, PlannedTest, finish_test, with_tested_rows
 from agent.checks.pair_scorer import PairScorer
-from agent.results import HeadDescription, TestResult
+from agent.results import HeadDescription, HeadReport, TestResult
 from agent.runs.head_rows import test_of as read_test
 from maps_engine.engine import MapsEngine
 from maps_engine.ov.pair_scores import PairSet
 from maps_engine.results import EngineSettings
+from tests.support.believable import made_provenance
 from tests.support.eval.faithfulness_models import tiny_bench
 
 
@@ -23,51 +23,69 @@ def maps(tmp_path_factory: pytest.TempPathFactory) -> MapsEngine:
 
 
 def result_of(maps: MapsEngine, pairs: PairSet) -> TestResult:
-    said = HeadDescription("ok", "lexical", operation="an operation")
-    return finish_test(PlannedTest(said, maps.map_head(1, 2), pairs), PairScorer(maps))
+    said, mapping = HeadDescription("ok", "lexical", operation="an operation"), maps.map_head(1, 2)
+    scorer = PairScorer(maps)
+    test = finish_test(PlannedTest(said, mapping, pairs), scorer)
+    report = HeadReport(mapping, (), said, test, made_provenance(mapping))
+    (found,) = with_tested_rows([report], scorer)
+    return found.test
 
 
-def made_of_rows(maps: MapsEngine, n: int) -> tuple[PairSet, list[tuple[str, str]], list[tuple[str, str]]]:
-    """Pairs of which every second one takes the strongest target of its row, the others one that is not listed."""
+def made_of_rows(maps: MapsEngine, n: int, *, every: int = 2) -> tuple[PairSet, list[str]]:
+    """Pairs and their targets; each `every`th takes the strongest target of its row, the others one not listed."""
     text = maps.checkpoint.vocabulary.text
     rows = maps.at(maps.truest).rows_of(1, 2, range(20, 20 + n))
     targets = [row.targets[0].token_id for row in rows]
     far = [next(i for i in range(3, 80) if i not in {t.token_id for t in row.targets}) for row in rows]
-    chosen = [good if place % 2 == 0 else bad for place, (good, bad) in enumerate(zip(targets, far, strict=True))]
-    spelled = [(row.token, text(target)) for row, target in zip(rows, chosen, strict=True)]
+    chosen = [good if place % every == 0 else bad for place, (good, bad) in enumerate(zip(targets, far, strict=True))]
     pairs = PairSet(tuple(row.token_id for row in rows), tuple((t,) for t in chosen), 5)
-    return pairs, spelled[::2], spelled[1::2]
+    return pairs, [text(target) for target in chosen]
 
 
-def test_pairs_that_hit_and_pairs_that_missed_are_told_apart(maps):
-    pairs, good, bad = made_of_rows(maps, 16)
+@pytest.mark.parametrize(("n", "every", "held"), [(16, 2, 6), (40, 4, 3), (40, 20, 1), (40, 1, 12), (10, 2, 5)])
+def test_words_that_hit_and_words_that_missed_are_shown_in_their_proportion(maps, n, every, held):
+    pairs, said = made_of_rows(maps, n, every=every)
     found = result_of(maps, pairs)
-    assert found.pairs.score == 0.5
-    assert list(found.held) == good[:EXAMPLES]
-    assert list(found.missed) == bad[:EXAMPLES]
-    assert [part.split(" ")[0] for part in found.examples] == ["holds", "not"]
+    assert len(found.tested_rows) == min(n, TESTED_ROWS)
+    assert sum(one.hit for one in found.tested_rows) == held
+    places = [pairs.sources.index(one.row.token_id) for one in found.tested_rows]
+    assert places == sorted(places)  # in the test's order: hits and misses are mixed
+    assert [one.wanted for one in found.tested_rows] == [said[place] for place in places]
+    assert [one.hit for one in found.tested_rows] == [place % every == 0 for place in places]
+    kinds = [part.split(" ")[0] for part in found.examples]
+    assert kinds == (["holds"] if every == 1 else ["holds", "not"])
+
+
+def test_their_targets_are_those_that_the_test_looked_at(maps):
+    pairs, _ = made_of_rows(maps, 16)
+    found = result_of(maps, pairs)
+    ids = [one.row.token_id for one in found.tested_rows]
+    expected = maps.at(maps.truest).strongest(ids, k=10)[1, 2]
+    assert torch.equal(torch.tensor([[t.token_id for t in one.row.targets] for one in found.tested_rows]), expected)
+    for one in found.tested_rows:
+        accepted = pairs.targets[pairs.sources.index(one.row.token_id)]
+        assert one.hit == bool({t.token_id for t in one.row.targets[: pairs.k]} & {*accepted})
+        assert one.row.salience > 0
 
 
 def test_a_target_is_named_only_where_few_are_accepted(maps):
-    pairs, good, _ = made_of_rows(maps, 16)
+    pairs, _ = made_of_rows(maps, 16)
     wide = PairSet(pairs.sources, tuple((*own, *range(90, 90 + MOST_SPELLED)) for own in pairs.targets), 5)
     found = result_of(maps, wide)
-    assert {target for _, target in (*found.held, *found.missed)} == {""}
-    assert {good[0][0]} <= {source for source, _ in found.held}
+    assert {one.wanted for one in found.tested_rows} == {""}
     assert all("→" not in part for part in found.examples)
 
 
 def test_a_pair_with_several_accepted_targets_names_them_all(maps):
-    pairs, good, _ = made_of_rows(maps, 16)
+    pairs, said = made_of_rows(maps, 16)
     text = maps.checkpoint.vocabulary.text
     either = PairSet(pairs.sources, tuple((*own, 90) for own in pairs.targets), 5)
-    source, target = result_of(maps, either).held[0]
-    assert (source, target) == (good[0][0], f"{good[0][1].strip()} or {text(90).strip()}")
+    first = result_of(maps, either).tested_rows[0]
+    assert first.row.token_id == pairs.sources[0]
+    assert first.wanted == f"{said[0].strip()} or {text(90).strip()}"
 
 
-def test_examples_survive_storage_and_may_be_absent(maps, tmp_path: Path):
+def test_tested_rows_survive_storage_and_may_be_absent(maps):
     found = result_of(maps, made_of_rows(maps, 12)[0])
-    values = found.to_json()
-    assert read_test(values) == found
-    old = {name: value for name, value in values.items() if name not in ("held", "missed")}
-    assert read_test(old).examples == ()
+    assert read_test(found.to_json(), found.rows_to_json()) == found
+    assert read_test(found.to_json(), None).examples == ()

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from agent.commands.describe_head import app
 from agent.output.console import echo_json, fail, inert, one_line_errors, token_text
 from agent.output.terminal.head_page import show_page
-from agent.results import Claim, HeadDescription, HeadReport, PairTest, Retrieved, RowTest, TestResult
+from agent.results import Claim, HeadDescription, HeadReport, PairTest, Retrieved, RowTest, TestedRow, TestResult
 from maps_engine.errors import CacheUnusable, OutOfRange
 from maps_engine.results import RowsView
 from tests.support.agent.mappings import HOSTILE, mapping, noise_rows, row
@@ -46,7 +46,11 @@ def report(**changes) -> HeadReport:
         ),
         "test": TestResult(
             "supported", "country to capital", "", PairTest(40, 10, 0.5, 99.6, 0.01, 0.4, 269), RowTest(1, 1, 2, 3),
-            held=((" Italy", " Rome"), (" Peru", "")), missed=((" Chad", " x\x1b[2J"),),
+            (
+                TestedRow(row(" Italy", [" Rome", " Italy"]), " Rome", True),
+                TestedRow(row(" Peru", [" Lima"]), "", True),
+                TestedRow(row(" Chad", [" \x1b[3J"]), " x\x1b[2J", False),
+            ),
         ),
     }  # fmt: skip
     values |= changes

@@ -22,6 +22,7 @@ from tests.support.believable import Believable
 from tests.support.eval.studies import work
 
 runner = CliRunner()
+PLAIN = ("--no-tested-rows",)  # the model of the fixture's run is nowhere
 
 
 @pytest.fixture
@@ -46,7 +47,9 @@ def refused(*arguments: str) -> str:
 
 
 def test_a_study_from_create_to_close(database: str, tmp_path: Path) -> None:
-    made = json.loads(ok("create", "--name", "S", "--run", "1", "--heads-wanted", "5", "--raters", "2", "--json"))
+    made = json.loads(
+        ok("create", "--name", "S", "--run", "1", "--heads-wanted", "5", "--raters", "2", *PLAIN, "--json")
+    )
     assert made == {"study": 1, "content_hash": None}
     assert "is open, content" in ok("launch", "1")
     engine = open_studies(database)
@@ -81,7 +84,7 @@ def test_a_study_from_create_to_close(database: str, tmp_path: Path) -> None:
 
 
 def test_a_study_without_answers_says_so(database: str, tmp_path: Path) -> None:
-    ok("create", "--name", "S", "--run", "1", "--heads-wanted", "5", "--controls", "0.2", "--launch")
+    ok("create", "--name", "S", "--run", "1", "--heads-wanted", "5", "--controls", "0.2", *PLAIN, "--launch")
     plain = ok("agreement", "1", "--draws", "20")
     assert "Real minus swapped descriptions: no answers yet" in plain
     assert ".svg" not in plain
@@ -112,6 +115,7 @@ def test_a_study_of_heads_from_another_tool(database: str, tmp_path: Path) -> No
         (("create", "--name", "S"), "--run NUMBER or --heads FILE"),
         (("create", "--name", "S", "--run", "9"), "no such run: got 9"),
         (("create", "--name", "S", "--run", "1", "--raters", "0"), "between 1 and 50"),
+        (("create", "--name", "S", "--run", "1"), "that descriptions were tested on: --no-tested-rows"),
         (("launch", "7"), "no such study: got 7"),
         (("close", "7"), "no such study"),
         (("status", "7"), "no such study"),
@@ -130,7 +134,7 @@ def test_missing_files_and_unknown_judges(database: str) -> None:
     result = runner.invoke(rate_heads, ["import", "/nowhere/x.jsonl"])
     assert result.exit_code == 1
     assert "No such file" in result.output
-    ok("create", "--name", "S", "--run", "1", "--heads-wanted", "2", "--launch")
+    ok("create", "--name", "S", "--run", "1", "--heads-wanted", "2", *PLAIN, "--launch")
     assert "no such judge: got tarot" in refused("judge", "1", "--kind", "tarot")
 
 
