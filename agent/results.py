@@ -307,7 +307,7 @@ class Attempt:
 
     description: HeadDescription
     trial: Trial | None = None  # None where nothing was tried
-    decision: str = "proposed"  # "proposed" | "changed" | "kept" | "withdrawn" | "failed"
+    decision: str = "proposed"  # "proposed" | "changed" | "kept" | "withdrawn" | "failed" | "counted"
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values: what was said, without settings and reply, and its trial."""

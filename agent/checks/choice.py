@@ -34,7 +34,7 @@ def chosen(tested: Sequence[Tested], *, ranked: bool) -> tuple[Tested, tuple[Att
     elif said.status == "ok" and ranked and test.verdict == "weak":
         said = withdrawn(said, "its test does not support it")
     decision = "kept" if said.status == "ok" else "withdrawn"
-    attempts = tuple(_attempt(*one, decision if i == best else "proposed") for i, one in enumerate(tested))
+    attempts = tuple(attempt_of(*one, decision if i == best else "proposed") for i, one in enumerate(tested))
     besides = [one.operation for i, (one, other) in enumerate(tested) if i != best and other.verdict == "supported"]
     if test.verdict == "supported" and besides:
         said = replace(said, observed_pattern=f"{said.observed_pattern} Also: {', '.join(besides[:MOST_BESIDES])}.")
@@ -64,5 +64,6 @@ def withdrawn(said: HeadDescription, why: str) -> HeadDescription:
     )
 
 
-def _attempt(said: HeadDescription, test: TestResult, decision: str) -> Attempt:
+def attempt_of(said: HeadDescription, test: TestResult, decision: str) -> Attempt:
+    """A tested description as a step on the way to the recorded one."""
     return Attempt(said, Trial(test.verdict, test.reason, test.pairs), decision)

@@ -80,6 +80,7 @@ def label_heads(
         heads_at_once=run.heads_at_once,
         model_options=language_model.given(device=checkpoint.device, workers=run.workers),
         max_revisions=describer.max_revisions,
+        counted=describer.counted,
     )
     check_request(request, run.engine)
     if dry_run:

@@ -160,6 +160,14 @@ class DescriberOptions(OptionGroup):
             envvar="HEADSCRIBE_MAX_REVISIONS",
         ),
     ] = MAX_REVISIONS
+    counted: Annotated[
+        bool,
+        typer.Option(
+            help="Where its test does not support what a language model says, take the strongest counted claim that "
+            "is supported, as the lexical describer makes them.",
+            envvar="HEADSCRIBE_COUNTED",
+        ),
+    ] = True
 
     @property
     def name(self) -> str:

@@ -25,6 +25,9 @@ from prompts import load_prompts
 MOST_RANKED = 4  # descriptions of one head by rows and pairs that are tested: the name was hardly ever found later
 SHOWN_EXAMPLES = 3
 MIN_ROWS = 6
+OFTEN = 0.75  # of the words or rows that were counted: fewer are "often"
+SOMETIMES = 0.4
+BESIDES_ROWS = ("scored", "class", "shared")  # kinds of claims that say nothing of the salient tokens
 
 
 class LexicalDescriber:
@@ -87,7 +90,7 @@ class LexicalDescriber:
         return HeadDescription(
             status="ok",
             describer=self.name,
-            input_strings=inputs,
+            input_strings=_of_salient(inputs) if one.claims[0].kind in BESIDES_ROWS else inputs,
             observed_pattern=_main_sentence(one),
             operation=one.operation,
             confidence=self._confidence(one),
@@ -140,8 +143,22 @@ def _passes_input(claim: Claim, limits: Mapping[str, float]) -> bool:
     return claim.strength >= limits["input"] and claim.k >= limits["input_share"] * claim.n
 
 
+def _of_salient(inputs: str) -> str:
+    """What the salient tokens are, so that it is not read as what the claim is about."""
+    return f"Its most salient tokens: {inputs[0].lower()}{inputs[1:]}"
+
+
+def _how_often(candidate: Candidate) -> str:
+    """The sentence, with "often" or "sometimes" where it holds for a part of what was counted."""
+    lead, said = candidate.claims[0], candidate.sentence.rstrip(".")
+    share = lead.k / lead.n
+    if lead.kind == "shared" or share >= OFTEN:
+        return said
+    return f"{'Sometimes' if share < SOMETIMES else 'Often'} {said[0].lower()}{said[1:]}"
+
+
 def _main_sentence(candidate: Candidate) -> str:
-    text = f"{candidate.sentence.rstrip('.')} ({'; '.join(_counted(c) for c in candidate.claims if c.kind != 'typed')})"
+    text = f"{_how_often(candidate)} ({'; '.join(_counted(c) for c in candidate.claims if c.kind != 'typed')})"
     shown = [e for e in candidate.claims[0].examples if "→" in e][:SHOWN_EXAMPLES]
     return f"{text}, such as {', '.join(shown)}." if shown else f"{text}."
 

@@ -29,6 +29,10 @@ class Describer(Protocol):
 class RankingDescriber(Protocol):
     """A describer that gives several descriptions, among which tests choose."""
 
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """As of every describer."""
+
     def ranked(self, evidence: Evidence) -> tuple[HeadDescription, ...]:
         """At least one description, best first; where nothing can be named, one that is "unclear"."""
 

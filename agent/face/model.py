@@ -154,6 +154,7 @@ class Model:
         workers: int = DEFAULT_WORKERS,
         model_options: ModelOptions | None = None,
         max_revisions: int = MAX_REVISIONS,
+        counted: bool = True,
         operations: str | Path | None = None,
         progress: Progress | None = None,
     ) -> LabelledHeads:
@@ -164,14 +165,14 @@ class Model:
             layers, heads: such as "0-11,20"; None is all.
             describer: "auto", "lexical", "openai:MODEL", "local:PATH_OR_ID" or a LangChain provider's.
             workers: replies of a language model in flight.
-            model_options, max_revisions, operations: as of `Head.describe`.
+            model_options, max_revisions, counted, operations: as of `Head.describe`.
             progress: called as (done, total, what); by default a bar on a terminal and in a notebook.
 
         Returns: the heads asked for, those that an earlier call has done included.
 
         Raises: UserMistake, OutOfRange, DescriberDown, DatabaseUnusable (all of them `HeadscribeError`).
         """
-        how = self.request(describer, model_options, max_revisions, operations)
+        how = self.request(describer, model_options, max_revisions, operations, counted=counted)
         request = LabelRequest(**vars(how), layers=layers, heads=heads, workers=workers)
         plan = prepare(request, database=None if store is None else str(store), bench=self.bench(how))
         with shown(progress, "heads", plan.before.total, done=plan.before.done) as step:
@@ -189,6 +190,8 @@ class Model:
         model_options: ModelOptions | None = None,
         max_revisions: int = MAX_REVISIONS,
         operations: str | Path | None = None,
+        *,
+        counted: bool = True,
     ) -> DescribeRequest:
         """How heads of this model are to be described, as the pipeline takes it."""
         url = str(operations) if operations is not None and "://" in str(operations) else None
@@ -201,6 +204,7 @@ class Model:
             store_url=url,
             model_options=model_options or ModelOptions(),
             max_revisions=max_revisions,
+            counted=counted,
         )
 
     def bench(self, request: DescribeRequest) -> Workbench:
@@ -244,6 +248,7 @@ class Head:
         describer: str = "auto",
         model_options: ModelOptions | None = None,
         max_revisions: int = MAX_REVISIONS,
+        counted: bool = True,
         operations: str | Path | None = None,
         record: bool = False,
         store: str | Path | None = None,
@@ -256,13 +261,15 @@ class Head:
                 "local:PATH_OR_ID" or a LangChain provider's "PROVIDER:MODEL".
             model_options: limits, address and prices of a language model.
             max_revisions: how often a language model may think again after a trial.
+            counted: whether a counted claim that its test supports takes the place of a model's words that theirs
+                does not.
             operations: folder or Chroma server of the known operations; None is the user's own.
             record: whether to put the head into the database of runs, `store` or the user's own.
             progress: called with what is being done.
 
         Raises: UnknownDescriber, BudgetSpent, ModelDown, StoreBusy (all of them `HeadscribeError`).
         """
-        request = self.model.request(describer, model_options, max_revisions, operations)
+        request = self.model.request(describer, model_options, max_revisions, operations, counted=counted)
         described = describe_on(self.model.bench(request), self.layer, self.head, tell=progress)
         if record:
             database = open_database(None if store is None else str(store))

@@ -63,12 +63,12 @@ def describe_mapping(
         (said, trace), usage = metered(lambda: _Revision(bench, describer, mapping, retrieved, tell).run())
         return untested(bench, mapping, retrieved, said, replace(trace, usage=usage))
     if isinstance(describer, RankingDescriber):
-        best, *others = describer.ranked(_evidence(bench, mapping, retrieved))
+        best, *others = describer.ranked(counted_evidence(bench, mapping, retrieved))
         return replace(untested(bench, mapping, retrieved, best, Trace()), alternatives=tuple(others))
     return untested(bench, mapping, retrieved, describer.describe(Evidence.of(mapping, retrieved)), Trace())
 
 
-def _evidence(bench: Workbench, mapping: HeadMapping, retrieved: tuple[Retrieved, ...]) -> Evidence:
+def counted_evidence(bench: Workbench, mapping: HeadMapping, retrieved: tuple[Retrieved, ...]) -> Evidence:
     """The rows that may be seen, and what was counted of the head on words that no test uses."""
     place = mapping.layer, mapping.head
     return Evidence.of(
@@ -114,7 +114,7 @@ class _Revision:
         self._bench, self._describer, self._mapping, self._tell = bench, describer, mapping, tell
         with bench.scorer.lock:
             intruder = intruder_test(mapping, bench.maps, EmbeddingJudge(bench.fields))
-        self._evidence = replace(_evidence(bench, mapping, retrieved), intruder=intruder)
+        self._evidence = replace(counted_evidence(bench, mapping, retrieved), intruder=intruder)
         self._tools = HeadTools(mapping, bench.scorer, bench.neighbours)
         self._tools.seen |= shown_sources(mapping) | {core(s) for r in retrieved for s, _ in r.examples}
         self._conversation: list[Message] = []

@@ -12,13 +12,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from agent.checks.choice import chosen
+from agent.checks.choice import attempt_of, chosen
 from agent.checks.new_pairs import PlannedTest, finish_test, plan_test, with_tested_rows
 from agent.describers.protocol import PairProposer, RankingDescriber, RevisingDescriber
 from agent.errors import BudgetSpent, DescriberDown, ModelDown
-from agent.pipeline.describing import describe_mapping, untested
+from agent.pipeline.describing import counted_evidence, describe_mapping, untested
 from agent.pipeline.workbench import RETRIEVED, Tell, Workbench, silent
-from agent.results import HeadDescription, HeadReport, Retrieved
+from agent.results import Attempt, HeadDescription, HeadReport, Retrieved
 from agent.runs.state import HeadKey
 from agent.runs.workers import KeptReply
 from agent.words.spelling import core
@@ -163,7 +163,8 @@ def propose(bench: Workbench, found: Sequence[Found], conditions: Conditions) ->
 def final_tests(bench: Workbench, described: Sequence[HeadReport], tell: Tell = silent) -> list[HeadReport]:
     """The reports with the descriptions that their tests choose, all pairs scored in one pass over the model."""
     plans = [
-        [_plan(bench, report, said) for said in (report.description, *report.alternatives)] for report in described
+        [_plan(bench, report, report.description), *(_plan_counted(bench, report, said) for said in others)]
+        for report, others in ((report, _alternatives(bench, report)) for report in described)
     ]
     pair_sets = [one for plan in plans for each in plan for one in each.sets]
     if pair_sets:
@@ -174,11 +175,31 @@ def final_tests(bench: Workbench, described: Sequence[HeadReport], tell: Tell = 
 
 
 def _settled(bench: Workbench, report: HeadReport, plans: Sequence[PlannedTest]) -> HeadReport:
-    """The report with the description that its tests choose."""
+    """The report with the description that its tests choose.
+
+    What one description says stands where its test supports it, or no counted claim is supported.
+    """
     tested = [(plan.description, finish_test(plan, bench.scorer)) for plan in plans]
-    (said, test), attempts = chosen(tested, ranked=isinstance(bench.describer, RankingDescriber))
+    attempts: tuple[Attempt, ...]
+    if isinstance(bench.describer, RankingDescriber):
+        (said, test), attempts = chosen(tested, ranked=True)
+    else:
+        (said, test), attempts = chosen(tested[:1], ranked=False)
+        if tested[1:] and test.verdict != "supported":
+            (counted, its_test), _ = chosen(tested[1:], ranked=True)
+            if its_test.verdict == "supported":
+                said, test = counted, its_test
+                attempts = (*report.trace.attempts, attempt_of(said, test, "counted"))
     trace = replace(report.trace, attempts=attempts) if attempts else report.trace
     return replace(report, description=said, test=test, trace=trace, alternatives=())
+
+
+def _alternatives(bench: Workbench, report: HeadReport) -> tuple[HeadDescription, ...]:
+    """Other descriptions that are tested; a failed one stands alone, so that the head is asked about again."""
+    if bench.counted is None or report.description.status == "failed":
+        return report.alternatives
+    ranked = bench.counted.ranked(counted_evidence(bench, report.mapping, report.retrieved))
+    return tuple(one for one in ranked if one.status == "ok")
 
 
 def _plan(bench: Workbench, report: HeadReport, said: HeadDescription) -> PlannedTest:
@@ -191,6 +212,11 @@ def _plan(bench: Workbench, report: HeadReport, said: HeadDescription) -> Planne
         seen=report.trace.seen,
         judging=report.trace.judging,
     )
+
+
+def _plan_counted(bench: Workbench, report: HeadReport, said: HeadDescription) -> PlannedTest:
+    """The test of a claim that was counted: what a language model saw or chose has no part in it."""
+    return plan_test(said, report.mapping, vocabulary=bench.maps.checkpoint.vocabulary, relations=bench.relations)
 
 
 def _few_in_flight(

@@ -37,6 +37,9 @@ class DescribeRequest:
     store_url: str | None = None
     model_options: ModelOptions = field(default_factory=ModelOptions)
     max_revisions: int = MAX_REVISIONS
+    counted: bool = (
+        True  # a counted claim that its test supports takes the place of a model's words that theirs does not
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,8 @@ from agent.checks.new_pairs import HIGH
 from agent.checks.pair_scorer import PairScorer
 from agent.checks.strongest import StrongestTargets
 from agent.describers.factory import chosen_name, make_describer
-from agent.describers.protocol import Describer
+from agent.describers.lexical import LexicalDescriber
+from agent.describers.protocol import Describer, RankingDescriber
 from agent.operations.store import KnownOperationStore, open_store
 from agent.pipeline.neighbours import Neighbours
 from agent.pipeline.request import DescribeRequest
@@ -48,6 +49,7 @@ class Workbench:
 
     maps: MapsEngine
     describer: Describer
+    counted: RankingDescriber | None  # gives claims that can take the place of what `describer` says
     relations: tuple[Relation, ...]
     fields: SemanticFields
     vectors: MappingEmbedder
@@ -74,12 +76,13 @@ class Workbench:
         """Everything that decides the descriptions: equal identities share one run (docs/design.md)."""
         operations = content_hash([[r.name, r.description, r.pairs] for r in self.relations])
         retrieval = {"embedder": self.vectors.name, "n": RETRIEVED, "operations": operations}
+        besides = {"counted": dict(self.counted.settings)} if self.counted else {}
         return RunIdentity(
             fingerprint=self.maps.checkpoint.fingerprint,
             engine=self.maps.settings,
             prompt_hash=prompt_hash(),
             describer=self.describer.name,
-            describer_settings=dict(self.describer.settings) | {"retrieval": retrieval, "test": self._test},
+            describer_settings=dict(self.describer.settings) | {"retrieval": retrieval, "test": self._test} | besides,
         )
 
     @property
@@ -115,16 +118,18 @@ def equip(maps: MapsEngine, request: DescribeRequest) -> Workbench:
     def fields() -> SemanticFields:  # made when the describer is known: MiniLM may have to be fetched
         return SemanticFields(load_embedder(), cache_folder=cache_folder() if request.use_cache else None)
 
+    relations = load_relations()
     describer = make_describer(
         chosen_name(request.describer),
         fields=fields,
-        relations=load_relations(),
+        relations=relations,
         options=request.model_options,
         max_revisions=request.max_revisions,
     )
     return assemble(
         maps,
         describer=describer,
+        counted=request.counted,
         fields=fields(),
         folder=request.store_folder,
         url=request.store_url,
@@ -137,16 +142,22 @@ def assemble(
     *,
     describer: Describer,
     fields: SemanticFields,
+    counted: bool = False,
     folder: Path | None = None,
     url: str | None = None,
     use_cache: bool = True,
 ) -> Workbench:
-    """A workbench of opened parts; `folder` or `url` say where the known operations lie (`agent.operations.store`)."""
+    """A workbench of opened parts; `folder` or `url` say where the known operations lie (`agent.operations.store`).
+
+    counted: beside a describer that gives one description, the lexical one counts too.
+    """
     relations, vectors = load_relations(), MappingEmbedder(fields)
+    beside = counted and not isinstance(describer, RankingDescriber)
     scorer = PairScorer(maps, cache_folder() if use_cache else None)
     return Workbench(
         maps=maps,
         describer=describer,
+        counted=LexicalDescriber(fields, relations) if beside else None,
         relations=relations,
         fields=fields,
         vectors=vectors,

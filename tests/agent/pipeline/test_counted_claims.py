@@ -1,0 +1,97 @@
+"""Where its test does not support what a language model says of a head, a counted claim that is supported is taken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from agent.describers.language_model import LanguageModelDescriber
+from agent.errors import ModelFault
+from agent.pipeline.one_head import describe_on
+from agent.results import Evidence, HeadDescription
+from tests.support.agent.queue_models import PairMaker, QueueModel, agent_bench, said
+from tests.support.eval.faithfulness_models import relation_of
+
+TRUE, FALSE, COUNTED = "green to grey", "red to blue", "own words"
+AT = (1, 2)
+UNCLEAR = said("unclear", observed_pattern="Unclear")
+
+
+@dataclass
+class Counting:
+    """A ranking describer that says what it is given."""
+
+    gives: tuple[HeadDescription, ...]
+    settings: dict[str, Any] = field(default_factory=lambda: {"version": 1})
+
+    def ranked(self, evidence: Evidence) -> tuple[HeadDescription, ...]:
+        assert evidence.rows
+        return self.gives
+
+
+def claim(operation: str, status: str = "ok") -> HeadDescription:
+    return HeadDescription(status, "lexical", "Words.", f"Maps {operation}.", operation, 0.5)
+
+
+@pytest.fixture(scope="module")
+def maker_and_bench(tmp_path_factory):
+    """A bench that knows two operations: pairs that the head makes, and pairs that it never makes."""
+    bench = agent_bench(tmp_path_factory.mktemp("model") / "tiny", QueueModel([]))
+    mapping = bench.maps.map_head(*AT)
+    maker = PairMaker(bench, mapping, true=[TRUE])
+    listed = {row.token for row in (*mapping.rows, *mapping.held_out_rows)}  # rows are no part of these tests
+    own, far = (
+        relation_of(name, tuple((s.strip(), (t.strip(),)) for s, t in made.items() if s not in listed))
+        for name, made in (("own-words", maker.best), ("far-words", maker._wrong()))
+    )
+    return maker, replace(bench, relations=(own, far))
+
+
+@pytest.fixture
+def run(maker_and_bench):
+    maker, bench = maker_and_bench
+
+    def described(*answers, counted: tuple[HeadDescription, ...] | None):
+        model = QueueModel(answers, maker)
+        describer = LanguageModelDescriber(model, max_revisions=0)
+        beside = Counting(counted) if counted is not None else None
+        return describe_on(replace(bench, describer=describer, counted=beside), *AT)
+
+    return described
+
+
+@pytest.mark.parametrize("answer", [UNCLEAR, said(FALSE)])
+def test_a_supported_counted_claim_takes_the_place_of_words_that_are_not(run, answer):
+    report = run(answer, counted=(claim("far words"), claim(COUNTED))).report
+    assert (report.description.operation, report.description.describer) == (COUNTED, "lexical")
+    assert report.test.verdict == "supported"
+    assert report.test.tested_rows
+    first, last = report.trace.attempts
+    assert first.description.operation == answer["operation"]
+    assert (last.decision, last.description.operation, last.trial.verdict) == ("counted", COUNTED, "supported")
+
+
+def test_words_that_their_test_supports_stand(run):
+    report = run(said(TRUE), counted=(claim(COUNTED),)).report
+    assert (report.description.operation, report.description.describer) == (TRUE, "fake:queue")
+    assert [one.decision for one in report.trace.attempts] == ["proposed"]
+
+
+@pytest.mark.parametrize("counted", [(), (claim("far words"),), (claim("unclear", "unclear"),), None])
+def test_without_one_that_is_supported_the_models_words_are_recorded(run, counted):
+    report = run(UNCLEAR, counted=counted).report
+    assert (report.description.status, report.description.describer) == ("unclear", "fake:queue")
+    assert [one.decision for one in report.trace.attempts] == ["proposed"]
+
+
+def test_a_failed_description_stays_failed(run):
+    report = run(ModelFault("schema", "no JSON"), counted=(claim(COUNTED),)).report
+    assert report.description.status == "failed"
+
+
+def test_whether_claims_are_counted_is_part_of_a_runs_identity(run):
+    alone, beside = run(UNCLEAR, counted=None).identity, run(UNCLEAR, counted=()).identity
+    assert "counted" not in alone.describer_settings
+    assert beside.describer_settings["counted"] == {"version": 1}
