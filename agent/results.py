@@ -18,7 +18,6 @@ if TYPE_CHECKING:  # results are read where there is no torch
 
 Status = Literal["ok", "unclear", "failed"]
 Verdict = Literal["supported", "weak", "contradicted", "not testable"]
-MOST_EXAMPLES = 5  # pairs of a kind that are told in a line
 
 
 # What the n of a claim are, by its kind.
@@ -261,16 +260,6 @@ class TestResult:
     rows: RowTest | None = None
     tested_rows: tuple[TestedRow, ...] = ()  # some of the new words, hits and misses in the proportion of the test
 
-    @property
-    def examples(self) -> tuple[str, ...]:
-        """Some pairs as text: `holds for a → b, c → d` and `not for e → f`, those that there are."""
-        found = []
-        for told, hit in (("holds for", True), ("not for", False)):
-            pairs = [_spelled(one) for one in self.tested_rows if one.hit is hit]
-            if pairs:
-                found.append(f"{told} {', '.join(pairs[:MOST_EXAMPLES])}")
-        return tuple(found)
-
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; absent parts are null. The tested rows stand beside the head's other rows."""
         return {
@@ -284,10 +273,6 @@ class TestResult:
     def rows_to_json(self) -> list[dict[str, Any]]:
         """The tested rows as `{token, token_id, salience, targets, wanted, hit}`."""
         return [asdict(one.row) | {"wanted": one.wanted, "hit": one.hit} for one in self.tested_rows]
-
-
-def _spelled(tested: TestedRow) -> str:
-    return " → ".join(text.strip() for text in (tested.row.token, tested.wanted) if text)
 
 
 @dataclass(frozen=True, slots=True)

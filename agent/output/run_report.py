@@ -127,7 +127,6 @@ def _test_words(test: TestResult) -> str:
             f"{pairs.n_pairs} new pairs score {pairs.score:.2f} in the top {pairs.k}, higher than on "
             f"{pairs.percentile:.0f} % of the other {pairs.n_others} heads"
         )
-    parts += map(_line, test.examples)
     if rows and (rows.shown_n or rows.held_out_n):
         parts.append(
             f"rows that fit: {rows.shown_k} of {rows.shown_n} shown, {rows.held_out_k} of {rows.held_out_n} held out"

@@ -30,12 +30,12 @@ def show_page(out: Console, report: HeadReport, *, suppressed: bool = True) -> N
         out.print(attempts_part(report.trace))
     out.print(_retrieved(report.retrieved))
     out.print()
+    if report.test.tested_rows:
+        out.print(_tested(report.test))
     out.print(_rows(f"{len(mapping.rows)} most salient tokens and what they are mapped to", mapping.rows))
     if mapping.same_tokens:
         out.print(Text.assemble("The test reads: ", inert(mapping.same_tokens.reading, "bold")))
         out.print(_rows("The same tokens, read so", mapping.same_tokens.rows))
-    if report.test.tested_rows:
-        out.print(_tested(report.test))
     if suppressed and mapping.suppressed_rows:
         shown = mapping.suppressed_rows[:SUPPRESSED_ROWS]
         out.print(_rows(f"What the first {len(shown)} of them are kept from (most suppressed)", shown))
@@ -75,7 +75,6 @@ def _test(test: TestResult) -> RenderableType:
     lines = [line]
     if test.pairs:
         lines.append(Text(f"           {_pair_line(test.pairs)}"))
-    lines += [Text.assemble("           ", inert(part)) for part in test.examples]
     if test.rows and (test.rows.shown_n or test.rows.held_out_n):
         lines.append(Text(f"           {_row_line(test.rows)}"))
     return Group(*lines)

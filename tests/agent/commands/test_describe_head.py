@@ -169,7 +169,7 @@ def test_the_page_says_everything():
                  "ok  country to capital",
                  "confidence 0.50, lexical", "Maps a country to its capital (1 of 1 known pairs).",
                  "test     supported", "40 new pairs: score 0.50 in the top 10, higher than 100 % of the other",
-                 "holds for Italy → Rome, Peru\n", "not for Chad → x",
+                 "✓   ␣Italy", "✓   ␣Peru", "✗   ␣Chad", "␣Rome  ␣Italy",
                  "rows that fit: 1 of 1 shown, 2 of 3 held out", "country-to-capital 0.61", "␣France",
                  "␣Paris  Paris",
                  "most suppressed", "checkpoint ffffffffffff package x"):  # fmt: skip
