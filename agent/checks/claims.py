@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Protocol, TypeAlias
 
-from agent.words.forms import FORM_BY_NAME, RELATED, FormOperation
+from agent.words.forms import FORM_BY_NAME, RELATED, FormOperation, is_same_word
 from agent.words.known_pairs import KnownPairs, label_of
 from agent.words.spelling import core, is_word
 from agent.words.token_classes import CLASSES, TokenClass
@@ -156,11 +156,10 @@ class ClaimedFields:
     scored: bool = False
 
     def satisfied(self, row: MappingRow) -> bool | None:
-        own = core(row.token)
-        return any(core(t.token) in self.targets and core(t.token) != own for t in row.targets)
+        return any(core(t.token) in self.targets and not is_same_word(row.token, t.token) for t in row.targets)
 
     def pairs(self, vocabulary: Vocabulary, *, excluded: frozenset[str], n: int) -> PairSet:
-        """Each source with all other words of the target class; beside them words outside the class of sources."""
+        """Each source with the words of the target class that are no form of it; beside them others."""
         ids = {word: _word_ids(vocabulary, word) for word in sorted(self.targets)}
 
         def usable(token: int) -> bool:
@@ -168,7 +167,9 @@ class ClaimedFields:
             return word not in excluded and not (self.scored and chooses(word))
 
         sources, others = _words_and_others(vocabulary, self.sources, usable, n)
-        targets = {s: tuple(i for t, ts in ids.items() if t != core(vocabulary.text(s)) for i in ts) for s in sources}
+        targets = {
+            s: tuple(i for t, ts in ids.items() if not is_same_word(vocabulary.text(s), t) for i in ts) for s in sources
+        }
         mapped = {s: accepted for s, accepted in targets.items() if accepted}
         return PairSet(tuple(mapped), tuple(mapped.values()), _k_of_classes(self.sources, self.scored), others)
 

@@ -29,6 +29,7 @@ from torch import Tensor
 from agent.checks.claims import chooses
 from agent.checks.strongest import StrongestTargets
 from agent.results import ClassScore, SharedScore
+from agent.words.forms import is_same_word
 from agent.words.spelling import core
 from agent.words.word_classes import shared_classes, word_classes
 from maps_engine.fitting import fits
@@ -136,7 +137,7 @@ class ClassScores:
         inside = self._targets[:, target][own]
         text = self.strongest.maps.checkpoint.vocabulary.text
         hits = [
-            {core(text(i)) for i in row[member].tolist()} - {self._words[place]}
+            {word for i in row[member].tolist() if not is_same_word(self._words[place], word := core(text(i)))}
             for row, member, place in zip(own, inside, self._places[source], strict=True)
         ]
         members = Counter(word for words in hits for word in sorted(words))

@@ -117,6 +117,11 @@ def _same_stem(source: str, target: str) -> bool:
     return s != t and is_word(s) and is_word(t) and len(stem(s)) >= 3 and stem(s) == stem(t)
 
 
+def is_same_word(word: str, other: str) -> bool:
+    """Whether two tokens are one word, in any spelling or inflection."""
+    return core(word) == core(other) or _same_stem(word, other)
+
+
 def _suffix_operation(suffix: str) -> FormOperation:
     def holds(source: str, target: str) -> bool:
         s, t = core(source), core(target)

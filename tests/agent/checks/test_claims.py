@@ -17,6 +17,7 @@ from agent.checks.claims import (
 )
 from agent.words.spelling import core
 from agent.words.word_classes import word_classes
+from maps_engine.checkpoints.opening import open_checkpoint
 from maps_engine.checkpoints.vocabulary import TokenizerVocabulary
 from maps_engine.relations.catalogue import load_relations
 from tests.support.agent.mappings import planted, row
@@ -175,6 +176,25 @@ def test_rows_of_fields_do_not_count_the_source_itself():
     claim = claimed_operation("nationalities to other nationalities", RELATIONS)
     assert claim.satisfied(row(" French", [" German"])) is True
     assert claim.satisfied(row(" French", ["French"])) is False
+
+
+def test_rows_of_fields_do_not_count_other_forms_of_the_source():
+    claim = claimed_operation("units of measure to other units of measure", RELATIONS)
+    assert claim.satisfied(row(" years", [" acre"])) is True
+    assert claim.satisfied(row(" years", [" year", "Years"])) is False
+
+
+@pytest.mark.model
+def test_words_of_a_class_are_tested_by_other_words_of_it():
+    vocabulary = open_checkpoint("smollm2-135m").vocabulary
+    claim = claimed_operation("units of measure to other units of measure", RELATIONS)
+    pairs = claim.pairs(vocabulary, excluded=frozenset(), n=60)
+    spelled = zip(pairs.sources, pairs.targets, strict=True)
+    accepted = {core(vocabulary.text(s)): {core(vocabulary.text(t)) for t in ts} for s, ts in spelled}
+    assert {"year", "years"} & accepted.keys()
+    for word in ("year", "years"):
+        assert not {"year", "years"} & accepted.get(word, set())
+        assert word not in accepted or {"acre", "calorie"} <= accepted[word]
 
 
 def test_planted_rows_satisfy_their_relation():
