@@ -61,7 +61,7 @@ class LanguageModelDescriber:
 
     def revise(self, evidence: Evidence, attempts: Sequence[Attempt], *, tools: Sequence[Tool] = ()) -> Said:
         """The last attempt kept, changed or withdrawn in the light of its trial."""
-        return self._said(evidence, revise_prompt(evidence, attempts), ReviseAnswer, tools)
+        return self._said(evidence, revise_prompt(evidence, attempts, fact_lines(evidence)), ReviseAnswer, tools)
 
     def propose_pairs(self, description: HeadDescription, *, n: int, excluded: Sequence[str]) -> Proposed:
         """Up to `n` new pairs for a description of this model's own; where none came, `problem` says why."""

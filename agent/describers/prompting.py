@@ -74,12 +74,12 @@ def describe_prompt(evidence: Evidence, facts: Sequence[str] = ()) -> str:
         rows=rows,
         retrieved=_retrieved_line(evidence.retrieved),
         evidence=_intruder_line(evidence.intruder),
-        facts="\n".join(f"- {fact}" for fact in facts) or "- none",
+        facts=_fact_list(facts),
     )
 
 
-def revise_prompt(evidence: Evidence, attempts: Sequence[Attempt]) -> str:
-    """The last of `attempts` with its trial, and what was tried before."""
+def revise_prompt(evidence: Evidence, attempts: Sequence[Attempt], facts: Sequence[str] = ()) -> str:
+    """The last of `attempts` with its trial, and what was tried before; `facts` as in `describe_prompt`."""
     last = attempts[-1]
     if last.trial is None or last.trial.pairs is None:
         raise ValueError("nothing was tried: there is nothing to revise by")
@@ -94,6 +94,7 @@ def revise_prompt(evidence: Evidence, attempts: Sequence[Attempt]) -> str:
         observed_pattern=as_sentence(last.description.observed_pattern),
         outcome=_outcome(last.trial),
         earlier=_earlier(attempts[:-1]),
+        facts=_fact_list(facts),
     )
 
 
@@ -156,6 +157,10 @@ def described(
         raw_reply=raw,
         settings=settings,
     )
+
+
+def _fact_list(facts: Sequence[str]) -> str:
+    return "\n".join(f"- {fact}" for fact in facts) or "- none"
 
 
 def _filled(name: str, **values: str) -> str:

@@ -15,6 +15,7 @@ def test_templates_fill_completely():
         "revise": {
             "n_rows": "30", "mark": "ab12", "rows": "x -> y", "trial": "hit: x -> y", "operation": "o",
             "observed_pattern": "p", "outcome": "weak", "earlier": "none",
+            "facts": "f",
         },
         "propose_pairs": {"operation": "o", "observed_pattern": "p", "n_pairs": "20", "excluded": "a, b"},
         "system": {},

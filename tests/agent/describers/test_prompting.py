@@ -84,6 +84,12 @@ def test_quoted_texts_read_back(text):
     assert json.loads(as_data(text)) == text
 
 
+def test_facts_are_told_when_a_description_is_revised():
+    attempts = [Attempt(HeadDescription("ok", "x", operation="a", observed_pattern="b"), TRIAL)]
+    assert "\n- 3 of 4 rows\n" in revise_prompt(evidence(), attempts, ["3 of 4 rows"])
+    assert "\n- none\n" in revise_prompt(evidence(), attempts)
+
+
 def test_long_tokens_are_cut():
     assert len(as_data("a" * 5000)) < 130
 
