@@ -38,10 +38,12 @@ class Row:
 
 @dataclass(frozen=True)
 class JudgeRow:
-    """A program's rate beside people's, and how often both agree on a head."""
+    """A program's rates beside people's, and how often both agree on a head."""
 
     judge: str
     plausible: Rates
+    partly: Rates  # at least
+    swapped: Rates  # plausible, of swapped descriptions
     same_as_people: Estimate
 
 
@@ -152,7 +154,16 @@ def _judges(ratings: list[FinalRating], people: list[FinalRating], draws: int, s
         own = _majorities(answers)
         both = [item for item in own if item in crowd]
         same = wilson(sum(own[i] == crowd[i] for i in both), len(both))
-        found.append(JudgeRow(judge, rates(answers, wanted=PLAUSIBLE, draws=draws, seed=seed), same))
+        swapped = answered(ratings, "plausible", kind="control", judge=judge)
+        found.append(
+            JudgeRow(
+                judge,
+                plausible=rates(answers, wanted=PLAUSIBLE, draws=draws, seed=seed),
+                partly=rates(answers, wanted=PARTLY, draws=draws, seed=seed),
+                swapped=rates(swapped, wanted=PLAUSIBLE, draws=draws, seed=seed),
+                same_as_people=same,
+            )
+        )
     return tuple(found)
 
 

@@ -96,8 +96,12 @@ def _agreement(report: StudyReport) -> list[str]:
 
 
 def _judges(report: StudyReport) -> list[str]:
-    rows = [(escaped(j.judge), j.plausible.heads.text(), j.same_as_people.text()) for j in report.judges]
-    return [table(("judge", "heads plausible", "same verdict as people"), rows, numbers=False)]
+    rows = [
+        (escaped(j.judge), *(part.heads.text() for part in (j.plausible, j.partly, j.swapped)), j.same_as_people.text())
+        for j in report.judges
+    ]
+    titles = ("judge", "heads plausible", "at least partly", "swapped plausible", "same verdict as people")
+    return [table(titles, rows, numbers=False)]
 
 
 def _notes() -> list[str]:
