@@ -25,6 +25,7 @@ from prompts import load_prompts
 MOST_RANKED = 4  # descriptions of one head by rows and pairs that are tested: the name was hardly ever found later
 SHOWN_EXAMPLES = 3
 MIN_ROWS = 6
+MIXED = "Mixed tokens."
 OFTEN = 0.75  # of the words or rows that were counted: fewer are "often"
 SOMETIMES = 0.4
 BESIDES_ROWS = ("scored", "class", "shared")  # kinds of claims that say nothing of the salient tokens
@@ -127,7 +128,7 @@ class LexicalDescriber:
                 break
         forms = [c for c in findings.input_classes if _passes_input(c, limits)][:1]
         if not chosen and not forms:
-            return "Mixed tokens.", ()
+            return MIXED, ()
         parts = [f"{c.label} ({c.k} of {c.n})" for c in (*chosen, *forms)]
         shown = ", ".join(token.strip() for token in (chosen or forms)[0].examples[:SHOWN_EXAMPLES] if token.strip())
         sentence = " and ".join(parts)
@@ -145,7 +146,7 @@ def _passes_input(claim: Claim, limits: Mapping[str, float]) -> bool:
 
 def _of_salient(inputs: str) -> str:
     """What the salient tokens are, so that it is not read as what the claim is about."""
-    return f"Its most salient tokens: {inputs[0].lower()}{inputs[1:]}"
+    return f"Its most salient tokens: {inputs[0].lower()}{inputs[1:]}" if inputs != MIXED else ""
 
 
 def _how_often(candidate: Candidate) -> str:
