@@ -54,7 +54,7 @@ def _attempt_line(number: int, attempt: Attempt) -> Text:
         line.append(f" — {trial.verdict}: {trial.pairs.hits} of {trial.pairs.n_pairs} pairs, ")
         line.append(f"higher than {trial.pairs.percentile:.0f} % of the other heads")
     elif trial is not None:
-        line.append_text(inert(f" — {trial.verdict}: {trial.reason}"))
+        line.append(" — ").append_text(inert(f"{trial.verdict}: {trial.reason}"))
     return line
 
 
