@@ -25,21 +25,21 @@ def stoppable() -> Iterator[Callable[[], bool]]:
     asked = threading.Event()
     before = {number: signal.getsignal(number) for number in STOPS}
     arrivals, wakeup = socket.socketpair()
-    with arrivals:
-        watcher = threading.Thread(target=_watch, args=(arrivals, asked), daemon=True)
-        watcher.start()
-        with wakeup:  # once it is closed, the watcher reads the end of the stream and returns
-            wakeup.setblocking(False)
-            wakeup_before = signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
-            for number in STOPS:
-                signal.signal(number, _left_to_the_watcher)
-            try:
-                yield asked.is_set
-            finally:
-                for number, handler in before.items():
-                    signal.signal(number, handler)
-                signal.set_wakeup_fd(wakeup_before)
+    watcher = threading.Thread(target=_watch, args=(arrivals, asked), daemon=True)
+    watcher.start()
+    wakeup.setblocking(False)
+    wakeup_before = signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
+    for number in STOPS:
+        signal.signal(number, _left_to_the_watcher)
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(wakeup_before)
+        wakeup.close()  # the watcher reads the end of the stream and returns
         watcher.join()
+        arrivals.close()
 
 
 def _left_to_the_watcher(_number: int, _frame: FrameType | None) -> None:

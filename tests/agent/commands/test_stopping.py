@@ -47,13 +47,16 @@ def test_one_signal_lets_the_call_finish_and_is_told_to_it():
     assert errors.count("Ctrl-C again stops at once") == 1
 
 
-def test_the_handlers_of_before_are_back_afterwards():
-    code = """
-import os, signal
-from agent.commands.stopping import stoppable
-with stoppable():
-    pass
-print(signal.getsignal(signal.SIGINT) is signal.default_int_handler, signal.set_wakeup_fd(-1))
+@pytest.mark.parametrize("body", ["pass", "raise ValueError"])
+def test_everything_is_as_before_afterwards(body):
+    code = f"""
+import signal, threading
+from contextlib import suppress
+from agent.commands.stopping import STOPS, stoppable
+before = [signal.getsignal(number) for number in STOPS]
+with suppress(ValueError), stoppable():
+    {body}
+print([signal.getsignal(number) for number in STOPS] == before, signal.set_wakeup_fd(-1), threading.active_count())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
-    assert done.stdout == "True -1\n"
+    assert (done.stdout, done.stderr) == ("True -1 1\n", "")
