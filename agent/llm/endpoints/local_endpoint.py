@@ -1,7 +1,9 @@
 """`local:PATH_OR_ID`: a model in this process by transformers, its output held to the schema by llguidance.
 
 Each step masks the tokens that the schema's grammar does not allow, so a reply that ends is valid by construction;
-one that runs out of tokens is cut off like any other. One reply at a time: the model fills the machine by itself.
+one that runs out of tokens is cut off like any other. Small models fall into loops, which cost minutes until a field
+is full: what a reply has written once, REPEATED tokens long, it cannot write again. One reply at a time: the model
+fills the machine by itself.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from maps_engine.checkpoints.locate import Located, locate
 from maps_engine.checkpoints.opening import open_checkpoint, pick_device
 from maps_engine.errors import Failure, UnsupportedModel
 
+REPEATED: Final = 16  # tokens: a dozen words; keys and short values of JSON recur in fewer
 NO_TEMPLATE: Final = "{role}: {text}\n"  # for models without a chat template
 
 
@@ -58,6 +61,7 @@ class LocalEndpoint:
             "dtype": str(self._dtype).removeprefix("torch."),
             "device": self._device.type,
             "temperature": options.temperature,
+            "repeated": REPEATED,
         }
 
     def complete(self, request: ChatRequest) -> Completion:
@@ -141,23 +145,41 @@ class _Loaded:
 
 
 class _SchemaMask:
-    """A logits processor for one sequence: the scores (1, vocabulary) of tokens that the grammar forbids are -inf."""
+    """A logits processor for one sequence: the scores (1, vocabulary) of tokens that cannot follow are -inf.
+
+    These are all that the grammar forbids, and those that would repeat what was written, unless no others are left.
+    """
 
     def __init__(self, matcher: Any) -> None:
         self._matcher, self._seen = matcher, 0
+        self._written: list[int] = []
 
     def __call__(self, ids: Tensor, scores: Tensor) -> Tensor:
         if self._seen:
-            self._matcher.consume_tokens(ids[0, self._seen :].tolist())
+            new = ids[0, self._seen :].tolist()
+            self._matcher.consume_tokens(new)
+            self._written += new
         self._seen = ids.shape[1]
         if self._matcher.is_error():
             raise ModelFault("server", f"the grammar was left: {self._matcher.get_error()}")
         bits = torch.frombuffer(bytearray(self._matcher.compute_bitmask()), dtype=torch.uint8)
         allowed = (bits.unsqueeze(1) >> torch.arange(8, dtype=torch.uint8) & 1).flatten()[: scores.shape[-1]].bool()
+        again = [token for token in repeating(self._written) if token < len(allowed)]
+        if allowed.sum() > allowed[again].sum():
+            allowed[again] = False
         out = torch.full_like(scores, float("-inf"))
         allowed = allowed.to(scores.device)
         out[0, : len(allowed)][allowed] = scores[0, : len(allowed)][allowed]
         return out
+
+
+def repeating(written: Sequence[int]) -> set[int]:
+    """Tokens behind which the last REPEATED tokens would stand in `written` twice."""
+    tail = list(written[len(written) - REPEATED + 1 :]) if len(written) >= REPEATED else []
+    if not tail:
+        return set()
+    starts = range(len(written) - REPEATED + 1)
+    return {written[i + REPEATED - 1] for i in starts if list(written[i : i + REPEATED - 1]) == tail}
 
 
 def _files(located: Located) -> list[Path]:

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from pydantic import BaseModel, Field
 
 pytest.importorskip("llguidance")
 
@@ -10,6 +11,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from agent.errors import ModelFault
+from agent.llm.endpoints import local_endpoint
+from agent.llm.endpoints.local_endpoint import REPEATED, repeating
 from agent.llm.models import open_language_model
 from agent.llm.options import ModelOptions
 from maps_engine.errors import UnsupportedModel, UserMistake
@@ -50,6 +53,35 @@ def test_noise_is_held_to_the_schema(folder, temperature):
         assert set(json.loads(reply.raw)) == {"operation", "confidence"}
         assert reply.usage.estimated == 0
         assert reply.usage.written > 10
+
+
+class Long(BaseModel):
+    """An answer in which a model may lose itself."""
+
+    text: str = Field(min_length=150, max_length=300)
+
+
+def longest_repeated(text: str) -> int:
+    """Bytes of the longest part that stands in `text` twice; every byte is a token of the tiny model."""
+    raw = text.encode()
+    return max(n for n in range(len(raw)) if len({raw[i : i + n] for i in range(len(raw) - n + 1)}) < len(raw) - n + 1)
+
+
+def test_a_reply_does_not_write_the_same_again_and_again(folder, monkeypatch):
+    guarded = local(folder, max_tokens=1200).ask("What?", Long).answer.text
+    monkeypatch.setattr(local_endpoint, "REPEATED", 10**6)
+    free = local(folder, max_tokens=1200).ask("What?", Long).answer.text
+    assert longest_repeated(free) > 3 * REPEATED, "this model does fall into loops"
+    assert longest_repeated(guarded) < REPEATED
+
+
+def test_tokens_that_would_repeat():
+    once = list(range(REPEATED))
+    assert repeating([]) == repeating(once) == repeating(once + once[:-2]) == set()
+    assert repeating(once + once[:-1]) == {once[-1]}
+    assert repeating([*once, 99, *once[:-1], 100, *once[:-1]]) == {once[-1], 100}
+    assert repeating([7] * (REPEATED - 1)) == set()
+    assert repeating([7] * REPEATED) == {7}
 
 
 def test_tools_go_by_steps(folder):
