@@ -156,7 +156,11 @@ class ClaimedFields:
     scored: bool = False
 
     def satisfied(self, row: MappingRow) -> bool | None:
-        return any(core(t.token) in self.targets and not is_same_word(row.token, t.token) for t in row.targets)
+        return any(core(t.token) in self.targets and not self.is_own(row.token, t.token) for t in row.targets)
+
+    def is_own(self, source: str, target: str) -> bool:
+        """Whether a target is no other word of the class: the source itself, or its form where it is of the class."""
+        return is_own_word(source, target, self.targets)
 
     def pairs(self, vocabulary: Vocabulary, *, excluded: frozenset[str], n: int) -> PairSet:
         """Each source with the words of the target class that are no form of it; beside them others."""
@@ -168,7 +172,7 @@ class ClaimedFields:
 
         sources, others = _words_and_others(vocabulary, self.sources, usable, n)
         targets = {
-            s: tuple(i for t, ts in ids.items() if not is_same_word(vocabulary.text(s), t) for i in ts) for s in sources
+            s: tuple(i for t, ts in ids.items() if not self.is_own(vocabulary.text(s), t) for i in ts) for s in sources
         }
         mapped = {s: accepted for s, accepted in targets.items() if accepted}
         return PairSet(tuple(mapped), tuple(mapped.values()), _k_of_classes(self.sources, self.scored), others)
@@ -196,6 +200,14 @@ class ClaimedClass:
 
         sources, others = _words_and_others(vocabulary, self.sources, usable, n if targets else 0)
         return PairSet(sources, (targets,) * len(sources), _k_of_classes(self.sources, self.scored), others)
+
+
+def is_own_word(source: str, target: str, targets: frozenset[str]) -> bool:
+    """Whether `target` is the source itself or, where the source is among `targets` too, another form of it.
+
+    kilograms to kilogram is no unit to another unit; quick to quickly is an adjective to an adverb.
+    """
+    return core(source) == core(target) or (core(source) in targets and is_same_word(source, target))
 
 
 def _k_of_classes(sources: frozenset[str], scored: bool) -> int:

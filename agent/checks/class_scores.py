@@ -26,10 +26,9 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from agent.checks.claims import chooses
+from agent.checks.claims import chooses, is_own_word
 from agent.checks.strongest import StrongestTargets
 from agent.results import ClassScore, SharedScore
-from agent.words.forms import is_same_word
 from agent.words.spelling import core
 from agent.words.word_classes import shared_classes, word_classes
 from maps_engine.fitting import fits
@@ -136,12 +135,13 @@ class ClassScores:
         own = rows[self._sources[:, source]]
         inside = self._targets[:, target][own]
         text = self.strongest.maps.checkpoint.vocabulary.text
+        members = word_classes()[self._all_targets[0][target]]
         hits = [
-            {word for i in row[member].tolist() if not is_same_word(self._words[place], word := core(text(i)))}
+            {word for i in row[member].tolist() if not is_own_word(self._words[place], word := core(text(i)), members)}
             for row, member, place in zip(own, inside, self._places[source], strict=True)
         ]
-        members = Counter(word for words in hits for word in sorted(words))
-        best = {word for word, _ in members.most_common(DROPPED)}
+        written = Counter(word for words in hits for word in sorted(words))
+        best = {word for word, _ in written.most_common(DROPPED)}
         share, left = (sum(bool(words - out) for words in hits) / len(hits) for out in (set(), best))
         if share < SHARE or left < WITHOUT_BEST:
             return None
@@ -152,7 +152,7 @@ class ClassScores:
             outside=outside,
             strength=strength * left / share,
             n_words=len(hits),
-            words=tuple(word for word, _ in members.most_common(SHOWN)),
+            words=tuple(word for word, _ in written.most_common(SHOWN)),
         )
 
     @cached_property

@@ -163,7 +163,7 @@ class DescriberOptions(OptionGroup):
     counted: Annotated[
         bool,
         typer.Option(
-            help="Where its test does not support what a language model says, take the strongest counted claim that "
+            help="Where its test does not support what a language model says, take the first counted claim that "
             "is supported, as the lexical describer makes them.",
             envvar="HEADSCRIBE_COUNTED",
         ),

@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -58,14 +58,19 @@ def _watch(arrivals: socket.socket, asked: threading.Event) -> None:
         if asked.is_set():
             _end_at_once()
         asked.set()
-        sys.stderr.write("\nfinishing what is in flight; Ctrl-C again stops at once\n")
-        sys.stderr.flush()
+        _tell("\nfinishing what is in flight; Ctrl-C again stops at once\n")
 
 
 def _end_at_once() -> NoReturn:
     for child in multiprocessing.active_children():
         child.kill()
     if sys.stderr.isatty():
-        sys.stderr.write("\x1b[?25h\n")  # the progress bar hides the cursor
-    sys.stderr.flush()
+        _tell("\x1b[?25h\n")  # the progress bar hides the cursor
     os._exit(130)
+
+
+def _tell(text: str) -> None:
+    """To stderr, which may be gone: Ctrl-C in `label-heads 2>&1 | tee log` ends tee first."""
+    with suppress(OSError, ValueError):
+        sys.stderr.write(text)
+        sys.stderr.flush()

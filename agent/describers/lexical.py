@@ -146,7 +146,7 @@ def _passes_input(claim: Claim, limits: Mapping[str, float]) -> bool:
 
 def _of_salient(inputs: str) -> str:
     """What the salient tokens are, so that it is not read as what the claim is about."""
-    return f"Its most salient tokens: {inputs[0].lower()}{inputs[1:]}" if inputs != MIXED else ""
+    return f"Its most salient tokens: {inputs}" if inputs != MIXED else ""
 
 
 def _how_often(candidate: Candidate) -> str:

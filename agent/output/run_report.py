@@ -114,7 +114,7 @@ def head_values(head: StoredHead) -> dict[str, Any]:
         "retrieved": [[_line(one.operation), _number(one.similarity)] for one in head.retrieved],
         "rows": [_row(one) for one in head.rows],
         "same_tokens": _view(head.same_tokens),
-        "tested": [_tested(one) for one in head.test.tested_rows] if head.test else [],
+        "tested": _tested_rows(head.test) if head.test else None,
         "suppressed": [_row(one) for one in head.suppressed_rows[:SUPPRESSED_ROWS]],
     }
 
@@ -136,6 +136,13 @@ def _test_words(test: TestResult) -> str:
 
 def _view(view: RowsView | None) -> list[Any] | None:
     return [_line(view.reading), [_row(one) for one in view.rows]] if view else None
+
+
+def _tested_rows(test: TestResult) -> list[Any] | None:
+    """k of the test, and its rows."""
+    if test.pairs is None or not test.tested_rows:
+        return None
+    return [test.pairs.k, [_tested(one) for one in test.tested_rows]]
 
 
 def _tested(one: TestedRow) -> list[Any]:

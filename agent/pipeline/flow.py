@@ -18,7 +18,7 @@ from agent.describers.protocol import PairProposer, RankingDescriber, RevisingDe
 from agent.errors import BudgetSpent, DescriberDown, ModelDown
 from agent.pipeline.describing import counted_evidence, describe_mapping, untested
 from agent.pipeline.workbench import RETRIEVED, Tell, Workbench, silent
-from agent.results import Attempt, HeadDescription, HeadReport, Retrieved
+from agent.results import HeadDescription, HeadReport, Retrieved, TestResult
 from agent.runs.state import HeadKey
 from agent.runs.workers import KeptReply
 from agent.words.spelling import core
@@ -180,18 +180,24 @@ def _settled(bench: Workbench, report: HeadReport, plans: Sequence[PlannedTest])
     What one description says stands where its test supports it, or no counted claim is supported.
     """
     tested = [(plan.description, finish_test(plan, bench.scorer)) for plan in plans]
-    attempts: tuple[Attempt, ...]
     if isinstance(bench.describer, RankingDescriber):
         (said, test), attempts = chosen(tested, ranked=True)
-    else:
-        (said, test), attempts = chosen(tested[:1], ranked=False)
-        if tested[1:] and test.verdict != "supported":
-            (counted, its_test), _ = chosen(tested[1:], ranked=True)
-            if its_test.verdict == "supported":
-                said, test = counted, its_test
-                attempts = (*report.trace.attempts, attempt_of(said, test, "counted"))
-    trace = replace(report.trace, attempts=attempts) if attempts else report.trace
-    return replace(report, description=said, test=test, trace=trace, alternatives=())
+        trace = replace(report.trace, attempts=attempts) if attempts else report.trace
+        return replace(report, description=said, test=test, trace=trace, alternatives=())
+    (said, test), _ = chosen(tested[:1], ranked=False)
+    report = replace(report, description=said, test=test)
+    if tested[1:] and test.verdict != "supported":
+        (counted, its_test), _ = chosen(tested[1:], ranked=True)
+        if its_test.verdict == "supported":
+            return _with_counted(report, counted, its_test)
+    return report
+
+
+def _with_counted(report: HeadReport, counted: HeadDescription, test: TestResult) -> HeadReport:
+    """With a counted claim: what the language model saw, and the pairs kept for its words, do not test it."""
+    attempts = (*report.trace.attempts, attempt_of(counted, test, "counted"))
+    trace = replace(report.trace, attempts=attempts, seen=(), judging=None)
+    return replace(report, description=counted, test=test, trace=trace)
 
 
 def _alternatives(bench: Workbench, report: HeadReport) -> tuple[HeadDescription, ...]:

@@ -166,7 +166,7 @@ def put_description(
         raw_reply=said.raw_reply or None,
         claims=[asdict(claim) for claim in said.claims],
         retrieved=[asdict(found) for found in report.retrieved],
-        provenance={"describer": said.describer, "settings": said.settings} | report.provenance.to_json(),
+        provenance=report.provenance.to_json() | {"describer": said.describer, "describer_settings": said.settings},
         search_text=searchable.casefold(),
         trace=_trace_values(report.trace),
         created=when,

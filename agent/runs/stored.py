@@ -284,7 +284,7 @@ def _line_values(record: HeadRecord, run: RunRecord) -> dict[str, Any]:
         "run": run.id,
         "layer": record.layer,
         "head": record.head,
-        "describer": run.describer,
+        "describer": (said.provenance.get("describer") if said else None) or run.describer,
         "max_salience": record.max_salience,
         "test": _test(said),
     } | ({name: getattr(said, name) for name in _SAID} if said else {})

@@ -73,7 +73,7 @@ class EmbeddingJudge:
         pairs = [(s, t) for s, targets in self.relations[best].pairs if core(s) not in left for t in targets[:1]]
         return pairs[:n]
 
-    def assess(self, said: Said, rows: Sequence[MappingRow]) -> Assessment:
+    def assess(self, said: Said, rows: Sequence[MappingRow], tested: Sequence[MappingRow] = ()) -> Assessment:
         """No answer: a study asks for yes or no, and a cosine has no value from which on it says yes."""
         return Assessment(why="cosines of texts put rows in order and decide nothing")
 

@@ -94,10 +94,10 @@ class ModelJudge:
         answer = self._asked(prompt, PairsAnswer)
         return [(pair.source, pair.target) for pair in answer.pairs] if answer else []
 
-    def assess(self, said: Said, rows: Sequence[MappingRow]) -> Assessment:
+    def assess(self, said: Said, rows: Sequence[MappingRow], tested: Sequence[MappingRow] = ()) -> Assessment:
         """The answers, or the kind of fault that left the item without. Raises ModelDown, BudgetSpent."""
         try:
-            answer = self._model.ask(study_prompt(said, rows), StudyAnswer).answer
+            answer = self._model.ask(study_prompt(said, rows, tested), StudyAnswer).answer
         except ModelFault as fault:
             return Assessment(why=f"no usable reply ({fault.kind})")
         return Assessment(answer.pattern, answer.plausible)
@@ -148,9 +148,10 @@ def _filled(
     )  # fmt: skip
 
 
-def study_prompt(said: Said, rows: Sequence[MappingRow]) -> str:
+def study_prompt(said: Said, rows: Sequence[MappingRow], tested: Sequence[MappingRow] = ()) -> str:
     """A rating study's questions about one item: what people see, quoted between marks that it cannot know."""
     lines = "\n".join(map(row_line, rows))
     text = as_sentence(f"{said.input_strings} {said.observed_pattern}")
-    mark = hashlib.sha256(f"{lines}{text}".encode()).hexdigest()[:8]
-    return load_prompts().templates[STUDY_TEMPLATE].fill(rows=lines, description=text, mark=mark)
+    besides = "\n".join(map(row_line, tested)) or "none"
+    mark = hashlib.sha256(f"{lines}{text}{besides}".encode()).hexdigest()[:8]
+    return load_prompts().templates[STUDY_TEMPLATE].fill(rows=lines, description=text, tested=besides, mark=mark)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -61,9 +62,10 @@ class LexicalJudge:
         """Asked for free text alone; what names an operation makes its own pairs."""
         return self._embedding.propose_pairs(description, n=n, excluded=excluded)
 
-    def assess(self, said: Said, rows: Sequence[MappingRow]) -> Assessment:
+    def assess(self, said: Said, rows: Sequence[MappingRow], tested: Sequence[MappingRow] = ()) -> Assessment:
         """By form alone: people are shown no label, so there is no claim to check."""
-        return assess_forms(said, rows)
+        pattern = assess_forms(said, rows)
+        return replace(pattern, plausible=assess_forms(said, tested).plausible) if tested else pattern
 
 
 def _rating(fits: Sequence[float], near: float) -> float:

@@ -72,5 +72,8 @@ class Judge(Protocol):
         excluded: sources, casefolded, that no pair may have.
         """
 
-    def assess(self, said: Said, rows: Sequence[MappingRow]) -> Assessment:
-        """What a rating study asks people, from the same rows and words."""
+    def assess(self, said: Said, rows: Sequence[MappingRow], tested: Sequence[MappingRow] = ()) -> Assessment:
+        """What a rating study asks people, from the same rows and words.
+
+        `tested` are rows of words that the description is about; the pattern is judged without them.
+        """

@@ -6,7 +6,7 @@ A judge sees exactly what people see. Its answers stand beside theirs in every r
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from math import nan
 from typing import TYPE_CHECKING, Any
@@ -67,7 +67,7 @@ def run_judge(engine: Engine, study_id: int, judge: Judge, *, kind: str, name: s
 
 def answer_of(judge: Judge, content: Mapping[str, Any]) -> Answer:
     """The judge's answer on the content of an item; without one, a skip with its reason."""
-    found = judge.assess(_said(content), _rows(content))
+    found = judge.assess(_said(content), _rows(content["rows"]), _rows(content.get("tested_rows", ())))
     return Answer(found.pattern, found.plausible, skip_reason=found.why or None)
 
 
@@ -76,11 +76,11 @@ def _said(content: Mapping[str, Any]) -> Said:
     return Said("", text.get("input_strings", ""), text.get("observed_pattern", ""))
 
 
-def _rows(content: Mapping[str, Any]) -> list[MappingRow]:
+def _rows(shown: Sequence[Mapping[str, Any]]) -> list[MappingRow]:
     """Rows of texts; ids and scores are not shown to raters."""
     return [
         MappingRow(row["source"], NO_ID, nan, tuple(ScoredToken(text, NO_ID, nan) for text in row["targets"]))
-        for row in (*content.get("tested_rows", ()), *content["rows"])
+        for row in shown
     ]
 
 

@@ -33,8 +33,9 @@ You will see rows of short strings. Each row shows a source string and the strin
 Answer two questions for each set of rows.
 
 1. Is there a pattern in the mappings? Answer from the rows alone.
-2. Is the description plausible? It is when it fits most of the rows; details may be missing. A description may be of
-   words that are not among these rows: then rows of such words stand above them, and it should fit those.
+2. Is the description plausible? It is when it fits most of the rows, or as many as it says: "often" is fewer than
+   three in four, "sometimes" fewer than two in five. Details may be missing. Where rows of words that the description
+   is about stand above the others, it should fit those.
 
 A small open box marks a leading space. Some strings are parts of words, other languages, or code.
 Take your time; there is no trick, and "cannot judge" is a good answer when you do not know the subject."""

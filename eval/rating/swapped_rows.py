@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from agent.checks.pair_scorer import PairScorer
-from agent.pipeline.stored_model import open_stored_model
 from agent.runs.stored import stored_heads
 from eval.errors import BadStudy
 from eval.rating.items import Head, Row, Swap, row_of
@@ -19,7 +17,9 @@ from maps_engine.errors import HeadscribeError
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-WITHOUT = "Make the study without the words that descriptions were tested on: --no-tested-rows."
+    from agent.checks.pair_scorer import PairScorer
+
+WITHOUT = "Make the study without rows of the words that descriptions were tested on (--no-tested-rows)."
 
 
 class SwappedRows:
@@ -31,24 +31,25 @@ class SwappedRows:
     def __call__(self, swaps: Sequence[Swap]) -> list[tuple[Row, ...]]:
         """The rows of each swap: the words of the donor's test, read on the host, which stands in one swap only.
 
-        Raises BadStudy where the model cannot be opened.
+        Raises BadStudy where the model cannot be opened or read.
         """
         wanted = {_place(host): donor.tested_ids for host, donor in swaps}
         if not any(wanted.values()):
             return [() for _ in swaps]
-        found = self._scorer().rows_of_heads(wanted)
+        try:
+            found = self._scorer().rows_of_heads(wanted)
+        except HeadscribeError as error:
+            raise BadStudy(error.what, got=error.got, expected=error.expected, next_step=WITHOUT) from error
         return [tuple(map(row_of, found[_place(host)])) for host, _ in swaps]
 
     def _scorer(self) -> PairScorer:
+        from agent.checks.pair_scorer import PairScorer  # torch: only where there is something to read
+        from agent.pipeline.stored_model import open_stored_model
+
         first = next(stored_heads(self._database, self._run_id))
-        try:
-            return PairScorer(
-                open_stored_model(
-                    first.model, fingerprint=first.fingerprint, settings=first.settings, next_step=WITHOUT
-                )
-            )
-        except HeadscribeError as error:
-            raise BadStudy(error.what, got=error.got, expected=error.expected, next_step=WITHOUT) from error
+        return PairScorer(
+            open_stored_model(first.model, fingerprint=first.fingerprint, settings=first.settings, next_step=WITHOUT)
+        )
 
 
 def _place(head: Head) -> tuple[int, int]:

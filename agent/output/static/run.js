@@ -236,8 +236,8 @@
   const suppressedTable = (rows) => table(
     "What it suppresses", ["token", "most suppressed"], rows.map(([token, , targets]) => [sourceCell(token), targetsCell(targets)]),
   );
-  const testedTable = (rows) => table(
-    "Some of the new words that it was tested on, read as the test reads", ["holds", "token", "said", "targets, strongest first"],
+  const testedTable = ([k, rows]) => table(
+    `Some of the new words that it was tested on, read as the test reads (holds: among the ${k} strongest)`, ["holds", "token", "said", "targets, strongest first"],
     rows.map(([token, hit, wanted, targets]) => [make("td", "", hit ? "yes" : "no"), sourceCell(token), make("td", "", wanted), targetsCell(targets)]),
   );
   const page = (head) => {
@@ -261,7 +261,7 @@
     fact(facts, "source", head.source);
     fact(facts, "alike", head.retrieved.map(([name, alike]) => `${name} ${alike.toFixed(2)}`).join(", "));
     body.append(facts);
-    if (head.tested.length) body.append(testedTable(head.tested));
+    if (head.tested) body.append(testedTable(head.tested));
     body.append(salientTable("Most salient tokens and what they are mapped to", head.rows));
     if (head.same_tokens) body.append(salientTable(`The same tokens under the reading that the test uses: ${head.same_tokens[0]}`, head.same_tokens[1]));
     if (head.suppressed.length) body.append(suppressedTable(head.suppressed));

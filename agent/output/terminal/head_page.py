@@ -122,7 +122,8 @@ def _targets(row: MappingRow) -> Text:
 
 
 def _tested(test: TestResult) -> Table:
-    table = _table("Some of the new words that it was tested on, read as the test reads")
+    within = f" (holds: among the {test.pairs.k} strongest)" if test.pairs else ""
+    table = _table(f"Some of the new words that it was tested on, read as the test reads{within}")
     table.add_column("", no_wrap=True)
     table.add_column("token", no_wrap=True, overflow="ellipsis", max_width=24)
     table.add_column("said", no_wrap=True, overflow="ellipsis", max_width=24)

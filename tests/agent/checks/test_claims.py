@@ -184,6 +184,13 @@ def test_rows_of_fields_do_not_count_other_forms_of_the_source():
     assert claim.satisfied(row(" years", [" year", "Years"])) is False
 
 
+def test_a_form_of_the_source_counts_where_the_source_is_of_another_class():
+    claim = claimed_operation("adjectives to adverbs", RELATIONS)
+    assert claim.satisfied(row(" quick", [" quickly"])) is True
+    claim = claimed_operation("singular nouns to plural nouns", RELATIONS)
+    assert claim.satisfied(row(" garden", [" gardens"])) is True
+
+
 @pytest.mark.model
 def test_words_of_a_class_are_tested_by_other_words_of_it():
     vocabulary = open_checkpoint("smollm2-135m").vocabulary

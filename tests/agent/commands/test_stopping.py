@@ -38,6 +38,16 @@ def test_two_signals_during_one_long_call_end_the_process_at_once(number):
     assert time.monotonic() - asked < 5
 
 
+def test_a_stderr_that_is_gone_does_not_keep_the_second_signal_from_ending_it():
+    process = start(rounds=200_000_000)
+    process.stderr.close()
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+    assert process.wait(timeout=5) == 130
+    process.stdout.close()
+
+
 def test_one_signal_lets_the_call_finish_and_is_told_to_it():
     process = start(rounds=1_000_000)
     process.send_signal(signal.SIGINT)

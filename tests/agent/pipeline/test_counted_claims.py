@@ -9,8 +9,10 @@ import pytest
 
 from agent.describers.language_model import LanguageModelDescriber
 from agent.errors import ModelFault
-from agent.pipeline.one_head import describe_on
+from agent.pipeline.one_head import describe_on, record_head
 from agent.results import Evidence, HeadDescription
+from agent.runs.database import open_database
+from agent.runs.stored import stored_head
 from tests.support.agent.queue_models import PairMaker, QueueModel, agent_bench, said
 from tests.support.eval.faithfulness_models import relation_of
 
@@ -68,13 +70,25 @@ def test_a_supported_counted_claim_takes_the_place_of_words_that_are_not(run, an
     assert (report.description.operation, report.description.describer) == (COUNTED, "lexical")
     assert report.test.verdict == "supported"
     assert report.test.tested_rows
+    assert (report.trace.seen, report.trace.judging) == ((), None)  # its test used neither
     first, last = report.trace.attempts
     assert first.description.operation == answer["operation"]
     assert (last.decision, last.description.operation, last.trial.verdict) == ("counted", COUNTED, "supported")
 
 
+def test_who_counted_is_stored_with_the_head(run, tmp_path):
+    described = run(UNCLEAR, counted=(claim(COUNTED),))
+    database = open_database(str(tmp_path / "r.sqlite"))
+    number = record_head(database, described)
+    stored = stored_head(database, number, *AT)
+    assert stored.describer == stored.provenance["describer"] == "lexical"
+    assert stored.run == number
+    database.dispose()
+
+
 def test_words_that_their_test_supports_stand(run):
     report = run(said(TRUE), counted=(claim(COUNTED),)).report
+    assert report.trace.judging is not None
     assert (report.description.operation, report.description.describer) == (TRUE, "fake:queue")
     assert [one.decision for one in report.trace.attempts] == ["proposed"]
 

@@ -115,7 +115,7 @@ def test_a_study_of_heads_from_another_tool(database: str, tmp_path: Path) -> No
         (("create", "--name", "S"), "--run NUMBER or --heads FILE"),
         (("create", "--name", "S", "--run", "9"), "no such run: got 9"),
         (("create", "--name", "S", "--run", "1", "--raters", "0"), "between 1 and 50"),
-        (("create", "--name", "S", "--run", "1"), "that descriptions were tested on: --no-tested-rows"),
+        (("create", "--name", "S", "--run", "1"), "that descriptions were tested on (--no-tested-rows)"),
         (("launch", "7"), "no such study: got 7"),
         (("close", "7"), "no such study"),
         (("status", "7"), "no such study"),

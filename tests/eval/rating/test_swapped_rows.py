@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -55,6 +57,11 @@ def test_a_swapped_description_comes_with_its_own_words_on_the_head_of_the_item(
         assert item.content["tested_rows"] == shown
         assert len(shown) == 12
         assert item.content["description"] == heads[donor].description
+
+
+def test_the_web_app_starts_without_torch() -> None:
+    code = "import sys, eval.web.app; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
 
 
 def test_without_a_reader_no_item_shows_any(tested) -> None:
