@@ -233,6 +233,10 @@ def test_a_study_by_scripted_raters_reaches_its_report(site: Site, browser: Brow
     for field, value in {"#n_heads": "4", "#k": "2", "#control_percent": "25", "#practice": "1"}.items():
         lead.fill(field, value)
     lead.click("text=Make the draft")
+    assert "no-tested-rows" in lead.inner_text("main")  # the model of the fixture's run is nowhere
+    assert lead.input_value("#name") == "Scripted"
+    lead.uncheck("#tested_rows")
+    lead.click("text=Make the draft")
     lead.click("text=Launch")
     for number in range(2):
         lead.click("text=Make a personal link")
