@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Protocol, TypeAlias
 
-from agent.words.forms import FORM_BY_NAME, RELATED, FormOperation, is_same_word
+from agent.words.forms import FORM_BY_NAME, RELATED, FormOperation, same_stem
 from agent.words.known_pairs import KnownPairs, label_of
 from agent.words.spelling import core, is_word
 from agent.words.token_classes import CLASSES, TokenClass
@@ -156,14 +156,11 @@ class ClaimedFields:
     scored: bool = False
 
     def satisfied(self, row: MappingRow) -> bool | None:
-        return any(core(t.token) in self.targets and not self.is_own(row.token, t.token) for t in row.targets)
-
-    def is_own(self, source: str, target: str) -> bool:
-        """Whether a target is no other word of the class: the source itself, or its form where it is of the class."""
-        return is_own_word(source, target, self.targets)
+        found = (t.token for t in row.targets if core(t.token) in self.targets)
+        return any(not is_own_word(row.token, token, self.targets) for token in found)
 
     def pairs(self, vocabulary: Vocabulary, *, excluded: frozenset[str], n: int) -> PairSet:
-        """Each source with the words of the target class that are no form of it; beside them others."""
+        """Each source with all other words of the target class; beside them words outside the class of sources."""
         ids = {word: _word_ids(vocabulary, word) for word in sorted(self.targets)}
 
         def usable(token: int) -> bool:
@@ -171,10 +168,11 @@ class ClaimedFields:
             return word not in excluded and not (self.scored and chooses(word))
 
         sources, others = _words_and_others(vocabulary, self.sources, usable, n)
-        targets = {
-            s: tuple(i for t, ts in ids.items() if not self.is_own(vocabulary.text(s), t) for i in ts) for s in sources
-        }
-        mapped = {s: accepted for s, accepted in targets.items() if accepted}
+
+        def accepted(source: str) -> tuple[int, ...]:
+            return tuple(i for word, own in ids.items() if not is_own_word(source, word, self.targets) for i in own)
+
+        mapped = {s: found for s in sources if (found := accepted(vocabulary.text(s)))}
         return PairSet(tuple(mapped), tuple(mapped.values()), _k_of_classes(self.sources, self.scored), others)
 
 
@@ -207,7 +205,7 @@ def is_own_word(source: str, target: str, targets: frozenset[str]) -> bool:
 
     kilograms to kilogram is no unit to another unit; quick to quickly is an adjective to an adverb.
     """
-    return core(source) == core(target) or (core(source) in targets and is_same_word(source, target))
+    return core(source) == core(target) or (core(source) in targets and same_stem(source, target))
 
 
 def _k_of_classes(sources: frozenset[str], scored: bool) -> int:

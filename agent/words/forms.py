@@ -112,14 +112,10 @@ def _alike_ending(source: str, target: str) -> bool:
     return s != t and len(t) > 3 and is_word(t) and len(s) > 3 and s[-3:] == t[-3:]
 
 
-def _same_stem(source: str, target: str) -> bool:
+def same_stem(source: str, target: str) -> bool:
+    """Whether two words are different forms of one, by their crude stems."""
     s, t = core(source), core(target)
     return s != t and is_word(s) and is_word(t) and len(stem(s)) >= 3 and stem(s) == stem(t)
-
-
-def is_same_word(word: str, other: str) -> bool:
-    """Whether two tokens are one word, in any spelling or inflection."""
-    return core(word) == core(other) or _same_stem(word, other)
 
 
 def _suffix_operation(suffix: str) -> FormOperation:
@@ -286,7 +282,7 @@ FORMS: Final[tuple[FormOperation, ...]] = (
     *(_suffix_operation(s) for s in SUFFIXES),
     *(_unsuffix_operation(s) for s in CUT_SUFFIXES),
     *(_prefix_operation(p) for p in PREFIXES),
-    FormOperation(RELATED, "Maps a word to other forms of the same word.", _same_stem),
+    FormOperation(RELATED, "Maps a word to other forms of the same word.", same_stem),
     FormOperation("number to following number", "Maps a number to the following number.", _step(1),
                   _step_produce(1), "number to nearby number"),
     FormOperation("number to preceding number", "Maps a number to the number before it.", _step(-1),

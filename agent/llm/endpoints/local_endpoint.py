@@ -151,35 +151,30 @@ class _SchemaMask:
     """
 
     def __init__(self, matcher: Any) -> None:
-        self._matcher, self._seen = matcher, 0
-        self._written: list[int] = []
+        from transformers import NoRepeatNGramLogitsProcessor
+
+        self._matcher, self._question, self._seen = (
+            matcher,
+            0,
+            0,
+        )  # tokens of the question, and those that were consumed
+        self._without_repeats = NoRepeatNGramLogitsProcessor(REPEATED)
 
     def __call__(self, ids: Tensor, scores: Tensor) -> Tensor:
         if self._seen:
-            new = ids[0, self._seen :].tolist()
-            self._matcher.consume_tokens(new)
-            self._written += new
+            self._matcher.consume_tokens(ids[0, self._seen :].tolist())
         self._seen = ids.shape[1]
+        self._question = self._question or self._seen
         if self._matcher.is_error():
             raise ModelFault("server", f"the grammar was left: {self._matcher.get_error()}")
         bits = torch.frombuffer(bytearray(self._matcher.compute_bitmask()), dtype=torch.uint8)
         allowed = (bits.unsqueeze(1) >> torch.arange(8, dtype=torch.uint8) & 1).flatten()[: scores.shape[-1]].bool()
-        again = [token for token in repeating(self._written) if token < len(allowed)]
-        if allowed.sum() > allowed[again].sum():
-            allowed[again] = False
-        out = torch.full_like(scores, float("-inf"))
         allowed = allowed.to(scores.device)
+        new = self._without_repeats(ids[:, self._question :], scores)[0, : len(allowed)] > float("-inf")
+        allowed = allowed & new if bool((allowed & new).any()) else allowed
+        out = torch.full_like(scores, float("-inf"))
         out[0, : len(allowed)][allowed] = scores[0, : len(allowed)][allowed]
         return out
-
-
-def repeating(written: Sequence[int]) -> set[int]:
-    """Tokens behind which the last REPEATED tokens would stand in `written` twice."""
-    tail = list(written[len(written) - REPEATED + 1 :]) if len(written) >= REPEATED else []
-    if not tail:
-        return set()
-    starts = range(len(written) - REPEATED + 1)
-    return {written[i + REPEATED - 1] for i in starts if list(written[i : i + REPEATED - 1]) == tail}
 
 
 def _files(located: Located) -> list[Path]:

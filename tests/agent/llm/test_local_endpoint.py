@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from agent.errors import ModelFault
 from agent.llm.endpoints import local_endpoint
-from agent.llm.endpoints.local_endpoint import REPEATED, repeating
+from agent.llm.endpoints.local_endpoint import REPEATED
 from agent.llm.models import open_language_model
 from agent.llm.options import ModelOptions
 from maps_engine.errors import UnsupportedModel, UserMistake
@@ -73,15 +73,6 @@ def test_a_reply_does_not_write_the_same_again_and_again(folder, monkeypatch):
     free = local(folder, max_tokens=1200).ask("What?", Long).answer.text
     assert longest_repeated(free) > 3 * REPEATED, "this model does fall into loops"
     assert longest_repeated(guarded) < REPEATED
-
-
-def test_tokens_that_would_repeat():
-    once = list(range(REPEATED))
-    assert repeating([]) == repeating(once) == repeating(once + once[:-2]) == set()
-    assert repeating(once + once[:-1]) == {once[-1]}
-    assert repeating([*once, 99, *once[:-1], 100, *once[:-1]]) == {once[-1], 100}
-    assert repeating([7] * (REPEATED - 1)) == set()
-    assert repeating([7] * REPEATED) == {7}
 
 
 def test_tools_go_by_steps(folder):
