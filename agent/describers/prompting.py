@@ -11,9 +11,9 @@ import json
 import re
 import unicodedata
 from collections.abc import Sequence
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from agent.results import Attempt, Claim, Evidence, HeadDescription, IntruderTest, Retrieved, Trial
 from maps_engine.results import MappingRow
@@ -24,6 +24,18 @@ LONGEST_TOKEN: Final = 120
 LONGEST_SENTENCE: Final = 3000  # what a model wrote is shown to a model in full; this only keeps prompts finite
 SHOWN_TRIED: Final = 8  # hits, and misses, of a trial
 MAX_PROPOSED: Final = 40  # more than small models finish
+LONGEST_REASONING: Final = 800  # characters: where a schema is enforced, small models fill what they are given
+LONGEST_FIELD: Final = 500
+LONGEST_LABEL: Final = 120
+FEWEST_PROPOSED: Final = 16  # pairs that a schema asks for; fewer are taken, and some are lost before the test
+
+
+def _cut_reasoning(value: Any) -> Any:
+    """A model that is held to no schema may think aloud at length: nothing that is used stands there."""
+    return value[:LONGEST_REASONING] if isinstance(value, str) else value
+
+
+Reasoning = Annotated[str, BeforeValidator(_cut_reasoning), Field(max_length=LONGEST_REASONING)]
 
 
 class DescribeAnswer(BaseModel):
@@ -31,10 +43,10 @@ class DescribeAnswer(BaseModel):
 
     model_config = ConfigDict(extra="ignore", str_strip_whitespace=True)
 
-    reasoning: str = Field(max_length=4000)
-    input_strings: str = Field(max_length=1000)
-    observed_pattern: str = Field(max_length=1000)
-    operation: str = Field(min_length=1, max_length=200)
+    reasoning: Reasoning
+    input_strings: str = Field(max_length=LONGEST_FIELD)
+    observed_pattern: str = Field(max_length=LONGEST_FIELD)
+    operation: str = Field(min_length=1, max_length=LONGEST_LABEL)
     confidence: int = Field(ge=0, le=10)
 
 
@@ -43,11 +55,11 @@ class ReviseAnswer(BaseModel):
 
     model_config = ConfigDict(extra="ignore", str_strip_whitespace=True)
 
-    reasoning: str = Field(max_length=4000)
+    reasoning: Reasoning
     decision: Literal["keep", "change", "withdraw"]
-    input_strings: str = Field(max_length=1000)
-    observed_pattern: str = Field(max_length=1000)
-    operation: str = Field(min_length=1, max_length=200)
+    input_strings: str = Field(max_length=LONGEST_FIELD)
+    observed_pattern: str = Field(max_length=LONGEST_FIELD)
+    operation: str = Field(min_length=1, max_length=LONGEST_LABEL)
     confidence: int = Field(ge=0, le=10)
 
 
@@ -61,7 +73,7 @@ class ProposedPair(BaseModel):
 class PairsAnswer(BaseModel):
     """New examples of an operation."""
 
-    pairs: list[ProposedPair] = Field(max_length=2 * MAX_PROPOSED)
+    pairs: list[ProposedPair] = Field(max_length=2 * MAX_PROPOSED, json_schema_extra={"minItems": FEWEST_PROPOSED})
 
 
 def describe_prompt(evidence: Evidence, facts: Sequence[str] = ()) -> str:

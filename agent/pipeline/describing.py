@@ -42,6 +42,7 @@ from agent.results import (
     Trial,
     Verdict,
 )
+from agent.words.known_pairs import known_name
 from agent.words.spelling import core
 from maps_engine.ov.pair_scores import PairSet
 from maps_engine.results import HeadMapping
@@ -137,9 +138,11 @@ class _Revision:
         return self._settle(tried)
 
     def _hear(self, said: Said) -> Said:
+        """What was said, the name of a known operation in the catalogue's own words."""
         self._tools.note(said.conversation)
         self._conversation += said.conversation
-        return said
+        named = known_name(said.description.operation, self._bench.relations)
+        return replace(said, description=replace(said.description, operation=named))
 
     def _unsettled(self, tried: Sequence[_Tried]) -> bool:
         """Whether the describer should think again, and may."""

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from agent.words.spelling import core
+from agent.words.spelling import core, plurals
 from maps_engine.relations.catalogue import Relation
 
 COPYING_RELATIONS: Final = frozenset({"copying", "name-copying"})
+GENERAL: Final = frozenset({"word", "token", "term", "item", "thing"})  # on one side alone they name no class
+UNTOLD: Final = frozenset({"a", "an", "the", "its", "their", "other", "another"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +50,40 @@ def label_of(name: str) -> str:
 def tables(relations: Sequence[Relation]) -> tuple[KnownPairs, ...]:
     """Tables of all relations that have pairs."""
     return tuple(table for table in map(KnownPairs.of, relations) if table.targets_of)
+
+
+def known_name(label: str, relations: Sequence[Relation]) -> str:
+    """The label of the one relation that says the same as `label`, or `label` itself.
+
+    "name-to-pronoun" is "first name to pronoun" where no other relation maps a kind of name to a kind of pronoun: on
+    each side all words of the label, plurals and articles aside, stand in the relation's name. Language models put
+    the name of a known operation in words of their own, and its own pairs then test it better than those they make.
+    """
+    wanted = _sides(label)
+    if not wanted or any(label_of(r.name) == " ".join(label_of(label).casefold().split()) for r in relations):
+        return label
+    alike = [r.name for r in relations if _within(wanted, _sides(r.name))]
+    return label_of(alike[0]) if len(alike) == 1 else label
+
+
+def _sides(name: str) -> tuple[list[str], list[str]] | None:
+    """The words on both sides of "to", without articles; None where there are no two sides."""
+    words = label_of(name).casefold().split()
+    if words.count("to") != 1:
+        return None
+    place = words.index("to")
+    left, right = ([w for w in part if w not in UNTOLD] for part in (words[:place], words[place + 1 :]))
+    return (left, right) if left and right else None
+
+
+def _within(wanted: tuple[list[str], list[str]], known: tuple[list[str], list[str]] | None) -> bool:
+    return known is not None and all(map(_stands_in, wanted, known))
+
+
+def _stands_in(told: list[str], known: list[str]) -> bool:
+    def same(word: str, other: str) -> bool:
+        return word == other or word in plurals(other)
+
+    if all(any(same(word, general) for general in GENERAL) for word in told) and len(known) > len(told):
+        return False
+    return all(any(same(word, other) for other in known) for word in told)

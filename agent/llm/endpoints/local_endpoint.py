@@ -1,67 +1,59 @@
-"""`local:PATH_OR_ID`: a model in this process by transformers, its output held to the schema by llguidance.
+"""`local:PATH_OR_ID`: a model in this process, its replies held to the schema.
 
-Each step masks the tokens that the schema's grammar does not allow, so a reply that ends is valid by construction;
-one that runs out of tokens is cut off like any other. Small models fall into loops, which cost minutes until a field
-is full: what a reply has written once, REPEATED tokens long, it cannot write again. One reply at a time: the model
-fills the machine by itself.
+llama.cpp runs GGUF files on a CPU; transformers runs folders, and everything on a GPU. Measured with
+qwen2.5-coder-1.5b on two cores, one describing prompt of 1,832 tokens: docs/method.md, "The agent".
+One reply at a time: the model fills the machine by itself.
 """
 
 from __future__ import annotations
 
-import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Protocol
 
-import torch
-from torch import Tensor
-
-from agent.errors import ExtraMissing, ModelFault
-from agent.llm.chat import ChatRequest, Completion, Form, FormRefused, Turn
+from agent.llm.chat import ChatRequest, Completion, Form, FormRefused
+from agent.llm.endpoints.llama_model import LlamaModel, llama_version
+from agent.llm.endpoints.transformers_model import REPEATED, TransformersModel, require_llguidance
 from agent.llm.options import ModelOptions
-from agent.llm.token_usage import Usage
 from maps_engine.checkpoints.fingerprint import fingerprint
 from maps_engine.checkpoints.formats.folder_checkpoint import weight_files
-from maps_engine.checkpoints.formats.gguf_file.header import read_gguf_header
-from maps_engine.checkpoints.formats.gguf_file.tokenizer import gguf_tokenizer
 from maps_engine.checkpoints.locate import Located, locate
-from maps_engine.checkpoints.opening import open_checkpoint, pick_device
-from maps_engine.errors import Failure, UnsupportedModel
+from maps_engine.checkpoints.opening import pick_device
 
-REPEATED: Final = 16  # tokens: a dozen words; keys and short values of JSON recur in fewer
-NO_TEMPLATE: Final = "{role}: {text}\n"  # for models without a chat template
+
+class LocalModel(Protocol):
+    """A model in memory."""
+
+    def reply(self, request: ChatRequest, temperature: float) -> Completion:
+        """The text of one reply. Raises ModelFault, FormRefused."""
 
 
 class LocalEndpoint:
     """A transformers folder, hub id, GGUF file or built-in alias. The weights are read at the first request.
 
-    Raises ExtraMissing without llguidance, UserMistake where `name` or the device cannot be found.
+    Raises ExtraMissing without the packages that run it, UserMistake where `name` or the device cannot be found.
     """
 
     forms: tuple[Form, ...] | None = ("json_schema",)
 
     def __init__(self, name: str, options: ModelOptions) -> None:
-        try:
-            import llguidance  # noqa: F401  (only whether it is there)
-        except ImportError as error:
-            raise ExtraMissing(
-                "local models need a package that is not installed", next_step="pip install 'headscribe[local]'"
-            ) from error
         self._located = locate(name)
         self._device = pick_device(options.device)
-        self._dtype = torch.float32 if self._device.type == "cpu" else torch.bfloat16
         self._temperature = options.temperature
         self._lock = threading.Lock()
-        self._loaded: _Loaded | None = None
+        self._model: LocalModel | None = None
+        llama = llama_version() if self._located.kind == "gguf" and self._device.type == "cpu" else ""
+        self._by_llama = bool(llama)
+        if not llama:
+            require_llguidance()
         self.identity: Mapping[str, Any] = {
             "provider": "local",
             "model": Path(name).name,
             "fingerprint": fingerprint(_files(self._located)),
-            "dtype": str(self._dtype).removeprefix("torch."),
             "device": self._device.type,
             "temperature": options.temperature,
-            "repeated": REPEATED,
+            "engine": f"llama.cpp {llama}" if llama else f"transformers, without repeats of {REPEATED}",
         }
 
     def complete(self, request: ChatRequest) -> Completion:
@@ -69,9 +61,9 @@ class LocalEndpoint:
         if request.form not in ("json_schema", "text"):
             raise FormRefused(f"a local model takes a schema, not {request.form}")
         with self._lock:
-            if self._loaded is None:
-                self._loaded = _Loaded(self._located, self._device, self._dtype)
-            return self._loaded.reply(request, self._temperature)
+            if self._model is None:
+                self._model = self._opened()
+            return self._model.reply(request, self._temperature)
 
     def without_secrets(self, text: str) -> str:
         """`text` as it is: a model in this process needs no API key."""
@@ -82,99 +74,8 @@ class LocalEndpoint:
         del name
         return False
 
-
-class _Loaded:
-    """Weights, tokenizer and the tokenizer's tables for grammars, in memory."""
-
-    def __init__(self, located: Located, device: torch.device, dtype: torch.dtype) -> None:
-        self.model, self.tokenizer = _load(located, device, dtype)
-        self.device = device
-        self.window = int(getattr(self.model.config, "max_position_embeddings", 0) or 2**31)
-        self._grammar_tokens: Any = None
-
-    @torch.inference_mode()
-    def reply(self, request: ChatRequest, temperature: float) -> Completion:
-        """The text of one reply. Raises ModelFault where the question leaves no room for an answer."""
-        ids = self._prompt_ids(request.turns)
-        room = self.window - len(ids)
-        if room < 1:
-            raise ModelFault("too long", f"the question takes {len(ids)} tokens; the model reads {self.window}")
-        sampling: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-        if temperature > 0:
-            sampling = {"do_sample": True, "temperature": temperature, "top_k": 0}
-        out = self.model.generate(
-            input_ids=torch.tensor([ids], device=self.device),
-            attention_mask=torch.ones(1, len(ids), dtype=torch.long, device=self.device),
-            max_new_tokens=min(request.max_tokens, room),
-            pad_token_id=self.tokenizer.pad_token_id or self.tokenizer.eos_token_id,
-            logits_processor=[self._mask(request.schema)] if request.form == "json_schema" else [],
-            **sampling,
-        )
-        new = out[0, len(ids) :].tolist()
-        finished = bool(new) and new[-1] in self._ends()
-        text = self.tokenizer.decode(new, skip_special_tokens=True)
-        return Completion(text, finish="stop" if finished else "length", usage=Usage(len(ids), len(new)))
-
-    def _prompt_ids(self, turns: Sequence[Turn]) -> list[int]:
-        if not self.tokenizer.chat_template:
-            text = "".join(NO_TEMPLATE.format(role=turn.role, text=turn.text) for turn in turns) + "assistant: "
-            return list(self.tokenizer(text)["input_ids"])
-        shown = [{"role": turn.role, "content": turn.text} for turn in turns]
-        text = self.tokenizer.apply_chat_template(shown, add_generation_prompt=True, tokenize=False)
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    def _ends(self) -> set[int]:
-        ends = self.model.generation_config.eos_token_id
-        listed = ends if isinstance(ends, list) else [ends]
-        return {one for one in (*listed, self.tokenizer.eos_token_id) if one is not None}
-
-    def _mask(self, schema: Mapping[str, Any] | None) -> _SchemaMask:
-        import llguidance
-        import llguidance.hf
-
-        if self._grammar_tokens is None:
-            rows = int(self.model.config.vocab_size)
-            self._grammar_tokens = llguidance.hf.from_tokenizer(self.tokenizer, n_vocab=rows)
-        grammar = llguidance.LLMatcher.grammar_from_json_schema(
-            json.dumps(schema), overrides={"whitespace_flexible": False}
-        )
-        matcher = llguidance.LLMatcher(self._grammar_tokens, grammar)
-        if matcher.is_error():
-            raise FormRefused(f"no grammar for this schema: {matcher.get_error()}")
-        return _SchemaMask(matcher)
-
-
-class _SchemaMask:
-    """A logits processor for one sequence: the scores (1, vocabulary) of tokens that cannot follow are -inf.
-
-    These are all that the grammar forbids, and those that would repeat what was written, unless no others are left.
-    """
-
-    def __init__(self, matcher: Any) -> None:
-        from transformers import NoRepeatNGramLogitsProcessor
-
-        self._matcher, self._question, self._seen = (
-            matcher,
-            0,
-            0,
-        )  # tokens of the question, and those that were consumed
-        self._without_repeats = NoRepeatNGramLogitsProcessor(REPEATED)
-
-    def __call__(self, ids: Tensor, scores: Tensor) -> Tensor:
-        if self._seen:
-            self._matcher.consume_tokens(ids[0, self._seen :].tolist())
-        self._seen = ids.shape[1]
-        self._question = self._question or self._seen
-        if self._matcher.is_error():
-            raise ModelFault("server", f"the grammar was left: {self._matcher.get_error()}")
-        bits = torch.frombuffer(bytearray(self._matcher.compute_bitmask()), dtype=torch.uint8)
-        allowed = (bits.unsqueeze(1) >> torch.arange(8, dtype=torch.uint8) & 1).flatten()[: scores.shape[-1]].bool()
-        allowed = allowed.to(scores.device)
-        new = self._without_repeats(ids[:, self._question :], scores)[0, : len(allowed)] > float("-inf")
-        allowed = allowed & new if bool((allowed & new).any()) else allowed
-        out = torch.full_like(scores, float("-inf"))
-        out[0, : len(allowed)][allowed] = scores[0, : len(allowed)][allowed]
-        return out
+    def _opened(self) -> LocalModel:
+        return LlamaModel(self._located.path) if self._by_llama else TransformersModel(self._located, self._device)
 
 
 def _files(located: Located) -> list[Path]:
@@ -182,39 +83,3 @@ def _files(located: Located) -> list[Path]:
         return [located.path]
     rest = [located.path / name for name in ("config.json", "tokenizer.json", "tokenizer_config.json")]
     return [*weight_files(located.path), *(path for path in rest if path.exists())]
-
-
-def _load(located: Located, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer, logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    shared: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    try:
-        if located.kind == "gguf":
-            return _load_gguf(located.path, device, dtype)
-        tokenizer = AutoTokenizer.from_pretrained(located.path, **shared)
-        model = AutoModelForCausalLM.from_pretrained(located.path, dtype=dtype, **shared)
-    except (ImportError, KeyError, NotImplementedError, TypeError) as error:
-        raise UnsupportedModel("transformers cannot run this checkpoint", got=error) from error
-    except (OSError, ValueError, RuntimeError) as error:
-        raise Failure("transformers could not open this checkpoint", got=error) from error
-    return model.eval().to(device), tokenizer
-
-
-def _load_gguf(path: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
-    """By the engine's own reader, which takes a tenth of the time of transformers' for the same model."""
-    from transformers import PreTrainedTokenizerFast
-
-    header = read_gguf_header(path)
-    metadata = header.metadata
-    model: Any = open_checkpoint(str(path), device=str(device)).weights.running(dtype=dtype, attention="sdpa")
-    tokens, names = metadata["tokenizer.ggml.tokens"], {"eos_token": "eos", "bos_token": "bos", "pad_token": "padding"}
-    ends = {name: metadata.get(f"tokenizer.ggml.{key}_token_id") for name, key in names.items()}
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=gguf_tokenizer(header, fingerprint([path])),
-        **{name: tokens[i] for name, i in ends.items() if i is not None},
-    )
-    tokenizer.chat_template = metadata.get("tokenizer.chat_template")
-    model.generation_config.eos_token_id = ends["eos_token"]
-    return model.eval(), tokenizer

@@ -7,12 +7,13 @@ from pydantic import BaseModel, Field
 
 pytest.importorskip("llguidance")
 
+from gguf import GGUFWriter
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from agent.errors import ModelFault
-from agent.llm.endpoints import local_endpoint
-from agent.llm.endpoints.local_endpoint import REPEATED
+from agent.llm.endpoints import local_endpoint, transformers_model
+from agent.llm.endpoints.transformers_model import REPEATED
 from agent.llm.models import open_language_model
 from agent.llm.options import ModelOptions
 from maps_engine.errors import UnsupportedModel, UserMistake
@@ -69,7 +70,7 @@ def longest_repeated(text: str) -> int:
 
 def test_a_reply_does_not_write_the_same_again_and_again(folder, monkeypatch):
     guarded = local(folder, max_tokens=1200).ask("What?", Long).answer.text
-    monkeypatch.setattr(local_endpoint, "REPEATED", 10**6)
+    monkeypatch.setattr(transformers_model, "REPEATED", 10**6)
     free = local(folder, max_tokens=1200).ask("What?", Long).answer.text
     assert longest_repeated(free) > 3 * REPEATED, "this model does fall into loops"
     assert longest_repeated(guarded) < REPEATED
@@ -116,9 +117,30 @@ def test_what_cannot_be_opened(folder, tmp_path):
 
 
 @pytest.mark.model
+def test_llama_cpp_says_what_is_too_long_and_what_it_cannot_open(tmp_path):
+    pytest.importorskip("xllamacpp")
+    with pytest.raises(ModelFault) as caught:
+        local("smollm2-135m").ask("word " * 9000, Named)
+    assert caught.value.kind == "too long"
+    path = tmp_path / "nosuch.gguf"
+    writer = GGUFWriter(path, "nosuch")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    with pytest.raises(UnsupportedModel, match=r"llama.cpp cannot run"):
+        local(path).ask("What?", Named)
+
+
+@pytest.mark.model
 @pytest.mark.slow
-def test_the_built_in_model_answers_by_schema(tmp_path):
+@pytest.mark.parametrize("engine", ["llama.cpp", "transformers"])
+def test_the_built_in_model_answers_by_schema(tmp_path, monkeypatch, engine):
+    if engine == "transformers":
+        monkeypatch.setattr(local_endpoint, "llama_version", str)
+    else:
+        pytest.importorskip("xllamacpp")
     model = local("smollm2-135m", cache_folder=tmp_path, use_cache=True, max_tokens=80)
+    assert model.settings["engine"].startswith(engine)
     reply = model.ask("A head maps France to Paris. What does it do?", Named, system="You name operations.")
     assert 0 <= reply.answer.confidence <= 10
     assert (
