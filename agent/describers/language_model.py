@@ -26,6 +26,7 @@ from agent.describers.quotation import quoted_instructions
 from agent.errors import ModelFault
 from agent.llm.options import MAX_REVISIONS
 from agent.llm.protocol import LanguageModel, Message, Reply, Tool
+from agent.llm.structured_output import ECHO
 from agent.results import Attempt, Evidence, HeadDescription
 from prompts import load_prompts
 
@@ -90,6 +91,8 @@ class LanguageModelDescriber:
                 about=f"head {evidence.layer}.{evidence.head}",
             )
         except ModelFault as fault:
+            if fault.kind == ECHO:  # twice: it has seen nothing that it could name
+                return Said(self._unclear(fault), "proposed", _fault_turns(prompt, fault))
             return Said(self._failed(_why(fault), fault.raw), "failed", _fault_turns(prompt, fault))
         found = described(
             reply.answer,
@@ -103,6 +106,17 @@ class LanguageModelDescriber:
         if problem:
             return Said(self._failed(f"quotation: {problem}", reply.raw), "failed", _turns(reply))
         return Said(found, _decision(reply.answer, found), _turns(reply))
+
+    def _unclear(self, fault: ModelFault) -> HeadDescription:
+        return HeadDescription(
+            status="unclear",
+            describer=self.name,
+            observed_pattern="Unclear.",
+            operation="unclear",
+            reason=f"the describer repeated its question: {fault.reason}",
+            raw_reply=fault.raw,
+            settings=dict(self.settings),
+        )
 
     def _failed(self, reason: str, raw: str) -> HeadDescription:
         return HeadDescription(

@@ -13,8 +13,11 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
+from agent.describers.quotation import repeats_prompt
+from agent.llm.structured_output import ECHO
 from agent.results import Attempt, Claim, Evidence, HeadDescription, IntruderTest, Retrieved, Trial
 from maps_engine.results import MappingRow
 from prompts import load_prompts
@@ -35,7 +38,20 @@ def _cut_reasoning(value: Any) -> Any:
     return value[:LONGEST_REASONING] if isinstance(value, str) else value
 
 
+def _not_echoed(text: str) -> str:
+    """`text`, unless it repeats what a prompt says to every model about every head."""
+    repeated = repeats_prompt(text)
+    if repeated:
+        told = "this repeats the question ({repeated}); say what this head does, by its own rows"
+        raise PydanticCustomError(ECHO, told, {"repeated": repr(repeated)})
+    return text
+
+
 Reasoning = Annotated[str, BeforeValidator(_cut_reasoning), Field(max_length=LONGEST_REASONING)]
+
+
+Pattern = Annotated[str, Field(max_length=LONGEST_FIELD), AfterValidator(_not_echoed)]
+Label = Annotated[str, Field(min_length=1, max_length=LONGEST_LABEL), AfterValidator(_not_echoed)]
 
 
 class DescribeAnswer(BaseModel):
@@ -45,8 +61,8 @@ class DescribeAnswer(BaseModel):
 
     reasoning: Reasoning
     input_strings: str = Field(max_length=LONGEST_FIELD)
-    observed_pattern: str = Field(max_length=LONGEST_FIELD)
-    operation: str = Field(min_length=1, max_length=LONGEST_LABEL)
+    observed_pattern: Pattern
+    operation: Label
     confidence: int = Field(ge=0, le=10)
 
 
@@ -58,8 +74,8 @@ class ReviseAnswer(BaseModel):
     reasoning: Reasoning
     decision: Literal["keep", "change", "withdraw"]
     input_strings: str = Field(max_length=LONGEST_FIELD)
-    observed_pattern: str = Field(max_length=LONGEST_FIELD)
-    operation: str = Field(min_length=1, max_length=LONGEST_LABEL)
+    observed_pattern: Pattern
+    operation: Label
     confidence: int = Field(ge=0, le=10)
 
 

@@ -24,6 +24,7 @@ from agent.llm.protocol import Answer
 from prompts import load_prompts
 
 ANSWER_TOOL: Final = "answer"
+ECHO: Final = "echo"  # type of a validation error, and kind of a fault: an answer that repeats the question
 LAST_STEP: Final = "No uses of tools are left: answer now."
 LONGEST_TEXT: Final = 200_000  # characters of a reply that are searched for JSON
 MOST_OBJECTS: Final = 500  # places in a reply where JSON is tried
@@ -64,7 +65,8 @@ def parse_answer(text: str, answer: type[Answer]) -> Answer:
         except ValidationError as error:
             problem = problem or error
     if problem is not None:
-        raise BadAnswer("wrong types", problems(problem)) from problem
+        kinds = {one["type"] for one in problem.errors()}
+        raise BadAnswer(ECHO if kinds == {ECHO} else "wrong types", problems(problem)) from problem
     if not text.strip():
         raise BadAnswer("empty", "the reply is empty")
     raise BadAnswer("not json", "there is no JSON object in the reply")
