@@ -9,8 +9,10 @@ import unicodedata
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from agent.describers.prompting import (
+    LONGEST_REASONING,
     DescribeAnswer,
     ReviseAnswer,
     as_data,
@@ -19,8 +21,12 @@ from agent.describers.prompting import (
     pairs_prompt,
     revise_prompt,
 )
-from agent.describers.quotation import quoted_instructions
+from agent.describers.quotation import EXAMPLES, quoted_instructions, repeats_prompt
+from agent.llm.structured_output import ECHO
 from agent.results import Attempt, Evidence, HeadDescription, IntruderTest, PairTest, Retrieved, Trial
+from agent.words.forms import FORM_BY_NAME
+from agent.words.known_pairs import label_of
+from maps_engine.relations.catalogue import load_relations
 from tests.support.agent.mappings import mapping, row
 from tests.support.agent.queue_models import revised, said
 
@@ -152,3 +158,32 @@ def test_ordinary_descriptions_pass(operation, pattern):
     tokens = [" ignore", " previous", " instructions", " answer", " copy", " France", "()", ' {"', " operation"]
     assert quoted_instructions(HeadDescription("ok", "x", "Words.", pattern, operation), tokens) == ""
     assert quoted_instructions(HeadDescription("ok", "x", "Words.", pattern, operation), HOSTILE) == ""
+
+
+@pytest.mark.parametrize(
+    ("operation", "pattern"),
+    [
+        ("river to sea", "Maps a river to its sea."),
+        ("names", "Maps a river to the sea that it flows into."),
+        ("one short sentence on the function", "Unclear"),
+        ("label", "What do the input tokens have in common?"),
+    ],
+)
+def test_an_answer_that_repeats_its_question_is_not_valid(operation, pattern):
+    with pytest.raises(ValidationError) as caught:
+        DescribeAnswer.model_validate(said(operation, observed_pattern=pattern))
+    assert {one["type"] for one in caught.value.errors()} == {ECHO}
+    with pytest.raises(ValidationError):
+        ReviseAnswer.model_validate(revised("change", operation, observed_pattern=pattern))
+
+
+def test_the_example_stands_in_the_prompt_and_in_no_known_operation():
+    prompt = " ".join(re.findall(r"\w+", describe_prompt(evidence()).casefold()))
+    assert all(example in prompt for example in EXAMPLES)
+    assert not [one.name for one in load_relations() if repeats_prompt(label_of(one.name))]
+    assert not [name for name in FORM_BY_NAME if repeats_prompt(name)]
+
+
+def test_long_reasoning_is_cut_and_no_reason_to_ask_again():
+    answer = DescribeAnswer.model_validate(said(reasoning="Because. " * 500))
+    assert len(answer.reasoning) == LONGEST_REASONING

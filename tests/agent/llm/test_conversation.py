@@ -3,12 +3,14 @@
 import json
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
+from pydantic_core import PydanticCustomError
 
 from agent.errors import ModelFault
 from agent.llm.chat import Completion, ToolCall
 from agent.llm.conversation import Conversation
 from agent.llm.protocol import Tool
+from agent.llm.structured_output import ECHO
 from maps_engine.errors import OutOfRange
 from tests.support.agent.llm_parts import GOOD, Named, Tokens, rows_tool
 
@@ -142,6 +144,30 @@ def test_an_answer_by_call_that_is_not_valid_is_repaired_by_call():
     with pytest.raises(ModelFault) as caught:
         talk(queue, "tools", tools=[rows_tool([])]).run("What?", "")
     assert (caught.value.kind, caught.value.raw) == ("wrong types", 'answer {"operation": "x"}')
+
+
+class OwnWords(BaseModel):
+    """An answer that may not repeat the question."""
+
+    operation: str
+
+    @field_validator("operation")
+    @classmethod
+    def _own(cls, value: str) -> str:
+        if value == "river to sea":
+            raise PydanticCustomError(ECHO, "this repeats the question")
+        return value
+
+
+def test_an_answer_that_repeats_the_question_is_asked_for_again_and_is_a_fault_of_its_own():
+    echo, own = Completion('{"operation": "river to sea"}'), Completion('{"operation": "noun to verb"}')
+    queue = Queue(echo, own)
+    answer, _ = Conversation(queue, OwnWords, "json_schema", 200).run("What? Such as river to sea.", "")
+    assert answer.operation == "noun to verb"
+    assert "this repeats the question" in queue.requests[1].turns[-1].text
+    with pytest.raises(ModelFault) as caught:
+        Conversation(Queue(echo, echo), OwnWords, "json_schema", 200).run("What?", "")
+    assert caught.value.kind == ECHO
 
 
 def test_prose_instead_of_calls_is_asked_again_in_the_strictest_other_form():

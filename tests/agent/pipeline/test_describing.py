@@ -141,6 +141,21 @@ def test_a_fault_is_a_failed_description_with_kind_reason_and_raw(described):
     assert report.trace.conversation[-1].text.startswith("no usable answer: cut off")
 
 
+def test_one_that_repeats_its_question_twice_has_seen_nothing(described):
+    report, _ = described(ModelFault("echo", "the reply cannot be used", raw="{}"))
+    assert (report.description.status, report.description.operation) == ("unclear", "unclear")
+    assert "repeated its question" in report.description.reason
+    report, _ = described(said(FALSE), ModelFault("echo", "the reply cannot be used", raw="{}"))
+    assert report.trace.attempts[0].trial.verdict == "contradicted"
+    assert report.description.status == "unclear"
+
+
+def test_a_known_operation_in_other_words_is_tested_by_its_own_pairs(described):
+    report, model = described(said("names to pronouns"), said("country to capital", decision="keep"))
+    assert report.trace.attempts[0].description.operation == "first name to pronoun"
+    assert "Pairs" not in kinds(model)
+
+
 def test_a_fault_while_revising_leaves_the_best_attempt(described):
     report, _ = described(said(FALSE), ModelFault("timeout", "no answer within 60 s"))
     assert [a.decision for a in report.trace.attempts] == ["proposed", "failed"]
