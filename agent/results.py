@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from agent.llm.protocol import Message
 from agent.llm.token_usage import NO_USAGE, Usage
-from maps_engine.results import EngineSettings, HeadMapping, MappingRow
+from maps_engine.results import ConstantPart, EngineSettings, HeadMapping, MappingRow
 
 if TYPE_CHECKING:  # results are read where there is no torch
     from maps_engine.ov.pair_scores import PairSet
@@ -152,7 +152,8 @@ class Evidence:
     intruder: IntruderTest | None = None
     known: tuple[KnownScore, ...] = ()  # operations that the head passes on, best first
     classes: tuple[ClassScore, ...] = ()  # classes of words that it maps to others, clearest first
-    shared: SharedScore | None = None  # what it writes whatever it reads
+    shared: SharedScore | None = None  # the kind of words that it writes whatever it reads
+    constant: ConstantPart | None = None  # what it writes whatever it reads, as part of its rows
 
     @classmethod
     def of(
@@ -177,6 +178,7 @@ class Evidence:
             known=known,
             classes=classes,
             shared=shared,
+            constant=mapping.constant,
         )
 
 

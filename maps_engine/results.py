@@ -40,6 +40,14 @@ class RowsView:
 
 
 @dataclass(frozen=True, slots=True)
+class ConstantPart:
+    """What a head writes whatever token it reads: the mean row of M over a sample of ordinary tokens."""
+
+    share: float  # its length by the mean length of what the salient tokens make the head write; no unit
+    targets: tuple[ScoredToken, ...]  # that it promotes, strongest first
+
+
+@dataclass(frozen=True, slots=True)
 class EngineSettings:
     """All that decides the numbers of a mapping, besides the checkpoint and the head."""
 
@@ -97,6 +105,7 @@ class HeadMapping:
     suppressed_rows: tuple[MappingRow, ...]  # same sources, the most negative entries of their rows
     held_out_rows: tuple[MappingRow, ...] = ()  # salience ranks after `rows`; a test, never shown to a describer
     same_tokens: RowsView | None = None  # `rows` as the truest reading has them, where they were read under another
+    constant: ConstantPart | None = None  # None where it was taken off, and for heads stored before it was known
 
     @property
     def source(self) -> str:
@@ -104,7 +113,7 @@ class HeadMapping:
         return self.settings.source
 
     def to_json(self) -> dict[str, Any]:
-        """`model, layer, head, source, rows, suppressed_rows, same_tokens` as plain JSON values."""
+        """`model, layer, head, source, rows, suppressed_rows, same_tokens, constant` as plain JSON values."""
         whole = asdict(self)
         return {
             "model": self.model,
@@ -114,4 +123,5 @@ class HeadMapping:
             "rows": list(whole["rows"]),
             "suppressed_rows": list(whole["suppressed_rows"]),
             "same_tokens": whole["same_tokens"],
+            "constant": whole["constant"],
         }

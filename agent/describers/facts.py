@@ -14,7 +14,7 @@ from agent.describers.prompting import as_data
 from agent.results import ClassScore, Evidence, KnownScore, SharedScore
 from agent.words.known_pairs import label_of
 from agent.words.spelling import core
-from maps_engine.results import MappingRow
+from maps_engine.results import ConstantPart, MappingRow
 
 MOST_KNOWN: Final = 3
 SHARED_IN: Final = 0.3  # of the rows, or the outputs that they share say little
@@ -24,6 +24,7 @@ def fact_lines(evidence: Evidence) -> list[str]:
     """One plain sentence a fact; none where nothing stands out."""
     return [
         *_of_rows(evidence.rows),
+        *([_of_constant(evidence.constant)] if evidence.constant is not None else []),
         *(_of_known(one) for one in evidence.known[:MOST_KNOWN]),
         *map(_of_classes, evidence.classes),
         *([_of_shared(evidence.shared)] if evidence.shared is not None else []),
@@ -41,6 +42,13 @@ def _of_rows(rows: Sequence[MappingRow]) -> Iterator[str]:
     words, k = shared_words(rows)
     if k >= SHARED_IN * len(rows):
         yield f"{k} of {len(rows)} rows hold one of these outputs: {_listed(words)}."
+
+
+def _of_constant(part: ConstantPart) -> str:
+    return (
+        f"A part of every row is the same whatever the input ({part.share:.0%} of the length of these rows). By itself "
+        f"it promotes {_listed(one.token for one in part.targets)}; what the input adds is the rest."
+    )
 
 
 def _of_known(one: KnownScore) -> str:

@@ -15,7 +15,7 @@ from agent.results import HeadReport, Status, Verdict
 from agent.runs.state import HeadKey
 from agent.runs.stored import StoredHead, stored_heads
 from maps_engine.checkpoints.token_spelling import visible
-from maps_engine.results import HeadMapping, MappingRow
+from maps_engine.results import ConstantPart, HeadMapping, MappingRow
 from maps_engine.scores.table import ModelScores
 from maps_engine.scores.table_json import scores_to_json
 
@@ -52,8 +52,13 @@ class MappingTable:
         """The same tokens with the targets of -M."""
         return self.mapping.suppressed_rows
 
+    @property
+    def constant(self) -> ConstantPart | None:
+        """What the head writes whatever token it reads; None where the mean was taken off."""
+        return self.mapping.constant
+
     def to_dict(self) -> dict[str, Any]:
-        """`model, layer, head, source, rows, suppressed_rows, same_tokens`, as `describe-head --json` has them."""
+        """`model, layer, head, source, rows, suppressed_rows, same_tokens, constant`, as in `describe-head --json`."""
         return self.mapping.to_json()
 
     def to_pandas(self) -> pd.DataFrame:

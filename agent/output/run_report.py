@@ -23,7 +23,7 @@ from agent.results import TestedRow, TestResult
 from agent.runs.stored import StoredHead, reading_of, stored_heads
 from agent.runs.tables import RunSummary, show_run
 from maps_engine.checkpoints.token_spelling import visible
-from maps_engine.results import MappingRow, RowsView
+from maps_engine.results import ConstantPart, MappingRow, RowsView
 
 SUPPRESSED_ROWS = 10
 
@@ -114,6 +114,7 @@ def head_values(head: StoredHead) -> dict[str, Any]:
         "retrieved": [[_line(one.operation), _number(one.similarity)] for one in head.retrieved],
         "rows": [_row(one) for one in head.rows],
         "same_tokens": _view(head.same_tokens),
+        "constant": _constant_words(head.constant) if head.constant else "",
         "tested": _tested_rows(head.test) if head.test else None,
         "suppressed": [_row(one) for one in head.suppressed_rows[:SUPPRESSED_ROWS]],
     }
@@ -132,6 +133,11 @@ def _test_words(test: TestResult) -> str:
             f"rows that fit: {rows.shown_k} of {rows.shown_n} shown, {rows.held_out_k} of {rows.held_out_n} held out"
         )
     return "; ".join(parts)
+
+
+def _constant_words(part: ConstantPart) -> str:
+    told = "  ".join(visible(one.token) for one in part.targets)
+    return _line(f"{told} ({part.share:.0%} of the length of a salient row)")
 
 
 def _view(view: RowsView | None) -> list[Any] | None:

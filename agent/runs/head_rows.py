@@ -27,7 +27,7 @@ from agent.results import (
     Trial,
 )
 from agent.runs.records import DescriptionRecord, HeadRecord, SearchTermRecord, TestRecord, storable
-from maps_engine.results import HeadMapping, MappingRow, RowsView, ScoredToken
+from maps_engine.results import ConstantPart, HeadMapping, MappingRow, RowsView, ScoredToken
 
 if TYPE_CHECKING:
     from maps_engine.ov.pair_scores import PairSet
@@ -49,6 +49,7 @@ def put_mapping(session: Session, record: HeadRecord, mapping: HeadMapping) -> N
     record.suppressed_rows = row_values(mapping.suppressed_rows)
     record.held_out_rows = row_values(mapping.held_out_rows)
     record.same_tokens = view_values(mapping.same_tokens)
+    record.constant_part = constant_values(mapping.constant)
     record.max_salience = max((row.salience for row in mapping.rows), default=None)
     terms = _terms(mapping)
     record.n_terms = sum(side != "suppressed" for side, _ in terms)
@@ -64,7 +65,7 @@ def put_mapping(session: Session, record: HeadRecord, mapping: HeadMapping) -> N
 def row_values(rows: Sequence[MappingRow]) -> list[dict[str, Any]]:
     """The JSON values of rows, as `rows_of` reads them; built by hand, since `asdict` would copy every number."""
     return [
-        {"token": row.token, "token_id": row.token_id, "salience": row.salience, "targets": _targets(row)}
+        {"token": row.token, "token_id": row.token_id, "salience": row.salience, "targets": _targets(row.targets)}
         for row in rows
     ]
 
@@ -79,8 +80,22 @@ def view_of(values: Mapping[str, Any] | None) -> RowsView | None:
     return RowsView(values["reading"], rows_of(values["rows"])) if values else None
 
 
-def _targets(row: MappingRow) -> list[dict[str, Any]]:
-    return [{"token": one.token, "token_id": one.token_id, "score": one.score} for one in row.targets]
+def constant_values(part: ConstantPart | None) -> dict[str, Any] | None:
+    """The JSON values of a constant part, as `constant_of` reads them."""
+    return {"share": part.share, "targets": _targets(part.targets)} if part else None
+
+
+def constant_of(values: Mapping[str, Any] | None) -> ConstantPart | None:
+    """A constant part from its JSON values."""
+    return ConstantPart(values["share"], _scored(values["targets"])) if values else None
+
+
+def _targets(scored: Sequence[ScoredToken]) -> list[dict[str, Any]]:
+    return [{"token": one.token, "token_id": one.token_id, "score": one.score} for one in scored]
+
+
+def _scored(values: Sequence[Mapping[str, Any]]) -> tuple[ScoredToken, ...]:
+    return tuple(ScoredToken(one["token"], one["token_id"], one["score"]) for one in values)
 
 
 def _terms(mapping: HeadMapping) -> dict[tuple[str, str], int]:
@@ -103,7 +118,7 @@ def rows_of(values: Sequence[dict[str, Any]]) -> tuple[MappingRow, ...]:
             token=row["token"],
             token_id=row["token_id"],
             salience=row["salience"],
-            targets=tuple(ScoredToken(one["token"], one["token_id"], one["score"]) for one in row["targets"]),
+            targets=_scored(row["targets"]),
         )
         for row in values
     )

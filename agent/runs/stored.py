@@ -17,10 +17,20 @@ from sqlalchemy.orm import contains_eager, undefer
 from agent.errors import DatabaseUnusable, UnknownRun
 from agent.results import Claim, Retrieved, TestResult
 from agent.runs.database import reading
-from agent.runs.head_rows import claims_of, retrieved_of, row_values, rows_of, test_of, view_of, view_values
+from agent.runs.head_rows import (
+    claims_of,
+    constant_of,
+    constant_values,
+    retrieved_of,
+    row_values,
+    rows_of,
+    test_of,
+    view_of,
+    view_values,
+)
 from agent.runs.records import DescriptionRecord, DescriptionScoreRecord, HeadRecord, RunRecord, TestRecord
 from agent.runs.state import run_record
-from maps_engine.results import EngineSettings, HeadMapping, MappingRow, RowsView
+from maps_engine.results import ConstantPart, EngineSettings, HeadMapping, MappingRow, RowsView
 
 NO_DESCRIPTION = "none"  # status of a head without a description
 _SAID = ("status", "operation", "category", "input_strings", "observed_pattern", "confidence", "reason", "reasoning")
@@ -100,6 +110,7 @@ class StoredHead(StoredLine):
     suppressed_rows: tuple[MappingRow, ...] = ()
     held_out_rows: tuple[MappingRow, ...] = ()
     same_tokens: RowsView | None = None
+    constant: ConstantPart | None = None
     scores: tuple[StoredScore, ...] = ()
     claims: tuple[Claim, ...] = ()
     retrieved: tuple[Retrieved, ...] = ()
@@ -118,7 +129,8 @@ class StoredHead(StoredLine):
     def mapping(self) -> HeadMapping:
         """The mapping as the engine made it."""
         place = (self.model, self.fingerprint, self.layer, self.head)
-        return HeadMapping(*place, self.settings, self.rows, self.suppressed_rows, self.held_out_rows, self.same_tokens)
+        rows = (self.rows, self.suppressed_rows, self.held_out_rows)
+        return HeadMapping(*place, self.settings, *rows, self.same_tokens, self.constant)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values: one line of a JSONL export."""
@@ -126,7 +138,7 @@ class StoredHead(StoredLine):
         return (
             self._place()
             | rows
-            | {"same_tokens": view_values(self.same_tokens)}
+            | {"same_tokens": view_values(self.same_tokens), "constant": constant_values(self.constant)}
             | {"tested_rows": self.test.rows_to_json() if self.test else []}
             | {"scores": [one.to_json() for one in self.scores]}
             | self._words()
@@ -163,6 +175,7 @@ def head_of_json(values: Mapping[str, Any]) -> StoredHead:
         suppressed_rows=rows_of(values.get("suppressed_rows") or []),
         held_out_rows=rows_of(values["held_out_rows"] or []),
         same_tokens=view_of(values.get("same_tokens")),
+        constant=constant_of(values.get("constant")),
         claims=claims_of(values.get("claims") or []),
         settings=_settings({"source": "first-mlp"}, values["provenance"]),
         provenance=values["provenance"],
@@ -216,6 +229,7 @@ def whole_heads(run_id: int) -> Select[HeadRecord]:
         undefer(HeadRecord.suppressed_rows),
         undefer(HeadRecord.held_out_rows),
         undefer(HeadRecord.same_tokens),
+        undefer(HeadRecord.constant_part),
         description.undefer(DescriptionRecord.trace),
         description.joinedload(DescriptionRecord.test).undefer(TestRecord.tested_rows),
         description.selectinload(DescriptionRecord.scores),
@@ -261,6 +275,7 @@ def _head_of(record: HeadRecord, run: RunRecord) -> StoredHead:
         suppressed_rows=rows_of(record.suppressed_rows or []),
         held_out_rows=rows_of(record.held_out_rows or []),
         same_tokens=view_of(record.same_tokens),
+        constant=constant_of(record.constant_part),
         provenance=provenance,
     )
     if said is None:

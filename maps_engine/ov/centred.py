@@ -22,13 +22,23 @@ def centring_sample(checkpoint: Checkpoint) -> Tensor:
 
     Raises UserMistake for a vocabulary without any.
     """
-    vocabulary = checkpoint.vocabulary
-    normal = [i for i in range(checkpoint.weights.shape.vocab_size) if vocabulary.kind(i) == "normal"]
-    if not normal:
+    ids = ordinary_ids(checkpoint)
+    if not len(ids):
         raise UserMistake("X cannot be centred", got="a vocabulary without ordinary tokens")
-    n = min(len(normal), SAMPLE)
-    ids = [normal[i * len(normal) // n] for i in range(n)]
-    return torch.tensor(ids, device=checkpoint.weights.device)
+    return spread(ids)
+
+
+def ordinary_ids(checkpoint: Checkpoint) -> Tensor:
+    """(n,): tokens that are no markers, bytes or padding, rising."""
+    kind = checkpoint.vocabulary.kind
+    normal = [i for i in range(checkpoint.weights.shape.vocab_size) if kind(i) == "normal"]
+    return torch.tensor(normal, dtype=torch.long, device=checkpoint.weights.device)
+
+
+def spread(ids: Tensor) -> Tensor:
+    """SAMPLE of `ids` at equal distances, or all where there are fewer."""
+    n = min(len(ids), SAMPLE)
+    return ids[torch.arange(n, device=ids.device) * len(ids) // n]
 
 
 class CentredSources:

@@ -95,6 +95,11 @@ class OVCircuit:
         """y (n, d): what `head` writes when it reads each of the tokens `ids`."""
         return self.heads.read(self.table.rows(self.layer, ids), head) @ self.heads.output[head]
 
+    def mean_written(self, ids: Tensor) -> Tensor:
+        """(H, d): the mean of what each head writes over the tokens `ids` (n,)."""
+        a, _ = self.values(ids)
+        return torch.einsum("hk,hkd->hd", a.mean(dim=0).repeat_interleave(self.heads.group, 0), self.heads.output)
+
     def exact_values(self, ids: Tensor) -> Tensor:
         """a (n, K, d_h) of float64 on the processor, for entries that float32 cannot tell apart."""
         return self.heads.double().values(self.table.rows(self.layer, ids).cpu().double())

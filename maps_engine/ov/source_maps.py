@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from maps_engine.errors import BrokenCheckpoint, OutOfRange, UserMistake
 from maps_engine.model import Checkpoint, ModelShape
 from maps_engine.ordinary_words import ordinary_words
-from maps_engine.ov.centred import CentredSources, centring_sample
+from maps_engine.ov.centred import CentredSources, centring_sample, ordinary_ids, spread
 from maps_engine.ov.circuit import OVCircuit, UnembeddingTable, open_circuit
 from maps_engine.ov.folding import Folding
 from maps_engine.ov.low_precision import LowPrecisionScan, pays_off
@@ -21,12 +21,13 @@ from maps_engine.ov.pair_scores import PairScores, PairSet, score_pairs
 from maps_engine.ov.residuals import Passed, ResidualTable, open_residuals, unseen
 from maps_engine.ov.salience import salient_tokens, strongest_targets, top_targets
 from maps_engine.ov.sources import Sources, SourceTable, check_source_name
-from maps_engine.results import EngineSettings, HeadMapping, MappingRow, ScoredToken
+from maps_engine.results import ConstantPart, EngineSettings, HeadMapping, MappingRow, ScoredToken
 
 HELD_OUT = 30
 HELD_BYTES = 2**30  # a table in float32 above which it is read again instead of held
 Precision = Literal["auto", "float32", "bfloat16"]
 HeadKey = tuple[int, int]  # layer, head
+Lists = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]  # scores and ids (n, k): promoted, suppressed
 
 
 def _room(device: torch.device) -> int:
@@ -135,9 +136,10 @@ class SourceEngine:
         if self.words is not None:
             self.sources.hold(layer)
         sigma, ids = salient_tokens(circuit, top=top, allowed=self.allowed, head=head, among=self.words)
-        written = circuit.written(head, ids[0])
+        written = self._with_constants(circuit, [head], circuit.written(head, ids[0]))
         lists = top_targets(written, self.unembedding, targets=self.settings.targets, allowed=self.allowed)
-        return self._mapping(layer, head, sigma[0], ids[0], lists)
+        (found,) = self._mappings(layer, [head], sigma, ids, written, lists)
+        return found
 
     def rows_of(self, layer: int, head: int, ids: Sequence[int]) -> tuple[MappingRow, ...]:
         """Rows of M for given tokens, in their order, salient or not. Raises OutOfRange."""
@@ -216,18 +218,13 @@ class SourceEngine:
             sigma, ids = scan.salient_tokens(circuit, top=top, allowed=self.allowed)
         else:
             sigma, ids = salient_tokens(circuit, top=top, allowed=self.allowed, among=self.words)
-        n = ids.shape[1]
-        written = circuit.written_by_all(ids)[list(wanted)].flatten(0, 1)
+        written = self._with_constants(circuit, wanted, circuit.written_by_all(ids)[list(wanted)].flatten(0, 1))
         if scan is not None:
             lists = scan.top_targets(written, targets=targets, allowed=self.allowed)
         else:
             lists = top_targets(written, self.unembedding, targets=targets, allowed=self.allowed)
-        mappings = []
-        for i, h in enumerate(wanted):
-            own = slice(i * n, (i + 1) * n)
-            part = tuple((values[own], found[own]) for values, found in lists)
-            mappings.append(self._mapping(layer, h, sigma[h], ids[h], (part[0], part[1])))
-        return mappings
+        chosen = list(wanted)
+        return self._mappings(layer, chosen, sigma[chosen], ids[chosen], written, lists)
 
     def score_pairs(
         self,
@@ -255,14 +252,40 @@ class SourceEngine:
             found.append(targets.to(device="cpu", dtype=torch.int32))
         return torch.stack(found)
 
-    def _mapping(
-        self,
-        layer: int,
-        head: int,
-        sigma: Tensor,
-        ids: Tensor,
-        lists: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]],
-    ) -> HeadMapping:
+    @cached_property
+    def _sample(self) -> Tensor | None:
+        """(n,): the tokens over which constant parts are taken; None where there are none, or X is centred."""
+        if self.settings.centred:
+            return None
+        if self.words is not None:
+            return spread(self.words)
+        ids = ordinary_ids(self.checkpoint)
+        return spread(ids) if len(ids) else None
+
+    def _with_constants(self, circuit: OVCircuit, heads: Sequence[int], written: Tensor) -> Tensor:
+        """`written` (n, d) with what each of `heads` writes on the mean behind it."""
+        if self._sample is None:
+            return written
+        return torch.cat([written, circuit.mean_written(self._sample)[list(heads)]])
+
+    def _mappings(
+        self, layer: int, heads: Sequence[int], sigma: Tensor, ids: Tensor, written: Tensor, lists: Lists
+    ) -> list[HeadMapping]:
+        """The mappings of `heads`; sigma and ids (h, n); `written` (h n, or h n + h with constant parts, d)."""
+        n, rows = ids.shape[1], ids.numel()
+        lengths = written.norm(dim=-1)
+        mappings = []
+        for i, head in enumerate(heads):
+            own = slice(i * n, (i + 1) * n)
+            found = self._mapping(layer, head, sigma[i], ids[i], _part(lists, own))
+            if len(written) > rows:
+                share = lengths[rows + i] / lengths[own][: self.settings.top].mean().clamp_min(1e-30)
+                (values, tokens), _ = _part(lists, slice(rows + i, rows + i + 1))
+                found = replace(found, constant=ConstantPart(float(share), self._scored(values[0], tokens[0])))
+            mappings.append(found)
+        return mappings
+
+    def _mapping(self, layer: int, head: int, sigma: Tensor, ids: Tensor, lists: Lists) -> HeadMapping:
         _check_numbers(f"{layer}.{head} of {self.checkpoint.name}", sigma, *(values for values, _ in lists))
         promoted, suppressed = (self._rows(sigma, ids, *one) for one in lists)
         top = self.settings.top
@@ -279,19 +302,24 @@ class SourceEngine:
 
     def _rows(self, sigma: Tensor, ids: Tensor, scores: Tensor, found: Tensor) -> tuple[MappingRow, ...]:
         text = self.checkpoint.vocabulary.text
-        rows = []
-        for source, salience, values, targets in zip(
-            ids.tolist(), sigma.tolist(), scores.tolist(), found.tolist(), strict=True
-        ):
-            if salience < 0:  # fewer tokens may be listed than were asked for
-                continue
-            scored = tuple(
-                ScoredToken(token=text(t), token_id=t, score=v)
-                for t, v in zip(targets, values, strict=True)
-                if abs(v) != float("inf")
-            )
-            rows.append(MappingRow(token=text(source), token_id=source, salience=salience, targets=scored))
-        return tuple(rows)
+        rows = zip(ids.tolist(), sigma.tolist(), scores, found, strict=True)
+        return tuple(
+            MappingRow(text(source), source, salience, self._scored(values, targets))
+            for source, salience, values, targets in rows
+            if salience >= 0  # fewer tokens may be listed than were asked for
+        )
+
+    def _scored(self, scores: Tensor, found: Tensor) -> tuple[ScoredToken, ...]:
+        """Targets of one row with their scores, without those that may not be listed."""
+        text = self.checkpoint.vocabulary.text
+        pairs = zip(found.tolist(), scores.tolist(), strict=True)
+        return tuple(ScoredToken(text(t), t, v) for t, v in pairs if abs(v) != float("inf"))
+
+
+def _part(lists: Lists, rows: slice) -> Lists:
+    """Some rows of promoted and suppressed targets."""
+    (promoted, p), (suppressed, s) = lists
+    return (promoted[rows], p[rows]), (suppressed[rows], s[rows])
 
 
 def _check_numbers(head: str, sigma: Tensor, *scores: Tensor) -> None:

@@ -22,7 +22,7 @@ from agent.runs.identity import ModelCard, RunIdentity
 from agent.runs.relation_scores import RelationScore, store_relation_scores
 from agent.runs.state import finish_run
 from agent.runs.store import open_run, store_results
-from maps_engine.results import EngineSettings, HeadMapping, MappingRow, RowsView, ScoredToken
+from maps_engine.results import ConstantPart, EngineSettings, HeadMapping, MappingRow, RowsView, ScoredToken
 
 SETTINGS = EngineSettings(source="first-mlp")
 TRUER = "residual behind the start of texts"
@@ -139,6 +139,7 @@ def a_mapping(
         rows=tuple(_row(rng, s, t, i) for i, (s, t) in enumerate(tokens)),
         suppressed_rows=tuple(_row(rng, s, None, i) for i, (s, _) in enumerate(tokens)),
         held_out_rows=tuple(_row(rng, " held" + str(i), None, i + 30) for i in range(5)),
+        constant=ConstantPart(0.4, (ScoredToken(" the", 1, 3.5), ScoredToken(HOSTILE[0] if hostile else " a", 2, 2.5))),
         same_tokens=RowsView(TRUER, tuple(_row(random.Random(i), s, t, i) for i, (s, t) in enumerate(tokens))),
     )
 

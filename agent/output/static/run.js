@@ -260,6 +260,7 @@
     fact(facts, "confidence", named(head) ? head.confidence.toFixed(2) : "");
     fact(facts, "source", head.source);
     fact(facts, "alike", head.retrieved.map(([name, alike]) => `${name} ${alike.toFixed(2)}`).join(", "));
+    fact(facts, "whatever it reads", head.constant);
     body.append(facts);
     if (head.tested) body.append(testedTable(head.tested));
     body.append(salientTable("Most salient tokens and what they are mapped to", head.rows));

@@ -12,7 +12,7 @@ from rich.text import Text
 from agent.output.console import inert, token_text
 from agent.output.terminal.transcript import attempts_part
 from agent.results import HeadDescription, HeadReport, PairTest, Retrieved, RowTest, TestResult
-from maps_engine.results import HeadMapping, MappingRow
+from maps_engine.results import ConstantPart, HeadMapping, MappingRow, ScoredToken
 
 SUPPRESSED_ROWS = 10
 STATUS_STYLE = {"ok": "bold green", "unclear": "bold yellow", "failed": "bold red"}
@@ -32,6 +32,9 @@ def show_page(out: Console, report: HeadReport, *, suppressed: bool = True) -> N
     out.print()
     if report.test.tested_rows:
         out.print(_tested(report.test))
+    if mapping.constant:
+        out.print(_constant(mapping.constant))
+        out.print()
     out.print(_rows(f"{len(mapping.rows)} most salient tokens and what they are mapped to", mapping.rows))
     if mapping.same_tokens:
         out.print(Text.assemble("The test reads: ", inert(mapping.same_tokens.reading, "bold")))
@@ -103,6 +106,12 @@ def _retrieved(retrieved: Sequence[Retrieved]) -> RenderableType:
     return line
 
 
+def _constant(part: ConstantPart) -> Text:
+    """What a reader of the rows should leave aside, since it is in all of them."""
+    told = f"Whatever it reads it promotes ({part.share:.0%} of the length of a salient row): "
+    return Text.assemble((told, "dim"), _tokens(part.targets))
+
+
 def _rows(title: str, rows: Sequence[MappingRow]) -> Table:
     table = _table(title)
     table.add_column("salience", justify="right", no_wrap=True, style="dim")
@@ -118,7 +127,11 @@ def _table(title: str) -> Table:
 
 
 def _targets(row: MappingRow) -> Text:
-    return Text("  ").join([token_text(target.token) for target in row.targets])
+    return _tokens(row.targets)
+
+
+def _tokens(scored: Sequence[ScoredToken]) -> Text:
+    return Text("  ").join([token_text(one.token) for one in scored])
 
 
 def _tested(test: TestResult) -> Table:

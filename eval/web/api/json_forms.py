@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
-from agent.runs.head_rows import row_values, view_values
+from agent.runs.head_rows import constant_values, row_values, view_values
 from agent.runs.stored import StoredHead
 from eval.web.browser.browse_data import HeadLine, ModelLine
 from eval.web.browser.head_data import HeadDetail
@@ -47,6 +47,7 @@ def head_json(d: HeadDetail) -> dict[str, Any]:
         "rows": row_values(d.rows),
         "suppressed_rows": row_values(d.suppressed_rows),
         "same_tokens": view_values(d.stored.same_tokens),
+        "constant": constant_values(d.stored.constant),
         "description": _description_json(d.said) if d.said else None,
         "test": d.test.to_json() if d.test else None,
         "tested_rows": d.test.rows_to_json() if d.test else [],

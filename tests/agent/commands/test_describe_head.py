@@ -18,7 +18,7 @@ from agent.output.console import echo_json, fail, inert, one_line_errors, token_
 from agent.output.terminal.head_page import show_page
 from agent.results import Claim, HeadDescription, HeadReport, PairTest, Retrieved, RowTest, TestedRow, TestResult
 from maps_engine.errors import CacheUnusable, OutOfRange
-from maps_engine.results import RowsView
+from maps_engine.results import ConstantPart, RowsView, ScoredToken
 from tests.support.agent.mappings import HOSTILE, mapping, noise_rows, row
 from tests.support.believable import made_provenance
 from tests.support.tiny_models import tiny_model
@@ -185,6 +185,15 @@ def test_the_page_shows_the_same_tokens_as_the_test_reads_them():
     text = page(replace(one, mapping=replace(one.mapping, same_tokens=view)))
     assert "The test reads: residual behind the start of texts" in text
     assert "8.125" in text
+
+
+def test_the_page_shows_what_is_in_every_row():
+    one = report()
+    assert "Whatever it reads" not in page(one)
+    part = ConstantPart(0.414, (ScoredToken(" the", 5, 2.0), ScoredToken("\x1b[2J", 6, 1.0)))
+    text = page(replace(one, mapping=replace(one.mapping, constant=part)))
+    assert "Whatever it reads it promotes (41% of the length of a salient row): ␣the" in text
+    assert "\x1b" not in text
 
 
 @pytest.mark.parametrize(("status", "needle"), [("unclear", "too little evidence"), ("failed", "too little evidence")])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import replace
 
 from agent.describers.facts import counted_besides, fact_lines
 from agent.describers.prompting import DescribeAnswer, describe_prompt, described
 from agent.results import ClassScore, Evidence, KnownScore, SharedScore
+from maps_engine.results import ConstantPart, ScoredToken
 from tests.support.agent.mappings import HOSTILE, mapping, row
 
 KNOWN = KnownScore("country-to-capital", 0.75, 1 / 12, 99.0, 12, 10)
@@ -33,6 +35,13 @@ def test_what_is_told_is_what_was_counted():
     )
     assert '40% of the strongest outputs of 300 words are pronouns (most often "they", "\\u001btheir")' in shared
     assert counted_besides(evidence) == 3
+
+
+def test_the_constant_part_is_told_with_its_share():
+    part = ConstantPart(0.414, (ScoredToken(" the", 1, 2.0), ScoredToken("\x1b", 2, 1.0)))
+    told = fact_lines(Evidence.of(replace(mapping(rows(10)), constant=part)))[2]
+    assert "(41% of the length of these rows)" in told
+    assert '" the", "\\u001b"' in told
 
 
 def test_facts_stand_in_the_prompt_as_lines_with_nothing_hidden():

@@ -32,9 +32,9 @@ LINE = (
 )
 SCORE = "scorer judge settings_hash score low high n swapped"
 WHOLE = (
-    "model fingerprint run layer head describer test rows suppressed_rows held_out_rows same_tokens tested_rows scores "
-    "status operation category input_strings observed_pattern confidence reason reasoning claims retrieved raw_reply "
-    "provenance trace"
+    "model fingerprint run layer head describer test rows suppressed_rows held_out_rows same_tokens constant "
+    "tested_rows scores status operation category input_strings observed_pattern confidence reason reasoning claims "
+    "retrieved raw_reply provenance trace"
 )
 
 

@@ -193,6 +193,15 @@ def test_rows_stand_beside_the_same_tokens_under_the_truest_reading(filled: tupl
     assert f'<span class="score">{beside.rows[0].targets[0].score:.1f}</span>' in text
 
 
+def test_what_a_head_writes_whatever_it_reads(filled: tuple[Engine, Believable]) -> None:
+    client = client_of(create_app(WebSettings(filled[0])))
+    place = f"/{filled[1].slug}/head/7/0"
+    assert "<h3>Whatever it reads</h3>" in (text := client.get(place).text)
+    assert "40 % of the length of a salient row" in text
+    told = client.get(f"{place}.json").json()["constant"]
+    assert (told["share"], told["targets"][0]["token"]) == (0.4, " the")
+
+
 def test_claims_say_what_they_count(filled: tuple[Engine, Believable]) -> None:
     engine, facts = filled
     report = describe("", 7, 1).report

@@ -53,6 +53,34 @@ def test_the_mean_row_is_taken_off_the_map(checkpoint, settings):
         assert not torch.allclose(found, plain, atol=close * plain.abs().max().item())
 
 
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda one: one.source)
+def test_the_constant_part_is_the_mean_row_with_its_share_of_a_salient_row(checkpoint, settings):
+    listed = replace(settings, top=6, targets=4)
+    engine = SourceEngine(checkpoint, listed)
+    sample = torch.tensor([i for i in range(ROWS) if checkpoint.vocabulary.kind(i) == "normal"])
+    for layer in (0, 1):
+        circuit = engine.circuit(layer)
+        for mapping in engine.map_layer(layer):
+            mean = whole_map(checkpoint, settings, layer, mapping.head)[sample].mean(0)
+            best = mean.topk(4)
+            part = mapping.constant
+            assert [one.token_id for one in part.targets] == best.indices.tolist()
+            close = 1e-4 if settings.source != "residual" else 1e-2
+            assert [one.score for one in part.targets] == pytest.approx(best.values.tolist(), rel=close)
+            salient = circuit.written(mapping.head, torch.tensor([row.token_id for row in mapping.rows]))
+            written = circuit.written(mapping.head, sample).mean(0)
+            assert part.share == pytest.approx(float(written.norm() / salient.norm(dim=-1).mean()), rel=close)
+            assert engine.map_head(layer, mapping.head).constant.share == pytest.approx(part.share, rel=1e-4)
+    centred_engine = SourceEngine(checkpoint, replace(listed, centred=True))
+    assert [one.constant for one in centred_engine.map_layer(1)] == [None] * 4
+
+
+def test_a_vocabulary_without_ordinary_tokens_has_no_constant_part(one, monkeypatch):
+    monkeypatch.setattr(type(one.vocabulary), "kind", lambda *_: "special")
+    (mapping, *_) = SourceEngine(one, EngineSettings("embedding")).map_layer(0)
+    assert mapping.constant is None
+
+
 def test_the_sample_is_spread_over_ordinary_tokens(one, monkeypatch):
     monkeypatch.setattr(centred, "SAMPLE", 7)
     normal = [i for i in range(ROWS) if one.vocabulary.kind(i) == "normal"]
