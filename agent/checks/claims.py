@@ -16,6 +16,7 @@ from typing import Final, Protocol, TypeAlias
 
 from agent.words.forms import FORM_BY_NAME, RELATED, FormOperation, same_stem
 from agent.words.known_pairs import KnownPairs, label_of
+from agent.words.spelled_pairs import single_token, word_ids
 from agent.words.spelling import core, is_word
 from agent.words.token_classes import CLASSES, TokenClass
 from agent.words.word_classes import shared_classes, word_classes
@@ -161,7 +162,7 @@ class ClaimedFields:
 
     def pairs(self, vocabulary: Vocabulary, *, excluded: frozenset[str], n: int) -> PairSet:
         """Each source with all other words of the target class; beside them words outside the class of sources."""
-        ids = {word: _word_ids(vocabulary, word) for word in sorted(self.targets)}
+        ids = {word: word_ids(vocabulary, word) for word in sorted(self.targets)}
 
         def usable(token: int) -> bool:
             word = core(vocabulary.text(token))
@@ -256,18 +257,6 @@ def _tokens_of_class(vocabulary: Vocabulary, wanted: TokenClass) -> tuple[int, .
 def chooses(word: str) -> bool:
     """Whether a word is of the half that chooses claims of classes; those of the other half test them."""
     return zlib.crc32(core(word).encode()) % 2 == 0
-
-
-def single_token(vocabulary: Vocabulary, text: str) -> int | None:
-    """The one normal token that spells `text`, or None."""
-    word = text.removeprefix(" ")
-    return vocabulary.single_id(word, leading_space=text.startswith(" ")) if word else None
-
-
-def _word_ids(vocabulary: Vocabulary, word: str) -> list[int]:
-    """Tokens that spell the word, with and without a leading space, as it stands and capitalised."""
-    texts = (f"{space}{form}" for space in (" ", "") for form in dict.fromkeys((word, word.capitalize())))
-    return [i for t in texts if (i := single_token(vocabulary, t)) is not None]
 
 
 def _tokens_in_fixed_order(vocabulary: Vocabulary, seed: str) -> Iterator[tuple[int, str]]:

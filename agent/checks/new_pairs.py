@@ -11,7 +11,7 @@ of shown rows: a claim read into noise falls apart there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
@@ -19,11 +19,12 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from agent.checks.claims import MAX_PAIRS, ClaimedOperation, claimed_operation, single_token
+from agent.checks.claims import MAX_PAIRS, ClaimedOperation, claimed_operation
 from agent.checks.controls import ABOVE_SHUFFLED, FEWEST, mixed_pairs
 from agent.checks.pair_scorer import PairScorer
 from agent.describers.protocol import PairProposer, Proposed
 from agent.results import HeadDescription, HeadReport, PairTest, RowTest, TestedRow, TestResult, Verdict
+from agent.words.spelled_pairs import spelled_pairs
 from agent.words.spelling import core
 from maps_engine.model import Vocabulary
 from maps_engine.ov.pair_scores import PairSet
@@ -64,6 +65,7 @@ class Predicted:
     pairs: PairSet
     said: Proposed | None = None
     problem: str = ""  # why there are none
+    dropped: str = ""  # how many that were proposed fell out, and why
 
 
 def plan_test(
@@ -133,7 +135,8 @@ def predicted_pairs(
     if proposer is None:
         return Predicted(NO_PAIRS, problem="no pairs can be made from this label alone")
     said = proposer.propose_pairs(description, n=n, excluded=sorted(excluded))
-    return Predicted(encode_pairs(said.pairs, vocabulary, excluded), said, said.problem)
+    spelled = spelled_pairs(said.pairs, vocabulary, excluded, exact=said.exact)
+    return Predicted(spelled.pairs, said, said.problem, spelled.told_dropped)
 
 
 def finish_test(planned: PlannedTest, scorer: PairScorer) -> TestResult:
@@ -253,15 +256,3 @@ def _falls_apart(rows: RowTest) -> bool:
 
 def _satisfied(claim: ClaimedOperation, rows: Sequence[MappingRow]) -> list[bool]:
     return [fits for row in rows if (fits := claim.satisfied(row)) is not None]
-
-
-def encode_pairs(
-    proposed: Iterable[tuple[str, str]], vocabulary: Vocabulary, excluded: Collection[str] = frozenset()
-) -> PairSet:
-    """Pairs of words as ids; sources among `excluded` and words of several tokens are dropped."""
-    made: dict[int, tuple[int, ...]] = {}
-    for source, target in proposed:
-        s, t = single_token(vocabulary, f" {source.strip()}"), single_token(vocabulary, f" {target.strip()}")
-        if s is not None and t is not None and core(source) not in excluded:
-            made[s] = tuple(dict.fromkeys((*made.get(s, ()), t)))
-    return PairSet(tuple(made), tuple(made.values()), DEFAULT_K)

@@ -89,10 +89,13 @@ class PairScorer:
         known = [self._hits[pair] for pair in _pairs_of([pairs])]
         return torch.stack(known) if known else torch.zeros(0, shape.n_layers, shape.n_heads, dtype=torch.bool)
 
-    def rows_of(self, mapping: HeadMapping, ids: Sequence[int]) -> tuple[MappingRow, ...]:
-        """Rows of given tokens on the head of `mapping`, read as pairs are scored."""
+    def rows_of(
+        self, mapping: HeadMapping, ids: Sequence[int], *, targets: int | None = None
+    ) -> tuple[MappingRow, ...]:
+        """Rows of given tokens on the head of `mapping`, read as pairs are scored; `targets` as the settings say."""
+        place = mapping.layer, mapping.head
         with self.lock:
-            return self.maps.at(self.source).rows_of(mapping.layer, mapping.head, ids)
+            return self.maps.at(self.source).rows_of_heads({place: ids}, targets=targets)[place]
 
     def rows_of_heads(self, wanted: Mapping[HeadKey, Sequence[int]]) -> dict[HeadKey, tuple[MappingRow, ...]]:
         """The same for many heads, each with its own tokens, with as many targets as a pair may hit."""

@@ -71,7 +71,9 @@ class LanguageModelDescriber:
             reply = self._model.ask(prompt, PairsAnswer, system=_system())
         except ModelFault as fault:
             return Proposed((), _fault_turns(prompt, fault), f"no pairs came: {_why(fault)}")
-        return Proposed(tuple((pair.source, pair.target) for pair in reply.answer.pairs), _turns(reply))
+        answer = reply.answer
+        pairs = tuple((pair.source, pair.target) for pair in answer.pairs)
+        return Proposed(pairs, _turns(reply), exact=answer.exact)
 
     def _said(
         self,

@@ -26,7 +26,7 @@ TEMPLATES: Final = ("describe", "revise", "propose_pairs", "system")
 LONGEST_TOKEN: Final = 120
 LONGEST_SENTENCE: Final = 3000  # what a model wrote is shown to a model in full; this only keeps prompts finite
 SHOWN_TRIED: Final = 8  # hits, and misses, of a trial
-MAX_PROPOSED: Final = 40  # more than small models finish
+MAX_PROPOSED: Final = 30  # a small model takes half a second for one
 LONGEST_REASONING: Final = 800  # characters: where a schema is enforced, small models fill what they are given
 LONGEST_FIELD: Final = 500
 LONGEST_LABEL: Final = 120
@@ -86,10 +86,18 @@ class ProposedPair(BaseModel):
     target: str = Field(max_length=60)
 
 
-class PairsAnswer(BaseModel):
-    """New examples of an operation."""
+def _first_pairs(value: Any) -> Any:
+    """More than were asked for are no reason to ask again."""
+    return value[:MAX_PROPOSED] if isinstance(value, list) else value
 
-    pairs: list[ProposedPair] = Field(max_length=2 * MAX_PROPOSED, json_schema_extra={"minItems": FEWEST_PROPOSED})
+
+class PairsAnswer(BaseModel):
+    """New examples of an operation; `exact` where spacing and capital letters count."""
+
+    exact: bool = False
+    pairs: Annotated[list[ProposedPair], BeforeValidator(_first_pairs)] = Field(
+        max_length=MAX_PROPOSED, json_schema_extra={"minItems": FEWEST_PROPOSED}
+    )
 
 
 def describe_prompt(evidence: Evidence, facts: Sequence[str] = ()) -> str:

@@ -48,11 +48,12 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Proposed:
-    """New (source, target) pairs; `problem` says why there are none."""
+    """New (source, target) pairs; `problem` says why there are none. `exact`: spacing and case count."""
 
     pairs: tuple[tuple[str, str], ...]
     conversation: tuple[Message, ...] = ()
     problem: str = ""
+    exact: bool = False
 
 
 @runtime_checkable

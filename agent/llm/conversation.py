@@ -41,7 +41,7 @@ from agent.llm.structured_output import (
 )
 from maps_engine.errors import UserMistake
 
-PROTOCOL_VERSION: Final = 1  # raise it when the same question would be put differently
+PROTOCOL_VERSION: Final = 2  # raise it when the same question would be put differently
 REFUSING: Final = re.compile(r"(?i)\s*(i['’]?m sorry|i am sorry|sorry,|i can(no|['’])t|i am unable|i won['’]t)")
 
 
@@ -63,9 +63,11 @@ class Conversation(Generic[Answer]):
         """The answer and the text it was read from. Raises ModelFault."""
         if any(tool.name == ANSWER_TOOL for tool in self.tools):
             raise ValueError(f"no tool may be called {ANSWER_TOOL}")
+        # what is the same for all heads comes first: endpoints keep what they have computed for a common beginning
+        instructions = self._instructions()
         if system:
-            self.turns.append(Turn("system", system))
-        self.turns.append(Turn("user", "\n\n".join(filter(None, (prompt, self._instructions())))))
+            self.turns.append(Turn("system", _joined(system, instructions)))
+        self.turns.append(Turn("user", prompt if system else _joined(prompt, instructions)))
         while True:
             completion = self.send(self._request())
             _check_refusal(completion)
@@ -191,6 +193,10 @@ class Conversation(Generic[Answer]):
             self.turns.append(Turn("user", f"{repair(error.problem)}\n\n{told}"))
         else:
             self.turns.append(Turn("user", repair(error.problem)))
+
+
+def _joined(*parts: str) -> str:
+    return "\n\n".join(filter(None, parts))
 
 
 def _check_refusal(completion: Completion) -> None:

@@ -174,6 +174,8 @@ class _Revision:
         kept_back = [i for i in found.pairs.sources if core(vocabulary.text(i)) in held_out]
         tried, judging = split_pairs(found.pairs, kept_back)
         trial = run_trial(tried, self._mapping, self._bench.scorer)
+        if trial.reason == TOO_FEW:
+            trial = replace(trial, reason=f"{TOO_FEW}{found.dropped}")
         self._tools.seen |= {core(vocabulary.text(i)) for i in tried.sources}
         return _Tried(replace(attempt, trial=trial), judging)
 
@@ -203,7 +205,9 @@ def settled(attempt: Attempt, intruder: IntruderTest | None) -> HeadDescription:
         return said
     if trial.verdict == "contradicted":
         return withdrawn(said, "its trial pairs contradict it")
-    testable = trial.verdict == "weak" or trial.reason == TOO_FEW  # pairs that did not come say nothing of the head
+    testable = trial.verdict == "weak" or trial.reason.startswith(
+        TOO_FEW
+    )  # pairs that did not come say nothing of the head
     if testable and intruder is not None and intruder.share <= CHANCE_LIKE:
         told = f"an intruder was found in {intruder.found} of {intruder.n} trials"
         return withdrawn(said, f"no trial supports it, and the rows are like those of any head ({told})")

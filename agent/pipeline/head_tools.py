@@ -9,26 +9,29 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from agent.checks.claims import single_token
-from agent.checks.new_pairs import encode_pairs, held_out_sources
+from agent.checks.new_pairs import held_out_sources
 from agent.checks.pair_scorer import PairScorer
 from agent.checks.trials import score_each
 from agent.describers.prompting import as_data, row_line
 from agent.llm.protocol import Message, Tool
 from agent.pipeline.neighbours import Neighbours
+from agent.words.spelled_pairs import single_token, spelled_pairs
 from agent.words.spelling import core
+from maps_engine.relations.thresholds import DEFAULT_K
 from maps_engine.results import HeadMapping
 
 MAX_TOKENS: Final = 8
 MAX_TOOL_PAIRS: Final = 16
 MAX_TEXT: Final = 40
 KEPT_BACK: Final = "kept back for the test"
+KEPT_OF: Final = 8  # one word in so many is refused besides: a refusal then does not tell which words are salient
 _SOURCE: Final = re.compile(r'("(?:[^"\\]|\\.)*") (?:->|:)')
 
 
@@ -55,6 +58,7 @@ class PairsAsked(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     pairs: list[WordPair] = Field(min_length=1, max_length=MAX_TOOL_PAIRS)
+    exact: bool = Field(default=False, description="true where spaces and capital letters count")
 
 
 class NothingAsked(BaseModel):
@@ -90,22 +94,22 @@ class HeadTools:
         ids: list[int] = []
         for token in dict.fromkeys(asked.tokens):
             found = self._id_of(token)
-            if core(token) in self._held_out:
+            if self._is_kept_back(token):
                 lines.append(f"{_quoted(token)}: {KEPT_BACK}")
             elif found is None:
                 lines.append(f"{_quoted(token)}: not a single token of this model")
             else:
                 ids.append(found)
-        rows = self.scorer.rows_of(self.mapping, list(dict.fromkeys(ids)))
+        rows = self.scorer.rows_of(self.mapping, list(dict.fromkeys(ids)), targets=DEFAULT_K)
         self._saw(row.token for row in rows)
         return "\n".join([*map(row_line, rows), *lines])
 
     def score_pairs(self, asked: PairsAsked) -> str:
         """Hits among the pairs, this head's percentile among all heads, and what could not be scored."""
         wanted = [(pair.source, pair.target) for pair in asked.pairs]
-        allowed = [pair for pair in wanted if core(pair[0]) not in self._held_out]
-        refused = [f"{_quoted(s)}: {KEPT_BACK}" for s, _ in wanted if core(s) in self._held_out]
-        pairs = encode_pairs(allowed, self._vocabulary)
+        allowed = [pair for pair in wanted if not self._is_kept_back(pair[0])]
+        refused = [f"{_quoted(s)}: {KEPT_BACK}" for s, _ in wanted if self._is_kept_back(s)]
+        pairs = spelled_pairs(allowed, self._vocabulary, exact=asked.exact).pairs
         if not pairs.sources:
             return "\n".join(["None of these pairs is made of single tokens.", *refused])
         test, hits = score_each(pairs, self.mapping, self.scorer)
@@ -136,6 +140,12 @@ class HeadTools:
         """Count every source in the answers of tools as seen, also where a kept reply stood in for calling them."""
         answers = [message.text for message in conversation if message.tool and message.role != "assistant"]
         self._saw(source for text in answers for source in sources_in(text))
+
+    def _is_kept_back(self, token: str) -> bool:
+        return (
+            core(token) in self._held_out
+            or zlib.crc32(f"kept back {core(token)}".encode("utf-8", "backslashreplace")) % KEPT_OF == 0
+        )
 
     def _saw(self, tokens: Iterable[str]) -> None:
         self.seen.update(map(core, tokens))

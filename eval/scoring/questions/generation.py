@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agent.checks.claims import MAX_PAIRS, claimed_operation
-from agent.checks.new_pairs import MIN_NEW_PAIRS, encode_pairs, pair_test, shown_sources
+from agent.checks.new_pairs import MIN_NEW_PAIRS, pair_test, shown_sources
 from agent.checks.pair_scorer import PairScorer
 from agent.results import HeadDescription
+from agent.words.spelled_pairs import spelled_pairs
 from eval.judges.protocol import Judge
 from eval.scoring.results import Outcome, Subject
 from eval.statistics.intervals import exact_share
@@ -48,7 +49,7 @@ class Generator:
             pairs = claim.pairs(vocabulary, excluded=excluded, n=MAX_PAIRS)
         else:
             proposed = judge.propose_pairs(description, n=MAX_PAIRS, excluded=sorted(excluded))
-            pairs = encode_pairs(proposed, vocabulary, excluded)
+            pairs = spelled_pairs(proposed, vocabulary, excluded).pairs
         if len(pairs.sources) < MIN_NEW_PAIRS:
             return PlannedPairs(
                 subject.mapping, None, f"{len(pairs.sources)} one-token pairs; {MIN_NEW_PAIRS} are needed"

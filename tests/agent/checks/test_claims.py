@@ -1,9 +1,6 @@
 """From a label to rows that fit and new pairs: relations, forms, fields; on a real tokenizer of a few hundred words."""
 
-import random
-
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers
 
 from agent.checks.claims import (
     MAX_WORDS,
@@ -13,14 +10,13 @@ from agent.checks.claims import (
     ClaimedRelation,
     _tokens_of_class,
     claimed_operation,
-    single_token,
 )
 from agent.words.spelling import core
 from agent.words.word_classes import word_classes
 from maps_engine.checkpoints.opening import open_checkpoint
-from maps_engine.checkpoints.vocabulary import TokenizerVocabulary
 from maps_engine.relations.catalogue import load_relations
 from tests.support.agent.mappings import planted, row
+from tests.support.word_vocabulary import word_vocabulary
 
 RELATIONS = load_relations()
 CAPITALS = load_relations(["country-to-capital"])[0]
@@ -34,11 +30,7 @@ WORDS = (
 def vocabulary():
     """A word-level BPE-like vocabulary: every word with a leading space, and without."""
     words = [*WORDS, *(w for s, targets in CAPITALS.pairs for w in (s, *targets) if " " not in w)]
-    tokens = dict.fromkeys(t for w in words for t in (f"Ġ{w}", w))
-    ids = {token: i for i, token in enumerate(["<unk>", *tokens])}
-    tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    return TokenizerVocabulary(tokenizer, n_rows=len(ids))
+    return word_vocabulary(t for w in words for t in (f" {w}", w))
 
 
 VOCABULARY = vocabulary()
@@ -208,10 +200,3 @@ def test_planted_rows_satisfy_their_relation():
     claim = claimed_operation("country to capital", RELATIONS)
     rows = planted([(f" {s}", f" {t[0]}") for s, t in CAPITALS.pairs], fit=1.0)
     assert all(claim.satisfied(one) for one in rows)
-
-
-def test_single_tokens():
-    assert VOCABULARY.text(single_token(VOCABULARY, " dog")) == " dog"
-    assert VOCABULARY.text(single_token(VOCABULARY, "dog")) == "dog"
-    for absent in ("", " ", " zebra", "\ud800", random.Random(0).randbytes(4).hex()):
-        assert single_token(VOCABULARY, absent) is None

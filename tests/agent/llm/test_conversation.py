@@ -50,7 +50,9 @@ def test_tools_are_called_natively_until_the_answer_is_called():
     assert [tool.name for tool in first.tools] == ["rows", "answer"]
     assert [turn.role for turn in second.turns] == ["system", "user", "assistant", "tool"]
     assert (second.turns[-1].text, second.turns[-1].call_id, second.turns[-1].tool) == ("2 rows", "c0", "rows")
-    assert "at most 4 times" in first.turns[1].text
+    assert first.turns[0].text.startswith("Be brief.\n\n")
+    assert "at most 4 times" in first.turns[0].text
+    assert first.turns[1].text == "What?"  # what is the same for all questions stands before it
     assert [(m.role, m.tool) for m in conversation.messages] == [
         ("system", ""), ("user", ""), ("assistant", "rows"), ("tool", "rows"), ("assistant", "answer"),
     ]  # fmt: skip

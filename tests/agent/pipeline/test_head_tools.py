@@ -34,10 +34,10 @@ def maker(bench, mapping):
 
 
 @pytest.fixture(scope="module")
-def free(maker, mapping):
-    """Words that are not held out."""
-    held = {core(row.token) for row in mapping.held_out_rows}
-    return [w for w in maker.words if core(w) not in held]
+def free(bench, maker, mapping):
+    """Words that no tool refuses."""
+    asked = HeadTools(mapping, bench.scorer, bench.neighbours)
+    return [w for w in maker.words if KEPT_BACK not in asked.rows_of_tokens(TokensAsked(tokens=[w]))]
 
 
 def pairs(*made):
@@ -49,7 +49,7 @@ def test_rows_are_those_of_the_engine_on_the_residual_stream(tools, bench, mappi
     lines = text.splitlines()
     ids = [bench.maps.checkpoint.vocabulary.encode(w)[0] for w in free[:2]]
     assert mapping.source == "embedding"
-    rows = bench.maps.at("residual").rows_of(1, 2, ids)
+    rows = bench.maps.at("residual").rows_of_heads({(1, 2): ids}, targets=10)[1, 2]  # as many as count
     for line, one in zip(lines, rows, strict=True):
         source, _, targets = line.partition(" -> ")
         assert json.loads(source) == one.token
@@ -74,6 +74,13 @@ def test_held_out_tokens_are_refused_by_every_tool(tools, mapping, free):
     assert tools.seen == set()
     near = tools.similar_heads(NothingAsked())
     assert not set(sources_in(near)) & {*held}
+
+
+def test_a_refusal_does_not_tell_which_words_are_salient(tools, maker, mapping, free):
+    held = {core(row.token) for row in mapping.held_out_rows}
+    refused = [w for w in maker.words if w not in free]
+    assert [w for w in refused if core(w) not in held], "some are refused that are not held out"
+    assert {core(w) for w in refused} >= held & {core(w) for w in maker.words}
 
 
 def test_scores_of_pairs(tools, maker, free):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -98,15 +99,18 @@ class PairMaker:
         usable = [[t.token for t in row.targets[:8] if self._is_word(t.token_id)] for row in rows]
         self.best = {row.token: found[0] for row, found in zip(rows, usable, strict=True) if found}
         self.words = [self._vocabulary.text(i) for i in words]
-        self._own = {row.token: {t.token for t in row.targets} for row in rows}
+        self._own = {row.token: {core(t.token) for t in row.targets} for row in rows}
 
     def __call__(self, asked: Asked) -> dict[str, Any]:
         true = any(json.dumps(label) in asked.prompt.split("\n")[0] for label in self._true)
+        told = asked.prompt.partition("Do not use any of these inputs: ")[2].partition("\n")[0]
+        excluded = {json.loads(one) for one in re.findall(r'"(?:[^"\\]|\\.)*"', told)}
         made = self.best if true else self._wrong()
-        return {"pairs": [{"source": s.strip(), "target": t.strip()} for s, t in list(made.items())[:60]]}
+        new = [(s.strip(), t.strip()) for s, t in made.items() if core(s) not in excluded]
+        return {"pairs": [{"source": s, "target": t} for s, t in new]}
 
     def _wrong(self) -> dict[str, str]:
-        return {w: next(t for t in self.words if t not in self._own[w]) for w in self.words}
+        return {w: next(t for t in self.words if core(t) not in self._own[w]) for w in self.words}
 
     def _is_word(self, token_id: int) -> bool:
         text = self._vocabulary.text(token_id)
