@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from agent.words.fields import SemanticFields
 
 DEFAULT_OPENAI_MODEL = "gpt-4o"  # as in the paper
-BEGINNINGS = ("auto", "lexical", "openai:", "local:")  # what a shell can complete of the names
-NAMES = "lexical, auto, openai:MODEL, local:PATH_OR_ID or a LangChain provider's PROVIDER:MODEL"
+BEGINNINGS = ("auto", "lexical", "openai:", "local:", "choose:")  # what a shell can complete of the names
+NAMES = (
+    "lexical, auto, openai:MODEL, local:PATH_OR_ID or a LangChain provider's PROVIDER:MODEL; choose: before a model "
+    "lets it choose among what lexical counts"
+)
 
 
 def chosen_name(name: str) -> str:
@@ -38,8 +41,8 @@ def make_describer(
 ) -> Describer:
     """The describer of that name: `lexical`, `auto`, or a language model (`agent.llm.models`).
 
-    `fields` loads the labelled word lists and is called for the lexical describer only. `options` and `max_revisions`
-    are for language models. Raises UnknownDescriber, ExtraMissing, UserMistake.
+    `fields` loads the labelled word lists and is called where the lexical describer counts. `options` and
+    `max_revisions` are for language models. Raises UnknownDescriber, ExtraMissing, UserMistake.
     """
     name = chosen_name(name)
     if name == "lexical":
@@ -52,5 +55,11 @@ def make_describer(
     from agent.llm.models import open_language_model
     from agent.llm.options import MAX_REVISIONS
 
+    if name.startswith("choose:"):
+        from agent.describers.choosing import ChoosingDescriber
+        from agent.describers.lexical import LexicalDescriber
+
+        model = open_language_model(name.removeprefix("choose:"), options=options)
+        return ChoosingDescriber(model, LexicalDescriber(fields(), relations))
     model = open_language_model(name, options=options)
     return LanguageModelDescriber(model, max_revisions=MAX_REVISIONS if max_revisions is None else max_revisions)

@@ -134,6 +134,22 @@ def revise_prompt(evidence: Evidence, attempts: Sequence[Attempt], facts: Sequen
     )
 
 
+def choose_prompt(evidence: Evidence, counted: Sequence[HeadDescription], facts: Sequence[str]) -> str:
+    """A question for the best of some counted descriptions, which are numbered from 1."""
+    rows = _lines(evidence.rows)
+    numbered = [
+        f"{i}. {as_sentence(one.operation)}: {as_sentence(one.observed_pattern)}" for i, one in enumerate(counted, 1)
+    ]
+    return _filled(
+        "choose",
+        n_rows=str(len(evidence.rows)),
+        mark=_mark(rows),
+        rows=rows,
+        facts=_fact_list(facts),
+        candidates="\n".join(numbered),
+    )
+
+
 def pairs_prompt(description: HeadDescription, *, n: int, excluded: Sequence[str]) -> str:
     """A question for `n` new pairs that the description predicts."""
     return _filled(

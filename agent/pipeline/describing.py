@@ -25,6 +25,7 @@ from agent.checks.claims import MAX_PAIRS
 from agent.checks.intruder import CHANCE_LIKE, EmbeddingJudge, intruder_test
 from agent.checks.new_pairs import held_out_sources, predicted_pairs, shown_sources, without_sources
 from agent.checks.trials import TOO_FEW, TRIAL_PAIRS, run_trial, split_pairs
+from agent.describers.choosing import ChoosingDescriber
 from agent.describers.protocol import RankingDescriber, RevisingDescriber, Said
 from agent.llm.protocol import Message
 from agent.llm.token_usage import metered
@@ -63,6 +64,12 @@ def describe_mapping(
     if isinstance(describer, RevisingDescriber):
         (said, trace), usage = metered(lambda: _Revision(bench, describer, mapping, retrieved, tell).run())
         return untested(bench, mapping, retrieved, said, replace(trace, usage=usage))
+    if isinstance(describer, ChoosingDescriber):
+        evidence = counted_evidence(bench, mapping, retrieved)
+        found, usage = metered(lambda: describer.choose(evidence))
+        best, *others = found.ranked
+        report = untested(bench, mapping, retrieved, best, Trace(conversation=found.conversation, usage=usage))
+        return replace(report, alternatives=tuple(others))
     if isinstance(describer, RankingDescriber):
         best, *others = describer.ranked(counted_evidence(bench, mapping, retrieved))
         return replace(untested(bench, mapping, retrieved, best, Trace()), alternatives=tuple(others))

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from sqlalchemy import Engine
 
 from agent.checks.categories import category_of_report
+from agent.describers.protocol import RankingDescriber
 from agent.errors import DatabaseUnusable
 from agent.llm.token_usage import NO_USAGE, Usage
 from agent.pipeline.flow import Conditions, FailureStreak, describe_heads
@@ -113,7 +114,7 @@ class HeadWorker:
 
     def _keep(self, report: HeadReport) -> None:
         """Keep what cost a language model's reply before its test, so that a killed process loses little."""
-        if self.bench.describer.name != "lexical":
+        if not isinstance(self.bench.describer, RankingDescriber):  # whose other descriptions would be lost
             keep_reply(self.database, self.job.run_id, report, worker=self.name)
 
     def _store(self, reports: Sequence[HeadReport]) -> None:

@@ -18,6 +18,7 @@ def test_templates_fill_completely():
             "facts": "f",
         },
         "propose_pairs": {"operation": "o", "observed_pattern": "p", "n_pairs": "20", "excluded": "a, b"},
+        "choose": {"n_rows": "30", "mark": "ab12", "rows": "x -> y", "facts": "f", "candidates": "1. a"},
         "system": {},
     }  # fmt: skip
     templates = load_prompts().templates

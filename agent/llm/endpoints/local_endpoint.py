@@ -1,8 +1,7 @@
 """`local:PATH_OR_ID`: a model in this process, its replies held to the schema.
 
-llama.cpp runs GGUF files on a CPU; transformers runs folders, and everything on a GPU. Measured with
-qwen2.5-coder-1.5b on two cores, one describing prompt of 1,832 tokens: docs/method.md, "The agent".
-One reply at a time: the model fills the machine by itself.
+llama.cpp runs GGUF files on a CPU; transformers runs folders, and everything on a GPU. What either takes:
+docs/method.md, "Head to operation: salient operations". One reply at a time: the model fills the machine by itself.
 """
 
 from __future__ import annotations

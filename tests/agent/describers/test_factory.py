@@ -70,7 +70,7 @@ def test_proposed_pairs_and_why_there_are_none():
     model = QueueModel([], pairs)
     found = LanguageModelDescriber(model).propose_pairs(description, n=900, excluded=["spain"])
     assert found.pairs == (("France", "Paris"),)
-    assert "Give 40 new examples" in model.asked[0].prompt
+    assert "Give 30 new examples" in model.asked[0].prompt
     assert '"spain"' in model.asked[0].prompt
     failed = QueueModel([], ModelFault("refusal", "the model refused: no", raw="no"))
     found = LanguageModelDescriber(failed).propose_pairs(description, n=9, excluded=[])

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from agent.describers.choosing import ChoosingDescriber
 from agent.describers.language_model import LanguageModelDescriber
 from agent.errors import ModelFault
 from agent.pipeline.one_head import describe_on, record_head
@@ -109,3 +110,25 @@ def test_whether_claims_are_counted_is_part_of_a_runs_identity(run):
     alone, beside = run(UNCLEAR, counted=None).identity, run(UNCLEAR, counted=()).identity
     assert "counted" not in alone.describer_settings
     assert beside.describer_settings["counted"] == {"version": 1}
+
+
+@pytest.mark.parametrize(("choice", "kept"), [(1, COUNTED), (2, COUNTED), (0, COUNTED)])
+def test_a_choice_is_tested_first_and_the_first_that_is_supported_is_recorded(maker_and_bench, choice, kept):
+    _, bench = maker_and_bench
+    model = QueueModel([{"reasoning": "It fits.", "choice": choice}])
+    describer = ChoosingDescriber(model, Counting((claim("far words"), claim(COUNTED))))
+    report = describe_on(replace(bench, describer=describer, counted=None), *AT).report
+    assert (report.description.operation, report.description.describer) == (kept, "choose:fake:queue")
+    assert report.test.verdict == "supported"
+    order = ["far words", COUNTED] if choice != 2 else [COUNTED, "far words"]
+    assert [one.description.operation for one in report.trace.attempts] == order
+    assert (report.trace.usage.read, report.trace.conversation[-1].role) == (10, "assistant")
+
+
+def test_a_model_that_cannot_choose_leaves_the_head_to_be_asked_about_again(maker_and_bench):
+    _, bench = maker_and_bench
+    describer = ChoosingDescriber(
+        QueueModel([ModelFault("timeout", "late")]), Counting((claim("far words"), claim("x")))
+    )
+    report = describe_on(replace(bench, describer=describer, counted=None), *AT).report
+    assert (report.description.status, report.test.verdict) == ("failed", "not testable")
