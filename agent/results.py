@@ -6,7 +6,7 @@ that pretends to be a description.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from agent.llm.protocol import Message
@@ -138,6 +138,14 @@ class IntruderTest:
         return self.found / self.n if self.n else 0.0
 
 
+def _trained(mapping: HeadMapping) -> ConstantPart | None:
+    """The constant part without undertrained targets."""
+    part = mapping.constant
+    if part is None:
+        return None
+    return replace(part, targets=tuple(one for one in part.targets if one.token_id not in mapping.undertrained))
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What a describer may see of a head. Held-out rows are not part of it."""
@@ -171,14 +179,14 @@ class Evidence:
             layer=mapping.layer,
             head=mapping.head,
             source=mapping.source,
-            rows=mapping.rows,
-            suppressed_rows=mapping.suppressed_rows,
+            rows=mapping.evidence(mapping.rows),
+            suppressed_rows=mapping.evidence(mapping.suppressed_rows),
             retrieved=retrieved,
             intruder=intruder,
             known=known,
             classes=classes,
             shared=shared,
-            constant=mapping.constant,
+            constant=_trained(mapping),
         )
 
 

@@ -139,7 +139,7 @@ class MapsEngine:
         at = self.at(self.truest)
         rows = at.rows_of_heads({(m.layer, m.head): [row.token_id for row in m.rows] for m in mappings})
         reading = replace(at.settings, words=None).reading
-        return [replace(m, same_tokens=RowsView(reading, rows[m.layer, m.head])) for m in mappings]
+        return [at.with_view(m, RowsView(reading, rows[m.layer, m.head])) for m in mappings]
 
     def score_pairs(
         self,

@@ -6,7 +6,7 @@ operation: salient operations").
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from maps_engine.errors import UserMistake
@@ -106,14 +106,25 @@ class HeadMapping:
     held_out_rows: tuple[MappingRow, ...] = ()  # salience ranks after `rows`; a test, never shown to a describer
     same_tokens: RowsView | None = None  # `rows` as the truest reading has them, where they were read under another
     constant: ConstantPart | None = None  # None where it was taken off, and for heads stored before it was known
+    undertrained: tuple[int, ...] = ()  # ids among the tokens above that training hardly ever saw; no evidence
 
     @property
     def source(self) -> str:
         """The source representation that the head was read through."""
         return self.settings.source
 
+    def evidence(self, rows: tuple[MappingRow, ...]) -> tuple[MappingRow, ...]:
+        """`rows` without undertrained tokens: rows of them fall out, and so do they as targets."""
+        if not self.undertrained:
+            return rows
+        return tuple(
+            replace(row, targets=tuple(one for one in row.targets if one.token_id not in self.undertrained))
+            for row in rows
+            if row.token_id not in self.undertrained
+        )
+
     def to_json(self) -> dict[str, Any]:
-        """`model, layer, head, source, rows, suppressed_rows, same_tokens, constant` as plain JSON values."""
+        """`model, layer, head, source`, all rows but held-out ones, and what is known besides, as plain JSON values."""
         whole = asdict(self)
         return {
             "model": self.model,
@@ -124,4 +135,5 @@ class HeadMapping:
             "suppressed_rows": list(whole["suppressed_rows"]),
             "same_tokens": whole["same_tokens"],
             "constant": whole["constant"],
+            "undertrained": list(self.undertrained),
         }

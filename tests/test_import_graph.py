@@ -25,7 +25,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("maps_engine.files",),
     ("maps_engine.results", "maps_engine.model", "maps_engine.folders"),
     ("maps_engine.checkpoints",),
-    ("maps_engine.ordinary_words", "maps_engine.null_heads"),
+    ("maps_engine.ordinary_words", "maps_engine.undertrained", "maps_engine.null_heads"),
     ("maps_engine.ov",),
     ("maps_engine.relations",),
     ("maps_engine.fitting",),

@@ -228,7 +228,8 @@ def percentiles(scores: Tensor) -> Tensor:
 
 def count_rows(claim: ClaimedOperation, mapping: HeadMapping) -> RowTest:
     """Rows that satisfy the claim, of those it says something about."""
-    shown, held_out = _satisfied(claim, mapping.rows), _satisfied(claim, mapping.held_out_rows)
+    both = mapping.evidence(mapping.rows), mapping.evidence(mapping.held_out_rows)
+    shown, held_out = (_satisfied(claim, rows) for rows in both)
     return RowTest(sum(shown), len(shown), sum(held_out), len(held_out))
 
 

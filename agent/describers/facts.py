@@ -24,7 +24,7 @@ def fact_lines(evidence: Evidence) -> list[str]:
     """One plain sentence a fact; none where nothing stands out."""
     return [
         *_of_rows(evidence.rows),
-        *([_of_constant(evidence.constant)] if evidence.constant is not None else []),
+        *([_of_constant(evidence.constant)] if evidence.constant is not None and evidence.constant.targets else []),
         *(_of_known(one) for one in evidence.known[:MOST_KNOWN]),
         *map(_of_classes, evidence.classes),
         *([_of_shared(evidence.shared)] if evidence.shared is not None else []),

@@ -115,6 +115,7 @@ def head_values(head: StoredHead) -> dict[str, Any]:
         "rows": [_row(one) for one in head.rows],
         "same_tokens": _view(head.same_tokens),
         "constant": _constant_words(head.constant) if head.constant else "",
+        "undertrained": sorted(_undertrained(head)),
         "tested": _tested_rows(head.test) if head.test else None,
         "suppressed": [_row(one) for one in head.suppressed_rows[:SUPPRESSED_ROWS]],
     }
@@ -133,6 +134,15 @@ def _test_words(test: TestResult) -> str:
             f"rows that fit: {rows.shown_k} of {rows.shown_n} shown, {rows.held_out_k} of {rows.held_out_n} held out"
         )
     return "; ".join(parts)
+
+
+def _undertrained(head: StoredHead) -> set[str]:
+    """As the page spells them, the tokens that are no evidence."""
+    if not head.undertrained:
+        return set()
+    rows = (*head.rows, *head.suppressed_rows)
+    texts = {row.token_id: row.token for row in rows} | {t.token_id: t.token for row in rows for t in row.targets}
+    return {_token(texts[i]) for i in head.undertrained if i in texts}
 
 
 def _constant_words(part: ConstantPart) -> str:

@@ -50,6 +50,7 @@ def put_mapping(session: Session, record: HeadRecord, mapping: HeadMapping) -> N
     record.held_out_rows = row_values(mapping.held_out_rows)
     record.same_tokens = view_values(mapping.same_tokens)
     record.constant_part = constant_values(mapping.constant)
+    record.undertrained = list(mapping.undertrained)
     record.max_salience = max((row.salience for row in mapping.rows), default=None)
     terms = _terms(mapping)
     record.n_terms = sum(side != "suppressed" for side, _ in terms)

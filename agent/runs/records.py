@@ -83,6 +83,7 @@ class HeadRecord(Base):
     held_out_rows: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True), deferred=True)
     same_tokens: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), deferred=True)
     constant_part: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), deferred=True)
+    undertrained: Mapped[list[int] | None] = mapped_column(JSON(none_as_null=True), deferred=True)
     max_salience: Mapped[float | None]
     n_terms: Mapped[int] = mapped_column(default=0)  # search terms read or promoted, for similarity
     description: Mapped[DescriptionRecord | None] = relationship(

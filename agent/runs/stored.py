@@ -111,6 +111,7 @@ class StoredHead(StoredLine):
     held_out_rows: tuple[MappingRow, ...] = ()
     same_tokens: RowsView | None = None
     constant: ConstantPart | None = None
+    undertrained: tuple[int, ...] = ()
     scores: tuple[StoredScore, ...] = ()
     claims: tuple[Claim, ...] = ()
     retrieved: tuple[Retrieved, ...] = ()
@@ -130,7 +131,7 @@ class StoredHead(StoredLine):
         """The mapping as the engine made it."""
         place = (self.model, self.fingerprint, self.layer, self.head)
         rows = (self.rows, self.suppressed_rows, self.held_out_rows)
-        return HeadMapping(*place, self.settings, *rows, self.same_tokens, self.constant)
+        return HeadMapping(*place, self.settings, *rows, self.same_tokens, self.constant, self.undertrained)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values: one line of a JSONL export."""
@@ -139,6 +140,7 @@ class StoredHead(StoredLine):
             self._place()
             | rows
             | {"same_tokens": view_values(self.same_tokens), "constant": constant_values(self.constant)}
+            | {"undertrained": list(self.undertrained)}
             | {"tested_rows": self.test.rows_to_json() if self.test else []}
             | {"scores": [one.to_json() for one in self.scores]}
             | self._words()
@@ -176,6 +178,7 @@ def head_of_json(values: Mapping[str, Any]) -> StoredHead:
         held_out_rows=rows_of(values["held_out_rows"] or []),
         same_tokens=view_of(values.get("same_tokens")),
         constant=constant_of(values.get("constant")),
+        undertrained=tuple(values.get("undertrained") or ()),
         claims=claims_of(values.get("claims") or []),
         settings=_settings({"source": "first-mlp"}, values["provenance"]),
         provenance=values["provenance"],
@@ -230,6 +233,7 @@ def whole_heads(run_id: int) -> Select[HeadRecord]:
         undefer(HeadRecord.held_out_rows),
         undefer(HeadRecord.same_tokens),
         undefer(HeadRecord.constant_part),
+        undefer(HeadRecord.undertrained),
         description.undefer(DescriptionRecord.trace),
         description.joinedload(DescriptionRecord.test).undefer(TestRecord.tested_rows),
         description.selectinload(DescriptionRecord.scores),
@@ -276,6 +280,7 @@ def _head_of(record: HeadRecord, run: RunRecord) -> StoredHead:
         held_out_rows=rows_of(record.held_out_rows or []),
         same_tokens=view_of(record.same_tokens),
         constant=constant_of(record.constant_part),
+        undertrained=tuple(record.undertrained or ()),
         provenance=provenance,
     )
     if said is None:

@@ -4,5 +4,5 @@
 head" and "Exact shortcuts".
 
 May import `maps_engine.errors`, `maps_engine.files`, `maps_engine.folders`, `maps_engine.model`, `maps_engine.results`,
-`maps_engine.ordinary_words` and `maps_engine.checkpoints`.
+`maps_engine.ordinary_words`, `maps_engine.undertrained` and `maps_engine.checkpoints`.
 """

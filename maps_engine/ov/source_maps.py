@@ -21,7 +21,8 @@ from maps_engine.ov.pair_scores import PairScores, PairSet, score_pairs
 from maps_engine.ov.residuals import Passed, ResidualTable, open_residuals, unseen
 from maps_engine.ov.salience import salient_tokens, strongest_targets, top_targets
 from maps_engine.ov.sources import Sources, SourceTable, check_source_name
-from maps_engine.results import ConstantPart, EngineSettings, HeadMapping, MappingRow, ScoredToken
+from maps_engine.results import ConstantPart, EngineSettings, HeadMapping, MappingRow, RowsView, ScoredToken
+from maps_engine.undertrained import undertrained_tokens
 
 HELD_OUT = 30
 HELD_BYTES = 2**30  # a table in float32 above which it is read again instead of held
@@ -253,6 +254,11 @@ class SourceEngine:
         return torch.stack(found)
 
     @cached_property
+    def undertrained(self) -> frozenset[int]:
+        """Ids of the tokens that training hardly ever saw, as far as the weights tell."""
+        return undertrained_tokens(self.checkpoint)
+
+    @cached_property
     def _sample(self) -> Tensor | None:
         """(n,): the tokens over which constant parts are taken; None where there are none, or X is centred."""
         if self.settings.centred:
@@ -282,8 +288,16 @@ class SourceEngine:
                 share = lengths[rows + i] / lengths[own][: self.settings.top].mean().clamp_min(1e-30)
                 (values, tokens), _ = _part(lists, slice(rows + i, rows + i + 1))
                 found = replace(found, constant=ConstantPart(float(share), self._scored(values[0], tokens[0])))
-            mappings.append(found)
+            mappings.append(self._marked(found))
         return mappings
+
+    def with_view(self, mapping: HeadMapping, view: RowsView) -> HeadMapping:
+        """`mapping` with its tokens under another reading."""
+        return self._marked(replace(mapping, same_tokens=view))
+
+    def _marked(self, mapping: HeadMapping) -> HeadMapping:
+        """With the undertrained among all tokens that it shows."""
+        return replace(mapping, undertrained=tuple(sorted(_listed(mapping) & self.undertrained)))
 
     def _mapping(self, layer: int, head: int, sigma: Tensor, ids: Tensor, lists: Lists) -> HeadMapping:
         _check_numbers(f"{layer}.{head} of {self.checkpoint.name}", sigma, *(values for values, _ in lists))
@@ -314,6 +328,14 @@ class SourceEngine:
         text = self.checkpoint.vocabulary.text
         pairs = zip(found.tolist(), scores.tolist(), strict=True)
         return tuple(ScoredToken(text(t), t, v) for t, v in pairs if abs(v) != float("inf"))
+
+
+def _listed(mapping: HeadMapping) -> set[int]:
+    """Every token that the mapping shows."""
+    view = mapping.same_tokens.rows if mapping.same_tokens else ()
+    rows = (*mapping.rows, *mapping.suppressed_rows, *mapping.held_out_rows, *view)
+    targets = [one for row in rows for one in row.targets] + list(mapping.constant.targets if mapping.constant else ())
+    return {row.token_id for row in rows} | {one.token_id for one in targets}
 
 
 def _part(lists: Lists, rows: slice) -> Lists:

@@ -130,15 +130,17 @@ def a_mapping(
     tokens += [(" " + rng.choice(_NOISE) + str(i), None) for i in range(30 - len(tokens))]
     if hostile:
         tokens[: len(HOSTILE)] = [(bad, bad) for bad in HOSTILE]
+    rows = tuple(_row(rng, s, t, i) for i, (s, t) in enumerate(tokens))
     return HeadMapping(
         model=model,
         fingerprint=f"sha256:{model}",
         layer=layer,
         head=head,
         settings=SETTINGS,
-        rows=tuple(_row(rng, s, t, i) for i, (s, t) in enumerate(tokens)),
+        rows=rows,
         suppressed_rows=tuple(_row(rng, s, None, i) for i, (s, _) in enumerate(tokens)),
         held_out_rows=tuple(_row(rng, " held" + str(i), None, i + 30) for i in range(5)),
+        undertrained=(rows[0].targets[-1].token_id,),
         constant=ConstantPart(0.4, (ScoredToken(" the", 1, 3.5), ScoredToken(HOSTILE[0] if hostile else " a", 2, 2.5))),
         same_tokens=RowsView(TRUER, tuple(_row(random.Random(i), s, t, i) for i, (s, t) in enumerate(tokens))),
     )

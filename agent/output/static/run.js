@@ -266,6 +266,12 @@
     body.append(salientTable("Most salient tokens and what they are mapped to", head.rows));
     if (head.same_tokens) body.append(salientTable(`The same tokens under the reading that the test uses: ${head.same_tokens[0]}`, head.same_tokens[1]));
     if (head.suppressed.length) body.append(suppressedTable(head.suppressed));
+    const faint = new Set(head.undertrained);
+    for (const one of body.querySelectorAll(".tok")) {
+      if (!faint.has(one.textContent)) continue;
+      one.classList.add("dim");
+      one.title = "undertrained: no evidence";
+    }
     return body;
   };
   const open = (key) => {

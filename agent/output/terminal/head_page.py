@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -12,7 +12,7 @@ from rich.text import Text
 from agent.output.console import inert, token_text
 from agent.output.terminal.transcript import attempts_part
 from agent.results import HeadDescription, HeadReport, PairTest, Retrieved, RowTest, TestResult
-from maps_engine.results import ConstantPart, HeadMapping, MappingRow, ScoredToken
+from maps_engine.results import HeadMapping, MappingRow, ScoredToken
 
 SUPPRESSED_ROWS = 10
 STATUS_STYLE = {"ok": "bold green", "unclear": "bold yellow", "failed": "bold red"}
@@ -33,15 +33,20 @@ def show_page(out: Console, report: HeadReport, *, suppressed: bool = True) -> N
     if report.test.tested_rows:
         out.print(_tested(report.test))
     if mapping.constant:
-        out.print(_constant(mapping.constant))
+        out.print(_constant(mapping))
         out.print()
-    out.print(_rows(f"{len(mapping.rows)} most salient tokens and what they are mapped to", mapping.rows))
+    faint = frozenset(mapping.undertrained)
+    out.print(_rows(f"{len(mapping.rows)} most salient tokens and what they are mapped to", mapping.rows, faint))
     if mapping.same_tokens:
         out.print(Text.assemble("The test reads: ", inert(mapping.same_tokens.reading, "bold")))
-        out.print(_rows("The same tokens, read so", mapping.same_tokens.rows))
+        out.print(_rows("The same tokens, read so", mapping.same_tokens.rows, faint))
     if suppressed and mapping.suppressed_rows:
         shown = mapping.suppressed_rows[:SUPPRESSED_ROWS]
-        out.print(_rows(f"What the first {len(shown)} of them are kept from (most suppressed)", shown))
+        out.print(_rows(f"What the first {len(shown)} of them are kept from (most suppressed)", shown, faint))
+    if faint:
+        out.print(
+            Text("Dimmed tokens are undertrained: training hardly ever saw them, and they are no evidence.", "dim")
+        )
     out.print(_footer(report))
 
 
@@ -106,19 +111,22 @@ def _retrieved(retrieved: Sequence[Retrieved]) -> RenderableType:
     return line
 
 
-def _constant(part: ConstantPart) -> Text:
+def _constant(mapping: HeadMapping) -> Text:
     """What a reader of the rows should leave aside, since it is in all of them."""
+    part = mapping.constant
+    assert part is not None
     told = f"Whatever it reads it promotes ({part.share:.0%} of the length of a salient row): "
-    return Text.assemble((told, "dim"), _tokens(part.targets))
+    return Text.assemble((told, "dim"), _tokens(part.targets, mapping.undertrained))
 
 
-def _rows(title: str, rows: Sequence[MappingRow]) -> Table:
+def _rows(title: str, rows: Sequence[MappingRow], faint: Collection[int]) -> Table:
     table = _table(title)
     table.add_column("salience", justify="right", no_wrap=True, style="dim")
     table.add_column("token", no_wrap=True, overflow="ellipsis", max_width=24)
     table.add_column("targets, strongest first", overflow="fold")
     for row in rows:
-        table.add_row(f"{row.salience:.3f}", token_text(row.token, "bold"), _targets(row))
+        style = "dim" if row.token_id in faint else "bold"
+        table.add_row(f"{row.salience:.3f}", token_text(row.token, style), _tokens(row.targets, faint))
     return table
 
 
@@ -126,12 +134,8 @@ def _table(title: str) -> Table:
     return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, expand=False)
 
 
-def _targets(row: MappingRow) -> Text:
-    return _tokens(row.targets)
-
-
-def _tokens(scored: Sequence[ScoredToken]) -> Text:
-    return Text("  ").join([token_text(one.token) for one in scored])
+def _tokens(scored: Sequence[ScoredToken], faint: Collection[int] = ()) -> Text:
+    return Text("  ").join([token_text(one.token, "dim" if one.token_id in faint else "") for one in scored])
 
 
 def _tested(test: TestResult) -> Table:
@@ -143,7 +147,7 @@ def _tested(test: TestResult) -> Table:
     table.add_column("targets, strongest first", overflow="fold")
     for one in test.tested_rows:
         mark = Text("✓", "green") if one.hit else Text("✗", "red")
-        table.add_row(mark, token_text(one.row.token, "bold"), inert(one.wanted.strip()), _targets(one.row))
+        table.add_row(mark, token_text(one.row.token, "bold"), inert(one.wanted.strip()), _tokens(one.row.targets))
     return table
 
 

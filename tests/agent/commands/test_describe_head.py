@@ -187,6 +187,14 @@ def test_the_page_shows_the_same_tokens_as_the_test_reads_them():
     assert "8.125" in text
 
 
+def test_undertrained_tokens_are_dimmed_and_explained():
+    one = report()
+    assert "undertrained" not in page(one)
+    (first, *_) = one.mapping.rows
+    marked = replace(one, mapping=replace(one.mapping, undertrained=(first.token_id,)))
+    assert "Dimmed tokens are undertrained" in page(marked)
+
+
 def test_the_page_shows_what_is_in_every_row():
     one = report()
     assert "Whatever it reads" not in page(one)

@@ -202,6 +202,16 @@ def test_what_a_head_writes_whatever_it_reads(filled: tuple[Engine, Believable])
     assert (told["share"], told["targets"][0]["token"]) == (0.4, " the")
 
 
+def test_undertrained_tokens_are_dimmed(filled: tuple[Engine, Believable]) -> None:
+    client = client_of(create_app(WebSettings(filled[0])))
+    place = f"/{filled[1].slug}/head/7/0"
+    told = client.get(f"{place}.json").json()
+    assert told["undertrained"] == [told["rows"][0]["targets"][-1]["token_id"]]
+    text = client.get(place).text
+    assert '<span class="dim" title="undertrained: no evidence">' in text
+    assert "Dimmed tokens are undertrained" in text
+
+
 def test_claims_say_what_they_count(filled: tuple[Engine, Believable]) -> None:
     engine, facts = filled
     report = describe("", 7, 1).report
