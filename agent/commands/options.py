@@ -209,6 +209,16 @@ class LanguageModelOptions(OptionGroup):
     max_tokens: Annotated[
         int, typer.Option("--max-tokens", help="Of one reply of a language model.", envvar="HEADSCRIBE_MAX_TOKENS")
     ] = MAX_TOKENS
+    tool_calls: Annotated[
+        int | None,
+        typer.Option(
+            "--tool-calls",
+            min=0,
+            help="Most uses of tools in one question to a language model.",
+            show_default="4; of local: models 0",
+            envvar="HEADSCRIBE_TOOL_CALLS",
+        ),
+    ] = None
     llm_mode: Annotated[
         str,
         typer.Option(
@@ -232,6 +242,7 @@ class LanguageModelOptions(OptionGroup):
                 mode=cast(Mode, self.llm_mode),
                 device=device.split(",")[0],
                 max_tokens=self.max_tokens,
+                tool_calls=self.tool_calls,
                 timeout=self.llm_timeout,
                 in_flight=workers,
                 requests_per_minute=self.requests_per_minute,

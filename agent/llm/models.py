@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from agent.errors import ModelFault
 from agent.llm.chat import ChatEndpoint, ChatRequest, Completion, Form, FormRefused
@@ -19,6 +19,8 @@ from agent.llm.protocol import Answer, LanguageModel, Reply, Tool
 from agent.llm.reply_cache import ReplyCache, key_of
 from agent.llm.sender import Sender, Tally
 from prompts import load_prompts
+
+MANY: Final = 1_000  # uses of tools: no bound of its own
 
 
 def open_language_model(
@@ -58,6 +60,7 @@ class AskedModel:
             "max_tokens": self.options.max_tokens,
             "form": self.options.mode,
             "repairs": self.options.repairs,
+            "tool_calls": self.options.tool_calls,
             "protocol": PROTOCOL_VERSION,
             "protocol_texts": versions,
         }
@@ -82,6 +85,7 @@ class AskedModel:
         Raises ModelFault, ModelDown, BudgetSpent.
         """
         tally, refusal = Tally(about), "none of the forms of request is taken"
+        max_tool_calls = min(max_tool_calls, self._tool_calls)
         offered = tuple(tools) if max_tool_calls > 0 else ()
         for form in self._forms(bool(offered), tally):
             if (form, answer.__name__) in self._refused:
@@ -106,6 +110,13 @@ class AskedModel:
             exchange.keep()
             return Reply(found, raw, talk.messages, tally.usage, tally.requests)
         raise ModelFault("bad request", f"the endpoint refused the request: {refusal}")
+
+    @property
+    def _tool_calls(self) -> int:
+        """Models that run here are small: they ask for more than they can read, and half a minute goes each time."""
+        if self.options.tool_calls is not None:
+            return self.options.tool_calls
+        return 0 if self.name.startswith("local:") else MANY
 
     @property
     def _endpoint(self) -> ChatEndpoint:

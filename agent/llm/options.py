@@ -32,6 +32,7 @@ class ModelOptions:
     timeout: float = TIMEOUT  # seconds for one reply
     retries: int = 4  # of one request, after faults that pass
     retry_seconds: float = 300.0  # for one request with all its retries
+    tool_calls: int | None = None  # most uses of tools in one question; None: as many as are offered, none of `local:`
     repairs: int = 1  # turns that show the model what is wrong with its answer
     in_flight: int = 8
     requests_per_minute: int | None = None
@@ -69,6 +70,8 @@ def checked(options: ModelOptions) -> ModelOptions:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UserMistake(f"{name.replace('_', ' ')} must be at least 1", got=value)
+    if options.tool_calls is not None and options.tool_calls < 0:
+        raise UserMistake("there cannot be fewer uses of tools than none", got=options.tool_calls)
     if options.money_budget is not None and options.price is None:
         raise UserMistake("a money budget needs a price", next_step="Give --price READ,WRITTEN for a million tokens.")
     if options.tokens_per_minute is not None and options.tokens_per_minute <= options.max_tokens:

@@ -12,7 +12,7 @@ import re
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -40,7 +40,9 @@ class TokensAsked(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    tokens: list[str] = Field(min_length=1, max_length=MAX_TOKENS, description="Single words, such as France")
+    tokens: list[Annotated[str, Field(max_length=MAX_TEXT)]] = Field(
+        min_length=1, max_length=MAX_TOKENS, description="Single words, such as France"
+    )
 
 
 class WordPair(BaseModel):

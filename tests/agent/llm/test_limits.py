@@ -135,6 +135,7 @@ def test_prices():
         ModelOptions(mode="xml"),  # type: ignore[arg-type]
         ModelOptions(money_budget=1.0),
         ModelOptions(in_flight=0),
+        ModelOptions(tool_calls=-1),
         ModelOptions(token_budget=0),
         ModelOptions(max_tokens=0),
         ModelOptions(tokens_per_minute=1000),

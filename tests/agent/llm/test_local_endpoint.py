@@ -78,8 +78,14 @@ def test_a_reply_does_not_write_the_same_again_and_again(folder, monkeypatch):
 
 def test_tools_go_by_steps(folder):
     seen: list[list[str]] = []
-    reply = local(folder, max_tokens=400).ask("What?", Named, tools=[rows_tool(seen)], max_tool_calls=2)
+    reply = local(folder, max_tokens=400, tool_calls=9).ask("What?", Named, tools=[rows_tool(seen)], max_tool_calls=2)
     assert len(seen) == reply.requests - 1 <= 2
+
+
+def test_models_that_run_here_are_offered_no_tools_unless_asked_for(folder):
+    reply = local(folder, max_tokens=400).ask("What?", Named, tools=[rows_tool([])], max_tool_calls=2)
+    assert reply.requests == 1
+    assert not [turn for turn in reply.messages if "rows" in turn.text]
 
 
 def test_one_that_runs_out_of_tokens_is_cut_off(folder):
