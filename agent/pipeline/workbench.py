@@ -9,11 +9,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
+from agent.checks import catalogue_scores, claims, class_scores, controls, new_pairs, strongest
 from agent.checks.catalogue_scores import CatalogueScores
-from agent.checks.claims import MAX_WORDS
 from agent.checks.class_scores import ClassScores
-from agent.checks.controls import ABOVE_SHUFFLED, ROUNDS
-from agent.checks.new_pairs import HIGH
 from agent.checks.pair_scorer import PairScorer
 from agent.checks.strongest import StrongestTargets
 from agent.describers.factory import chosen_name, make_describer
@@ -35,6 +33,7 @@ from maps_engine.relations.catalogue import Relation, load_relations
 from maps_engine.results import HeadMapping
 from prompts import load_prompts
 
+RULES: Final = (catalogue_scores, claims, class_scores, controls, new_pairs, strongest)
 RETRIEVED: Final = 5  # known operations that a describer is shown
 Tell = Callable[[str], None]
 
@@ -87,15 +86,22 @@ class Workbench:
 
     @property
     def _test(self) -> dict[str, Any]:
-        """What pairs are scored under, and the rule of verdicts, whatever the rows were read under."""
-        rule = {
-            "percentile": HIGH,
-            "shuffled": ROUNDS,
-            "above_shuffled": ABOVE_SHUFFLED,
+        """What pairs are scored under, and the rules of offers and verdicts, whatever the rows were read under."""
+        return {
+            "source": self.scorer.source,
+            "lead_in": list(self.maps.settings.lead_in),
             "word_classes": word_classes_version(),
-            "words_of_a_class": MAX_WORDS,
+            "rules": rules_hash(),
         }
-        return {"source": self.scorer.source, "lead_in": list(self.maps.settings.lead_in), **rule}
+
+
+def rules_hash() -> str:
+    """One hash over all numbers by which claims are offered and tested: under another one a run is another run."""
+    numbers = (
+        {name: value for name, value in vars(module).items() if name.isupper() and isinstance(value, int | float)}
+        for module in RULES
+    )
+    return content_hash(list(numbers))[:12]
 
 
 def open_workbench(request: DescribeRequest, *, device: str | None = None, heads: Iterable[HeadKey] = ()) -> Workbench:

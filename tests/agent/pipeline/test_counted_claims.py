@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from agent.checks import class_scores
 from agent.describers.choosing import ChoosingDescriber
 from agent.describers.language_model import LanguageModelDescriber
 from agent.errors import ModelFault
@@ -110,6 +111,14 @@ def test_whether_claims_are_counted_is_part_of_a_runs_identity(run):
     alone, beside = run(UNCLEAR, counted=None).identity, run(UNCLEAR, counted=()).identity
     assert "counted" not in alone.describer_settings
     assert beside.describer_settings["counted"] == {"version": 1}
+
+
+def test_other_thresholds_are_another_run(maker_and_bench, monkeypatch):
+    _, bench = maker_and_bench
+    before = bench.identity
+    assert bench.identity == before
+    monkeypatch.setattr(class_scores, "STRENGTH", 15.0)
+    assert bench.identity.hash() != before.hash()
 
 
 @pytest.mark.parametrize(("choice", "kept"), [(1, COUNTED), (2, COUNTED), (0, COUNTED)])
