@@ -114,14 +114,24 @@ class HeadMapping:
         return self.settings.source
 
     def evidence(self, rows: tuple[MappingRow, ...]) -> tuple[MappingRow, ...]:
-        """`rows` without undertrained tokens: rows of them fall out, and so do they as targets."""
+        """`rows` without undertrained tokens: their rows fall out, they as targets, and rows that keep no target."""
         if not self.undertrained:
             return rows
-        return tuple(
+        trained = (
             replace(row, targets=tuple(one for one in row.targets if one.token_id not in self.undertrained))
             for row in rows
             if row.token_id not in self.undertrained
         )
+        return tuple(row for row in trained if row.targets)
+
+    @property
+    def dimmed(self) -> frozenset[int]:
+        """The undertrained among tokens that pages show; held-out rows are not shown."""
+        view = self.same_tokens.rows if self.same_tokens else ()
+        rows = (*self.rows, *self.suppressed_rows, *view)
+        shown = {row.token_id for row in rows} | {one.token_id for row in rows for one in row.targets}
+        constant = {one.token_id for one in self.constant.targets} if self.constant else set()
+        return frozenset(self.undertrained) & (shown | constant)
 
     def to_json(self) -> dict[str, Any]:
         """`model, layer, head, source`, all rows but held-out ones, and what is known besides, as plain JSON values."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from maps_engine.model import Checkpoint
 
+MOST: Final = 0.1  # of the ordinary tokens: where more lie together, all rows of U do
 CHUNK: Final = 8192  # rows of U at a time
 ALIKE: Final = 0.95  # cosine
 FEWEST: Final = 3  # reserved tokens, for them to be a reference
@@ -25,7 +26,8 @@ REFERENCE: Final = 512  # reserved tokens that are looked at: some models have t
 def undertrained_tokens(checkpoint: Checkpoint) -> frozenset[int]:
     """Ids of tokens whose rows of U lie where those of reserved tokens lie, and of rows of zeros; one pass over U.
 
-    Empty where fewer than half of the special and unused tokens lie together: nothing is known then.
+    Empty where fewer than half of the special and unused tokens lie together, and where more than MOST of the ordinary
+    tokens lie there too: nothing is known then.
     """
     weights, kind = checkpoint.weights, checkpoint.vocabulary.kind
     size = weights.shape.vocab_size
@@ -38,7 +40,9 @@ def undertrained_tokens(checkpoint: Checkpoint) -> frozenset[int]:
         dead = norms == 0
         alike = dead if direction is None else dead | (u @ direction >= ALIKE * norms)
         found.append(alike.nonzero().squeeze(-1).cpu() + start)
-    return frozenset(torch.cat(found).tolist())
+    ids = frozenset(torch.cat(found).tolist())
+    ordinary = [i for i in range(size) if kind(i) == "normal"]
+    return ids if sum(i in ids for i in ordinary) <= MOST * len(ordinary) else frozenset()
 
 
 def _rows(checkpoint: Checkpoint, ids: list[int]) -> Tensor:

@@ -86,17 +86,17 @@ def plan_test(
         return PlannedTest(description, mapping, untestable=f"the description is {description.status}")
     claim = claimed_operation(description.operation, relations)
     rows = count_rows(claim, mapping) if claim is not None else None
-    excluded = shown_sources(mapping) | frozenset(seen)
+    excluded, dropped = shown_sources(mapping) | frozenset(seen), ""
     if judging is None:
         found = predicted_pairs(
             description, relations=relations, vocabulary=vocabulary, excluded=excluded, proposer=proposer
         )
         if found.problem:
             return PlannedTest(description, mapping, rows=rows, untestable=found.problem)
-        judging = found.pairs
+        judging, dropped = found.pairs, found.dropped
     pairs = without_sources(judging, excluded, vocabulary)
     if len(pairs.sources) < MIN_NEW_PAIRS:
-        reason = f"only {len(pairs.sources)} new one-token pairs; at least {MIN_NEW_PAIRS} are needed"
+        reason = f"only {len(pairs.sources)} new one-token pairs; at least {MIN_NEW_PAIRS} are needed{dropped}"
         return PlannedTest(description, mapping, rows=rows, untestable=reason)
     return PlannedTest(description, mapping, pairs, rows)
 

@@ -57,7 +57,9 @@ class ChoosingDescriber:
 
     def choose(self, evidence: Evidence) -> Chosen:
         """The same with the conversation; a model is asked only where there is a choice. Raises what stops a run."""
-        counted = tuple(replace(one, describer=self.name) for one in self._lexical.ranked(evidence))
+        settings = dict(self.settings)
+        ranked = self._lexical.ranked(evidence)
+        counted = tuple(replace(one, describer=self.name, settings=settings) for one in ranked)
         if len(counted) < 2:
             return Chosen(counted)
         prompt, system = choose_prompt(evidence, counted, fact_lines(evidence)), load_prompts().templates["system"]

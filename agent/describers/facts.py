@@ -1,7 +1,8 @@
 """What was counted of a head, in lines for a language model: it cannot count a page of rows by eye.
 
 Facts of rows come from the rows that are shown. Facts of known operations and of classes of words come from words that
-no test uses (`agent.results.HeadDescription.scored`), so that whoever was told them is tested on others.
+no test uses (`agent.results.HeadDescription.scored`), so that whoever was told them is tested on others. The constant
+part is a mean over hundreds of words, of which no single one can be read; whoever was told it is tested as strictly.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ def fact_lines(evidence: Evidence) -> list[str]:
 
 def counted_besides(evidence: Evidence) -> int:
     """How many facts are told that were counted on words besides the rows."""
-    return len(evidence.known[:MOST_KNOWN]) + len(evidence.classes) + (evidence.shared is not None)
+    whole = (evidence.shared, evidence.constant)
+    return len(evidence.known[:MOST_KNOWN]) + len(evidence.classes) + sum(one is not None for one in whole)
 
 
 def _of_rows(rows: Sequence[MappingRow]) -> Iterator[str]:

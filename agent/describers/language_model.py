@@ -49,7 +49,7 @@ class LanguageModelDescriber:
         return dict(self._model.settings) | {
             "prompts": versions,
             "max_revisions": self.max_revisions,
-            "tool_calls": TOOL_CALLS,
+            "tool_calls_offered": TOOL_CALLS,
         }
 
     def describe(self, evidence: Evidence) -> HeadDescription:
@@ -149,7 +149,8 @@ def _fault_turns(prompt: str, fault: ModelFault) -> tuple[Message, ...]:
 
 
 def _shown_tokens(evidence: Evidence) -> list[str]:
-    return [text for row in evidence.rows for text in (row.token, *(target.token for target in row.targets))]
+    of_rows = [text for row in evidence.rows for text in (row.token, *(target.token for target in row.targets))]
+    return of_rows + [one.token for one in (evidence.constant.targets if evidence.constant else ())]
 
 
 def _system() -> str:

@@ -34,7 +34,7 @@ FEWEST_PROPOSED: Final = 16  # pairs that a schema asks for; fewer are taken, an
 
 
 def _cut_reasoning(value: Any) -> Any:
-    """A model that is held to no schema may think aloud at length: nothing that is used stands there."""
+    """Cut instead of refused: a model that is held to no schema may reason at length, and no test reads it."""
     return value[:LONGEST_REASONING] if isinstance(value, str) else value
 
 

@@ -19,7 +19,8 @@ from agent.words.spelling import core
 from prompts import load_prompts
 
 RUN: Final = 3  # words in a row
-PROMPT_RUN: Final = 6  # "the tokens that the head promotes" is how anyone would put it
+PROMPT_RUN: Final = 8  # "maps an input token to its" is how anyone would begin
+WHOLE: Final = 5  # of an answer that is nothing but a part of the prompt
 EXAMPLES: Final = ("river to sea", "to the sea that it flows into")  # of prompts/templates/describe.txt
 _ORDERS: Final = re.compile(
     r"(ignore|disregard|forget|override|bypass)\W+(\w+\W+){0,2}?(previous|prior|above|earlier|instructions?|prompts?)\b|"
@@ -50,17 +51,31 @@ def quoted_instructions(description: HeadDescription, tokens: Iterable[str]) -> 
 
 
 def repeats_prompt(text: str) -> str:
-    """The part of `text` that stands in the prompts of describers too: their example, or six words in a row."""
-    spelled = f" {' '.join(_words(text))} "
-    found = (run for run in (*EXAMPLES, *_prompt_runs()) if f" {run} " in spelled)
-    return next(found, "")
+    """The part of `text` that stands in the prompts of describers too; empty where it is an answer.
+
+    That is their example, PROMPT_RUN words in a row of a question or of what is said of a field, or all of `text`.
+    """
+    words = _words(text)
+    spelled = f" {' '.join(words)} "
+    found = next((run for run in (*EXAMPLES, *_prompt_runs()) if f" {run} " in spelled), "")
+    whole = len(words) >= WHOLE and any(spelled in f" {line} " for line in _asking_lines())
+    return found or (spelled.strip() if whole else "")
+
+
+@cache
+def _asking_lines() -> tuple[str, ...]:
+    """Questions, and what is said of the answer's fields, word by word: whoever sees nothing repeats these."""
+    templates = load_prompts().templates
+    found = []
+    for line in (line for name in ("describe", "revise") for line in templates[name].text.splitlines()):
+        asked = line if line.startswith("- ") else "".join(re.findall(r"^\d\.[^?]*\?", line))
+        found.append(" ".join(_words(asked)))
+    return tuple(filter(None, found))
 
 
 @cache
 def _prompt_runs() -> frozenset[str]:
-    templates = load_prompts().templates
-    lines = (line for name in ("describe", "revise") for line in re.split(r"\n|\$\w+", templates[name].text))
-    return frozenset(run for line in lines for run in _runs(_words(line), PROMPT_RUN))
+    return frozenset(run for line in _asking_lines() for run in _runs(line.split(), PROMPT_RUN))
 
 
 def _words(text: str) -> list[str]:

@@ -163,7 +163,8 @@ class Model:
         Args:
             store: SQLite file or postgresql:// address of the runs; None is the user's own database.
             layers, heads: such as "0-11,20"; None is all.
-            describer: "auto", "lexical", "openai:MODEL", "local:PATH_OR_ID" or a LangChain provider's.
+            describer: "auto", "lexical", "openai:MODEL", "local:PATH_OR_ID" or a LangChain provider's;
+                "choose:" before one of these models lets it choose among what "lexical" counts.
             workers: replies of a language model in flight.
             model_options, max_revisions, counted, operations: as of `Head.describe`.
             progress: called as (done, total, what); by default a bar on a terminal and in a notebook.
@@ -258,7 +259,7 @@ class Head:
 
         Args:
             describer: "auto" (a language model where a key is set, else "lexical"), "lexical", "openai:MODEL",
-                "local:PATH_OR_ID" or a LangChain provider's "PROVIDER:MODEL".
+                "local:PATH_OR_ID" or a LangChain provider's "PROVIDER:MODEL"; "choose:" before one of these models.
             model_options: limits, address and prices of a language model.
             max_revisions: how often a language model may think again after a trial.
             counted: whether a counted claim that its test supports takes the place of a model's words that theirs

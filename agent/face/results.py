@@ -58,7 +58,7 @@ class MappingTable:
         return self.mapping.constant
 
     def to_dict(self) -> dict[str, Any]:
-        """`model, layer, head, source, rows, suppressed_rows, same_tokens, constant`, as in `describe-head --json`."""
+        """The place, `source`, all rows, `constant` and `undertrained`, as `describe-head --json` has them."""
         return self.mapping.to_json()
 
     def to_pandas(self) -> pd.DataFrame:

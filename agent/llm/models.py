@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from agent.errors import ModelFault
 from agent.llm.chat import ChatEndpoint, ChatRequest, Completion, Form, FormRefused
@@ -19,8 +19,6 @@ from agent.llm.protocol import Answer, LanguageModel, Reply, Tool
 from agent.llm.reply_cache import ReplyCache, key_of
 from agent.llm.sender import Sender, Tally
 from prompts import load_prompts
-
-MANY: Final = 1_000  # uses of tools: no bound of its own
 
 
 def open_language_model(
@@ -60,7 +58,7 @@ class AskedModel:
             "max_tokens": self.options.max_tokens,
             "form": self.options.mode,
             "repairs": self.options.repairs,
-            "tool_calls": self.options.tool_calls,
+            "tool_calls": self._tool_calls,
             "protocol": PROTOCOL_VERSION,
             "protocol_texts": versions,
         }
@@ -85,7 +83,7 @@ class AskedModel:
         Raises ModelFault, ModelDown, BudgetSpent.
         """
         tally, refusal = Tally(about), "none of the forms of request is taken"
-        max_tool_calls = min(max_tool_calls, self._tool_calls)
+        max_tool_calls = max_tool_calls if self._tool_calls is None else self._tool_calls
         offered = tuple(tools) if max_tool_calls > 0 else ()
         for form in self._forms(bool(offered), tally):
             if (form, answer.__name__) in self._refused:
@@ -112,11 +110,14 @@ class AskedModel:
         raise ModelFault("bad request", f"the endpoint refused the request: {refusal}")
 
     @property
-    def _tool_calls(self) -> int:
-        """Models that run here are small: they ask for more than they can read, and half a minute goes each time."""
-        if self.options.tool_calls is not None:
-            return self.options.tool_calls
-        return 0 if self.name.startswith("local:") else MANY
+    def _tool_calls(self) -> int | None:
+        """Most uses of tools in a question, or None where the asker says.
+
+        Models that run here are small: they ask for more than they can read, and half a minute goes each time.
+        """
+        if self.options.tool_calls is None and self.name.startswith("local:"):
+            return 0
+        return self.options.tool_calls
 
     @property
     def _endpoint(self) -> ChatEndpoint:

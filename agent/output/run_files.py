@@ -28,6 +28,7 @@ COLUMNS = (
     "model", "fingerprint", "run", "layer", "head", "source", "describer", "status", "operation", "category",
     "input_strings", "observed_pattern", "confidence", "reason", "reasoning", "verdict", "test_score",
     "test_percentile", "test_pairs", "rows_shown", "rows_held_out", "tokens", "retrieved",
+    "constant_share", "constant_targets",
 )  # fmt: skip
 
 
@@ -100,8 +101,10 @@ def _html(engine: Engine, run_id: int, path: Path) -> int:
 
 def flat_rows(heads: Iterable[StoredHead]) -> Iterator[dict[str, Any]]:
     """One row of plain values a head, with COLUMNS as keys."""
+    from maps_engine.checkpoints.token_spelling import visible
+
     for head in heads:
-        pairs = head.test.pairs if head.test else None
+        pairs, part = head.test.pairs if head.test else None, head.constant
         rows = head.test.rows if head.test else None
         values = {
             "source": head.source,
@@ -112,6 +115,8 @@ def flat_rows(heads: Iterable[StoredHead]) -> Iterator[dict[str, Any]]:
             "rows_shown": f"{rows.shown_k} of {rows.shown_n}" if rows else None,
             "rows_held_out": f"{rows.held_out_k} of {rows.held_out_n}" if rows else None,
             "tokens": " ".join(map(_pair, head.rows[:SHOWN_TOKENS])),
+            "constant_share": part.share if part else None,
+            "constant_targets": " ".join(visible(one.token) for one in part.targets) if part else None,
             "retrieved": "; ".join(one.operation for one in head.retrieved),
         }
         yield {name: values[name] if name in values else getattr(head, name) for name in COLUMNS}

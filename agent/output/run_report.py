@@ -140,14 +140,14 @@ def _undertrained(head: StoredHead) -> set[str]:
     """As the page spells them, the tokens that are no evidence."""
     if not head.undertrained:
         return set()
-    rows = (*head.rows, *head.suppressed_rows)
+    rows = (*head.rows, *head.suppressed_rows, *(head.same_tokens.rows if head.same_tokens else ()))
     texts = {row.token_id: row.token for row in rows} | {t.token_id: t.token for row in rows for t in row.targets}
     return {_token(texts[i]) for i in head.undertrained if i in texts}
 
 
 def _constant_words(part: ConstantPart) -> str:
-    told = "  ".join(visible(one.token) for one in part.targets)
-    return _line(f"{told} ({part.share:.0%} of the length of a salient row)")
+    told = " · ".join(_token(one.token) for one in part.targets)
+    return f"{told} ({part.share:.0%} of the length of a salient row)"
 
 
 def _view(view: RowsView | None) -> list[Any] | None:

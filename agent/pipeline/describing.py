@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from agent.checks.choice import withdrawn
-from agent.checks.claims import MAX_PAIRS
+from agent.checks.claims import MAX_PAIRS, claimed_operation
 from agent.checks.intruder import CHANCE_LIKE, EmbeddingJudge, intruder_test
 from agent.checks.new_pairs import held_out_sources, predicted_pairs, shown_sources, without_sources
 from agent.checks.trials import TOO_FEW, TRIAL_PAIRS, run_trial, split_pairs
@@ -148,8 +148,10 @@ class _Revision:
         """What was said, the name of a known operation in the catalogue's own words."""
         self._tools.note(said.conversation)
         self._conversation += said.conversation
-        named = known_name(said.description.operation, self._bench.relations)
-        return replace(said, description=replace(said.description, operation=named))
+        label, relations = said.description.operation, self._bench.relations
+        if claimed_operation(label, relations) is not None:
+            return said
+        return replace(said, description=replace(said.description, operation=known_name(label, relations)))
 
     def _unsettled(self, tried: Sequence[_Tried]) -> bool:
         """Whether the describer should think again, and may."""
@@ -212,10 +214,8 @@ def settled(attempt: Attempt, intruder: IntruderTest | None) -> HeadDescription:
         return said
     if trial.verdict == "contradicted":
         return withdrawn(said, "its trial pairs contradict it")
-    testable = trial.verdict == "weak" or trial.reason.startswith(
-        TOO_FEW
-    )  # pairs that did not come say nothing of the head
-    if testable and intruder is not None and intruder.share <= CHANCE_LIKE:
+    too_few = trial.reason.startswith(TOO_FEW)  # where none came at all, the reason is another and says nothing
+    if (trial.verdict == "weak" or too_few) and intruder is not None and intruder.share <= CHANCE_LIKE:
         told = f"an intruder was found in {intruder.found} of {intruder.n} trials"
         return withdrawn(said, f"no trial supports it, and the rows are like those of any head ({told})")
     return said

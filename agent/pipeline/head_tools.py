@@ -111,7 +111,8 @@ class HeadTools:
         wanted = [(pair.source, pair.target) for pair in asked.pairs]
         allowed = [pair for pair in wanted if not self._is_kept_back(pair[0])]
         refused = [f"{_quoted(s)}: {KEPT_BACK}" for s, _ in wanted if self._is_kept_back(s)]
-        pairs = spelled_pairs(allowed, self._vocabulary, exact=asked.exact).pairs
+        spelled = spelled_pairs(allowed, self._vocabulary, exact=asked.exact)
+        pairs = spelled.pairs
         if not pairs.sources:
             return "\n".join(["None of these pairs is made of single tokens.", *refused])
         test, hits = score_each(pairs, self.mapping, self.scorer)
@@ -122,9 +123,7 @@ class HeadTools:
             f"higher than {test.percentile:.0f} % of the other heads (their mean {test.others_mean:.2f})"
         )
         each = [f"{as_data(text)}: {'hit' if hit else 'miss'}" for text, hit in zip(texts, hits, strict=True)]
-        dropped = len(dict(allowed)) - len(texts)
-        rest = [f"{dropped} more are not single tokens of this model"] if dropped > 0 else []
-        return "\n".join([first, *each, *rest, *refused])
+        return "\n".join([f"{first}{spelled.told_dropped}", *each, *refused])
 
     def similar_heads(self, _: NothingAsked) -> str:
         """The nearest heads of the layer with a few of their rows, held-out sources left out."""

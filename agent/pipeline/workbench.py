@@ -9,7 +9,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
-from agent.checks import catalogue_scores, claims, class_scores, controls, new_pairs, strongest
+from agent.checks import catalogue_scores, claims, class_scores, controls, intruder, new_pairs, strongest, trials
 from agent.checks.catalogue_scores import CatalogueScores
 from agent.checks.class_scores import ClassScores
 from agent.checks.pair_scorer import PairScorer
@@ -18,6 +18,7 @@ from agent.describers.factory import chosen_name, make_describer
 from agent.describers.lexical import LexicalDescriber
 from agent.describers.protocol import Describer, RankingDescriber
 from agent.operations.store import KnownOperationStore, open_store
+from agent.pipeline import head_tools
 from agent.pipeline.neighbours import Neighbours
 from agent.pipeline.request import DescribeRequest
 from agent.results import Provenance
@@ -27,13 +28,18 @@ from agent.words.embedder import load_embedder
 from agent.words.fields import SemanticFields
 from agent.words.mapping_vectors import MappingEmbedder
 from agent.words.word_classes import word_classes_version
+from maps_engine import undertrained
 from maps_engine.engine import MapsEngine
 from maps_engine.folders import cache_folder
+from maps_engine.ov import centred
 from maps_engine.relations.catalogue import Relation, load_relations
 from maps_engine.results import HeadMapping
 from prompts import load_prompts
 
-RULES: Final = (catalogue_scores, claims, class_scores, controls, new_pairs, strongest)
+RULES: Final = (
+    catalogue_scores, claims, class_scores, controls, intruder, new_pairs, strongest, trials, head_tools, undertrained,
+    centred,
+)  # fmt: skip
 RETRIEVED: Final = 5  # known operations that a describer is shown
 Tell = Callable[[str], None]
 
@@ -96,7 +102,7 @@ class Workbench:
 
 
 def rules_hash() -> str:
-    """One hash over all numbers by which claims are offered and tested: under another one a run is another run."""
+    """One hash over the numbers of all modules that offer and test claims: under another one a run is another run."""
     numbers = (
         {name: value for name, value in vars(module).items() if name.isupper() and isinstance(value, int | float)}
         for module in RULES

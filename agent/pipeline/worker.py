@@ -113,8 +113,11 @@ class HeadWorker:
             raise described.ended
 
     def _keep(self, report: HeadReport) -> None:
-        """Keep what cost a language model's reply before its test, so that a killed process loses little."""
-        if not isinstance(self.bench.describer, RankingDescriber):  # whose other descriptions would be lost
+        """Keep what cost a language model's reply before its test, so that a killed process loses little.
+
+        Of a describer that ranks, the other descriptions are tested too, and they would be lost.
+        """
+        if not isinstance(self.bench.describer, RankingDescriber):
             keep_reply(self.database, self.job.run_id, report, worker=self.name)
 
     def _store(self, reports: Sequence[HeadReport]) -> None:

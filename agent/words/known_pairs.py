@@ -11,7 +11,7 @@ from maps_engine.relations.catalogue import Relation
 
 COPYING_RELATIONS: Final = frozenset({"copying", "name-copying"})
 GENERAL: Final = frozenset({"word", "token", "term", "item", "thing"})  # on one side alone they name no class
-UNTOLD: Final = frozenset({"a", "an", "the", "its", "their", "other", "another"})
+UNTOLD: Final = frozenset({"a", "an", "the", "its", "their"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,11 @@ def known_name(label: str, relations: Sequence[Relation]) -> str:
     the name of a known operation in words of their own, and its own pairs then test it better than those they make.
     """
     wanted = _sides(label)
-    if not wanted or any(label_of(r.name) == " ".join(label_of(label).casefold().split()) for r in relations):
+    if (
+        not wanted
+        or wanted[0] == wanted[1]
+        or any(label_of(r.name) == " ".join(label_of(label).casefold().split()) for r in relations)
+    ):
         return label
     alike = [r.name for r in relations if _within(wanted, _sides(r.name))]
     return label_of(alike[0]) if len(alike) == 1 else label

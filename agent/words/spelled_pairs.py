@@ -49,7 +49,7 @@ def spelled_pairs(
     """
     made: dict[int, dict[int, None]] = {}
     dropped: Counter[str] = Counter()
-    for source, target in dict.fromkeys(proposed):
+    for source, target in proposed:
         if core(source) in excluded:
             dropped[KEPT_OUT] += 1
             continue

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
+from agent.describers.protocol import Proposed
 from agent.results import HeadDescription
 from agent.runs.identity import content_hash
 from agent.words.known_pairs import label_of
@@ -61,17 +62,17 @@ class EmbeddingJudge:
     find_intruder = rate_rows
     rate_targets = rate_rows
 
-    def propose_pairs(self, description: HeadDescription, *, n: int, excluded: Sequence[str]) -> list[tuple[str, str]]:
+    def propose_pairs(self, description: HeadDescription, *, n: int, excluded: Sequence[str]) -> Proposed:
         """Pairs of the known relation whose name and sentence are nearest, where one is near."""
         texts = [f"{label_of(one.name)}. {one.description}" for one in self.relations]
         said = replace(Said.of(description), input_strings="")
         alike = self._alike(said.text, texts)
         best = int(alike.argmax()) if len(alike) else -1
         if best < 0 or alike[best] < NEAR_OPERATION:
-            return []
+            return Proposed(())
         left = set(excluded)
         pairs = [(s, t) for s, targets in self.relations[best].pairs if core(s) not in left for t in targets[:1]]
-        return pairs[:n]
+        return Proposed(tuple(pairs[:n]))
 
     def assess(self, said: Said, rows: Sequence[MappingRow], tested: Sequence[MappingRow] = ()) -> Assessment:
         """No answer: a study asks for yes or no, and a cosine has no value from which on it says yes."""

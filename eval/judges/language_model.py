@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 from pydantic import BaseModel, Field, create_model
 
 from agent.describers.prompting import MAX_PROPOSED, PairsAnswer, as_data, as_sentence, pairs_prompt, row_line
+from agent.describers.protocol import Proposed
 from agent.errors import DescriberDown, ModelFault
 from agent.llm.protocol import LanguageModel
 from agent.results import HeadDescription
@@ -88,11 +89,13 @@ class ModelJudge:
         picked = answer.model_dump()["intruder"]
         return [float(number != picked) for number in range(1, len(rows) + 1)]
 
-    def propose_pairs(self, description: HeadDescription, *, n: int, excluded: Sequence[str]) -> list[tuple[str, str]]:
+    def propose_pairs(self, description: HeadDescription, *, n: int, excluded: Sequence[str]) -> Proposed:
         """New pairs; none where the model gives no usable answer."""
         prompt = pairs_prompt(description, n=min(n, MAX_PROPOSED), excluded=excluded)
         answer = self._asked(prompt, PairsAnswer)
-        return [(pair.source, pair.target) for pair in answer.pairs] if answer else []
+        if answer is None:
+            return Proposed(())
+        return Proposed(tuple((pair.source, pair.target) for pair in answer.pairs), exact=answer.exact)
 
     def assess(self, said: Said, rows: Sequence[MappingRow], tested: Sequence[MappingRow] = ()) -> Assessment:
         """The answers, or the kind of fault that left the item without. Raises ModelDown, BudgetSpent."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
+from agent.describers.protocol import Proposed
 from agent.results import HeadDescription
 from eval.judges.embedding import EmbeddingJudge
 from eval.judges.plain_forms import assess_forms
@@ -58,7 +59,7 @@ class LexicalJudge:
     find_intruder = rate_rows
     rate_targets = rate_rows
 
-    def propose_pairs(self, description: HeadDescription, *, n: int, excluded: Sequence[str]) -> list[tuple[str, str]]:
+    def propose_pairs(self, description: HeadDescription, *, n: int, excluded: Sequence[str]) -> Proposed:
         """Asked for free text alone; what names an operation makes its own pairs."""
         return self._embedding.propose_pairs(description, n=n, excluded=excluded)
 

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from agent.describers.protocol import Proposed
 from agent.results import HeadDescription
 from eval.judges.said import Said
 from maps_engine.results import MappingRow
@@ -64,9 +65,7 @@ class Judge(Protocol):
     def rate_targets(self, said: Said, rows: Sequence[MappingRow]) -> Sequence[Rating]:
         """Rows of one source, each with one candidate: how strongly the head should promote it."""
 
-    def propose_pairs(
-        self, description: HeadDescription, *, n: int, excluded: Sequence[str]
-    ) -> Sequence[tuple[str, str]]:
+    def propose_pairs(self, description: HeadDescription, *, n: int, excluded: Sequence[str]) -> Proposed:
         """Up to `n` new (source, target) pairs for a description that names no known operation; none where it cannot.
 
         excluded: sources, casefolded, that no pair may have.

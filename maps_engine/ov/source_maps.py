@@ -285,7 +285,8 @@ class SourceEngine:
             own = slice(i * n, (i + 1) * n)
             found = self._mapping(layer, head, sigma[i], ids[i], _part(lists, own))
             if len(written) > rows:
-                share = lengths[rows + i] / lengths[own][: self.settings.top].mean().clamp_min(1e-30)
+                salient = lengths[own][: self.settings.top][sigma[i][: self.settings.top] >= 0]  # the rest is padding
+                share = lengths[rows + i] / salient.mean().clamp_min(1e-30) if len(salient) else lengths.new_zeros(())
                 (values, tokens), _ = _part(lists, slice(rows + i, rows + i + 1))
                 found = replace(found, constant=ConstantPart(float(share), self._scored(values[0], tokens[0])))
             mappings.append(self._marked(found))

@@ -45,6 +45,14 @@ def test_rows_of_zeros_are_undertrained_whatever_the_others_are(tmp_path):
     assert undertrained_tokens(open_checkpoint(str(place))) == {5, *RESERVED}
 
 
+def test_nothing_is_told_where_most_tokens_lie_together(tmp_path):
+    place, model = tiny_model("llama", tmp_path / "model")
+    u = model.get_output_embeddings().weight.data
+    u += 50 * u.norm(dim=1).max()  # one direction that all rows share
+    model.save_pretrained(place)
+    assert undertrained_tokens(open_checkpoint(str(place))) == frozenset()
+
+
 def test_mappings_mark_those_that_they_show_and_evidence_is_without_them(folder):
     engine = MapsEngine.open(str(folder), settings=EngineSettings("embedding", top=20, targets=20))
     for mapping in engine.map_heads([1]):
@@ -58,6 +66,7 @@ def test_mappings_mark_those_that_they_show_and_evidence_is_without_them(folder)
         assert not {t.token_id for row in left for t in row.targets} & set(mapping.undertrained)
         kept = [row for row in mapping.rows if row.token_id not in mapping.undertrained]
         assert [row.token_id for row in left] == [row.token_id for row in kept]
+        assert mapping.dimmed <= set(mapping.undertrained)
 
 
 def test_marks_are_those_of_the_tokens_beside_too(folder):

@@ -1,4 +1,4 @@
-"""A GGUF file in this process by llama.cpp, its output held to the schema by llama.cpp's own grammars.
+"""A GGUF file in this process by llama.cpp, its output held to the schema by the grammars that this build knows.
 
 xllamacpp is its server as a library, whose chat requests are called directly. The server listens on loopback whether
 or not anyone wants it, so it is given a key that nobody knows.
@@ -62,15 +62,17 @@ class LlamaModel:
             "max_tokens": request.max_tokens,
             "temperature": temperature,
         }
-        try:
-            if request.form == "json_schema":
-                # blanks between the parts of JSON are half of what a small model writes
-                schema = {**(request.schema or {}), "x-guidance": {"whitespace_flexible": False}}
+        if request.form == "json_schema":
+            # blanks between the parts of JSON are half of what a small model writes
+            schema = {**(request.schema or {}), "x-guidance": {"whitespace_flexible": False}}
+            try:
                 sent["grammar"] = xllamacpp.json_schema_to_grammar(json.dumps(schema))
-            answer = self._server.handle_chat_completions(sent)
+            except (ValueError, RuntimeError) as error:
+                raise FormRefused(f"no grammar for this schema: {error}") from error
+        try:
+            return _completion(self._server.handle_chat_completions(sent))
         except (ValueError, RuntimeError) as error:
-            raise FormRefused(f"no grammar for this schema: {error}") from error
-        return _completion(answer)
+            raise ModelFault("server", f"llama.cpp gave no reply: {error}") from error
 
 
 def _completion(answer: Mapping[str, Any]) -> Completion:

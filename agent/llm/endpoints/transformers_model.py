@@ -113,11 +113,8 @@ class _SchemaMask:
     def __init__(self, matcher: Any) -> None:
         from transformers import NoRepeatNGramLogitsProcessor
 
-        self._matcher, self._question, self._seen = (
-            matcher,
-            0,
-            0,
-        )  # tokens of the question, and those that were consumed
+        self._matcher = matcher
+        self._question = self._seen = 0  # tokens of the question, and tokens that were consumed
         self._without_repeats = NoRepeatNGramLogitsProcessor(REPEATED)
 
     def __call__(self, ids: Tensor, scores: Tensor) -> Tensor:

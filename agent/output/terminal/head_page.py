@@ -35,7 +35,7 @@ def show_page(out: Console, report: HeadReport, *, suppressed: bool = True) -> N
     if mapping.constant:
         out.print(_constant(mapping))
         out.print()
-    faint = frozenset(mapping.undertrained)
+    faint = mapping.dimmed
     out.print(_rows(f"{len(mapping.rows)} most salient tokens and what they are mapped to", mapping.rows, faint))
     if mapping.same_tokens:
         out.print(Text.assemble("The test reads: ", inert(mapping.same_tokens.reading, "bold")))
@@ -116,7 +116,7 @@ def _constant(mapping: HeadMapping) -> Text:
     part = mapping.constant
     assert part is not None
     told = f"Whatever it reads it promotes ({part.share:.0%} of the length of a salient row): "
-    return Text.assemble((told, "dim"), _tokens(part.targets, mapping.undertrained))
+    return Text.assemble((told, "dim"), _tokens(part.targets, mapping.dimmed))
 
 
 def _rows(title: str, rows: Sequence[MappingRow], faint: Collection[int]) -> Table:

@@ -49,7 +49,7 @@ class Generator:
             pairs = claim.pairs(vocabulary, excluded=excluded, n=MAX_PAIRS)
         else:
             proposed = judge.propose_pairs(description, n=MAX_PAIRS, excluded=sorted(excluded))
-            pairs = spelled_pairs(proposed, vocabulary, excluded).pairs
+            pairs = spelled_pairs(proposed.pairs, vocabulary, excluded, exact=proposed.exact).pairs
         if len(pairs.sources) < MIN_NEW_PAIRS:
             return PlannedPairs(
                 subject.mapping, None, f"{len(pairs.sources)} one-token pairs; {MIN_NEW_PAIRS} are needed"

@@ -58,3 +58,5 @@ def test_whoever_was_told_of_other_words_is_tested_on_others():
     assert told.scored
     assert not untold.scored
     assert counted_besides(Evidence.of(mapping(rows(10)))) == 0
+    part = ConstantPart(0.4, (ScoredToken(" the", 1, 2.0),))  # "words to articles" can be read off it
+    assert counted_besides(Evidence.of(replace(mapping(rows(10)), constant=part))) == 1

@@ -11,6 +11,7 @@ from gguf import GGUFWriter
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from agent.describers.language_model import LanguageModelDescriber
 from agent.errors import ModelFault
 from agent.llm.endpoints import local_endpoint, transformers_model
 from agent.llm.endpoints.transformers_model import REPEATED
@@ -86,6 +87,12 @@ def test_models_that_run_here_are_offered_no_tools_unless_asked_for(folder):
     reply = local(folder, max_tokens=400).ask("What?", Named, tools=[rows_tool([])], max_tool_calls=2)
     assert reply.requests == 1
     assert not [turn for turn in reply.messages if "rows" in turn.text]
+
+
+def test_how_many_uses_of_tools_are_allowed_is_part_of_a_runs_identity(folder):
+    unset, none, two = (LanguageModelDescriber(local(folder, tool_calls=n)).settings for n in (None, 0, 2))
+    assert unset == none
+    assert two != none
 
 
 def test_one_that_runs_out_of_tokens_is_cut_off(folder):

@@ -29,6 +29,9 @@ def test_a_known_operation_in_other_words_gets_its_name(label, known):
         "word to word",
         "words to other words",
         "female first name to pronoun",  # says more than the operation
+        "letter to another letter",
+        "months to other months",
+        "unit to unit",
         "noun",
         "to",
         "a to b to c",

@@ -121,11 +121,11 @@ def test_embeddings_take_the_nearest_known_relation_for_pairs(fields):
 
     judge = EmbeddingJudge(lambda: fields, load_relations)
     said = HeadDescription("ok", "x", "", "Maps a country to its capital city.", "country to capital")
-    pairs = judge.propose_pairs(said, n=10, excluded=["france"])
+    pairs = judge.propose_pairs(said, n=10, excluded=["france"]).pairs
     assert len(pairs) == 10
     assert "france" not in [s.casefold() for s, _ in pairs]
     nothing = HeadDescription("ok", "x", "", "zzzz qqqq", "jjjj")
-    assert judge.propose_pairs(nothing, n=10, excluded=[]) == []
+    assert judge.propose_pairs(nothing, n=10, excluded=[]).pairs == ()
 
 
 def test_judges_by_name(fields):
@@ -187,10 +187,11 @@ def test_pairs_are_asked_for_and_may_fail():
     from agent.results import HeadDescription
 
     said = HeadDescription("ok", "x", "", "Maps a word to its first letter.", "letters")
-    model = QueuedModel({"pairs": [{"source": "walk", "target": "w"}]})
-    assert ModelJudge(model).propose_pairs(said, n=5, excluded=["talk"]) == [("walk", "w")]
+    model = QueuedModel({"exact": True, "pairs": [{"source": "walk", "target": "w"}]})
+    found = ModelJudge(model).propose_pairs(said, n=5, excluded=["talk"])
+    assert (found.pairs, found.exact) == ((("walk", "w"),), True)
     assert '"talk"' in model.asked[0]
-    assert ModelJudge(QueuedModel(ModelFault("empty", "nothing"))).propose_pairs(said, n=5, excluded=[]) == []
+    assert ModelJudge(QueuedModel(ModelFault("empty", "nothing"))).propose_pairs(said, n=5, excluded=[]).pairs == ()
 
 
 def test_many_faults_in_a_row_stop_and_a_budget_stops_at_once():

@@ -18,6 +18,7 @@ from sqlalchemy import func, select
 from typer.testing import CliRunner
 
 from agent.checks.pair_scorer import PairScorer
+from agent.describers.protocol import Proposed
 from agent.errors import BudgetSpent
 from agent.results import HeadDescription, HeadReport, TestResult
 from agent.runs.database import open_database, reading
@@ -77,7 +78,8 @@ class ProposingJudge(CountingJudge):
     def propose_pairs(self, description, *, n, excluded):
         words = re.findall(r"\w+", "the on he and they she ran red wal it walk t s r w i f h")
         pairs = zip(words, [*words[1:], words[0]], strict=True)
-        return [] if description.operation == "nothing" else [(s, t) for s, t in pairs if s not in excluded]
+        named = description.operation != "nothing"
+        return Proposed(tuple((s, t) for s, t in pairs if s not in excluded) if named else ())
 
 
 @pytest.fixture(scope="module")
