@@ -86,7 +86,7 @@ def _parquet(engine: Engine, run_id: int, path: Path) -> int:
 
     rows = [{name: _encodable(row[name]) for name in COLUMNS} for row in flat_rows(stored_heads(engine, run_id))]
     text, number, whole = pyarrow.string(), pyarrow.float64(), pyarrow.int64()
-    numbers = {"confidence": number, "test_score": number, "test_percentile": number}
+    numbers = dict.fromkeys(("confidence", "test_score", "test_percentile", "constant_share"), number)
     wholes = dict.fromkeys(("run", "layer", "head", "test_pairs"), whole)
     schema = pyarrow.schema([(name, (numbers | wholes).get(name, text)) for name in COLUMNS])
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), path)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from agent.checks.choice import withdrawn
-from agent.checks.claims import MAX_PAIRS, claimed_operation
+from agent.checks.claims import MAX_PAIRS, ClaimedClass, ClaimedFields, claimed_operation
 from agent.checks.intruder import CHANCE_LIKE, EmbeddingJudge, intruder_test
 from agent.checks.new_pairs import held_out_sources, predicted_pairs, shown_sources, without_sources
 from agent.checks.trials import TOO_FEW, TRIAL_PAIRS, run_trial, split_pairs
@@ -149,7 +149,9 @@ class _Revision:
         self._tools.note(said.conversation)
         self._conversation += said.conversation
         label, relations = said.description.operation, self._bench.relations
-        if claimed_operation(label, relations) is not None:
+        claim = claimed_operation(label, relations)
+        any_words = isinstance(claim, ClaimedFields | ClaimedClass) and not claim.sources  # "names to pronouns"
+        if claim is not None and not any_words:
             return said
         return replace(said, description=replace(said.description, operation=known_name(label, relations)))
 

@@ -84,7 +84,7 @@ def test_all_heads_are_labelled_with_everything_recorded(planned):
         assert "source_choice" not in row["provenance"]
         assert row["test"]["reason"] != NOT_TESTED
         assert (row["category"] is None) == (row["status"] != "ok")
-    assert {row["category"] for row in rows if row["status"] == "ok"} == {"algorithmic", "knowledge", "other"}
+    assert {row["category"] for row in rows if row["status"] == "ok"} == {"algorithmic", "knowledge"}
     assert show_run(plan.database, plan.job.run_id).state == "finished"
     done = [e for e in seen.events if isinstance(e, HeadDone)]
     assert len(done) == 8

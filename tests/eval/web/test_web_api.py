@@ -210,6 +210,10 @@ def test_undertrained_tokens_are_dimmed(filled: tuple[Engine, Believable]) -> No
     text = client.get(place).text
     assert '<span class="dim" title="undertrained: no evidence">' in text
     assert "Dimmed tokens are undertrained" in text
+    side = f"{filled[1].slug}:7.0"
+    compared = client.get("/compare", params={"a": side, "b": side}).text
+    assert compared.count("Whatever it reads (40 % of the length of a salient row)") == 2
+    assert 'title="undertrained: no evidence"' in compared
 
 
 def test_claims_say_what_they_count(filled: tuple[Engine, Believable]) -> None:
