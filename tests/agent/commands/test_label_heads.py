@@ -107,7 +107,7 @@ def test_a_run_from_the_command_line_with_all_files(tiny, tmp_path, rule_describ
     for part in (
         "run 1 (new): 8 heads",
         "8 of 8 heads",
-        "5 named (62%), 2 unclear, 1 failed",
+        "6 named (75%), 1 unclear, 1 failed",
         "Most frequent operations",
     ):
         assert part in made.output

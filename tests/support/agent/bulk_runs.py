@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import pairwise
 from pathlib import Path
 
 from agent.describers.lexical import LexicalDescriber
@@ -44,7 +45,8 @@ class QueueDescriber:
         return HeadDescription("ok", self.name, "Words.", f"Does {said}.", said, 0.5, "counted", claims, "", '{"a":1}')
 
     def propose_pairs(self, description, *, n, excluded):
-        return Proposed(tuple(zip("abcdefghijklmnop", "bcdefghijklmnopq", strict=True)))
+        letters = [f" {letter}" for letter in "abcdefghijklmnopq"]
+        return Proposed(tuple(pairwise(letters)), exact=True)
 
 
 def tiny_request(folder: Path, **changes) -> LabelRequest:
