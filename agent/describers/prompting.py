@@ -47,10 +47,15 @@ def _not_echoed(text: str) -> str:
     return text
 
 
+def _own_words(text: str) -> str:
+    """A sentence that only repeats the question is left out: the label is what is tested."""
+    return "" if repeats_prompt(text) else text
+
+
 Reasoning = Annotated[str, BeforeValidator(_cut_reasoning), Field(max_length=LONGEST_REASONING)]
 
 
-Pattern = Annotated[str, Field(max_length=LONGEST_FIELD), AfterValidator(_not_echoed)]
+Pattern = Annotated[str, Field(max_length=LONGEST_FIELD), AfterValidator(_own_words)]
 Label = Annotated[str, Field(min_length=1, max_length=LONGEST_LABEL), AfterValidator(_not_echoed)]
 
 
@@ -197,7 +202,7 @@ def described(
         status="unclear" if unclear else "ok",
         describer=describer,
         input_strings=answer.input_strings,
-        observed_pattern="Unclear." if withdrawn else answer.observed_pattern,
+        observed_pattern="Unclear." if withdrawn else answer.observed_pattern or _sentence(answer.operation),
         operation="unclear" if unclear else answer.operation,
         confidence=0.0 if unclear else answer.confidence / 10,
         reasoning=answer.reasoning,
@@ -209,6 +214,10 @@ def described(
         raw_reply=raw,
         settings=settings,
     )
+
+
+def _sentence(label: str) -> str:
+    return f"{label[:1].upper()}{label[1:]}."
 
 
 def _fact_list(facts: Sequence[str]) -> str:
