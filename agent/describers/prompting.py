@@ -65,7 +65,7 @@ class DescribeAnswer(BaseModel):
     model_config = ConfigDict(extra="ignore", str_strip_whitespace=True)
 
     reasoning: Reasoning
-    input_strings: str = Field(max_length=LONGEST_FIELD)
+    input_strings: Pattern
     observed_pattern: Pattern
     operation: Label
     confidence: int = Field(ge=0, le=10)
@@ -78,7 +78,7 @@ class ReviseAnswer(BaseModel):
 
     reasoning: Reasoning
     decision: Literal["keep", "change", "withdraw"]
-    input_strings: str = Field(max_length=LONGEST_FIELD)
+    input_strings: Pattern
     observed_pattern: Pattern
     operation: Label
     confidence: int = Field(ge=0, le=10)

@@ -179,6 +179,8 @@ def test_a_sentence_that_repeats_its_question_gives_way_to_the_label():
     answer = DescribeAnswer.model_validate(said("noun to verb", observed_pattern="One short sentence on the function."))
     found = described(answer, raw="", describer="m", settings={}, n_rows=30)
     assert (found.status, found.operation, found.observed_pattern) == ("ok", "noun to verb", "Noun to verb.")
+    marked = ReviseAnswer.model_validate(revised("change", "noun to verb", input_strings="Those in <tokens-5699a23a>."))
+    assert marked.input_strings == ""  # small models copy the mark of the rows, which is no instruction
 
 
 @pytest.mark.parametrize(
