@@ -138,14 +138,6 @@ class IntruderTest:
         return self.found / self.n if self.n else 0.0
 
 
-def _trained(mapping: HeadMapping) -> ConstantPart | None:
-    """The constant part without undertrained targets."""
-    part = mapping.constant
-    if part is None:
-        return None
-    return replace(part, targets=tuple(one for one in part.targets if one.token_id not in mapping.undertrained))
-
-
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What a describer may see of a head. Held-out rows are not part of it."""
@@ -174,6 +166,7 @@ class Evidence:
         shared: SharedScore | None = None,
     ) -> Evidence:
         """The part of `mapping` that a describer may see."""
+        part = mapping.constant
         return cls(
             model=mapping.model,
             layer=mapping.layer,
@@ -186,7 +179,7 @@ class Evidence:
             known=known,
             classes=classes,
             shared=shared,
-            constant=_trained(mapping),
+            constant=replace(part, targets=mapping.trained(part.targets)) if part else None,
         )
 
 

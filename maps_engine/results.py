@@ -117,21 +117,26 @@ class HeadMapping:
         """`rows` without undertrained tokens: their rows fall out, they as targets, and rows that keep no target."""
         if not self.undertrained:
             return rows
-        trained = (
-            replace(row, targets=tuple(one for one in row.targets if one.token_id not in self.undertrained))
-            for row in rows
-            if row.token_id not in self.undertrained
-        )
+        known = (row for row in rows if row.token_id not in self.undertrained)
+        trained = (replace(row, targets=self.trained(row.targets)) for row in known)
         return tuple(row for row in trained if row.targets)
+
+    def trained(self, targets: tuple[ScoredToken, ...]) -> tuple[ScoredToken, ...]:
+        """`targets` without undertrained ones."""
+        return tuple(one for one in targets if one.token_id not in self.undertrained)
+
+    def token_ids(self, *, held_out: bool) -> frozenset[int]:
+        """Every token in rows, in those under another reading and in the constant part; `held_out` rows too or not."""
+        view = self.same_tokens.rows if self.same_tokens else ()
+        rows = (*self.rows, *self.suppressed_rows, *view, *(self.held_out_rows if held_out else ()))
+        constant = self.constant.targets if self.constant else ()
+        targets = (*constant, *(one for row in rows for one in row.targets))
+        return frozenset(row.token_id for row in rows) | frozenset(one.token_id for one in targets)
 
     @property
     def dimmed(self) -> frozenset[int]:
-        """The undertrained among tokens that pages show; held-out rows are not shown."""
-        view = self.same_tokens.rows if self.same_tokens else ()
-        rows = (*self.rows, *self.suppressed_rows, *view)
-        shown = {row.token_id for row in rows} | {one.token_id for row in rows for one in row.targets}
-        constant = {one.token_id for one in self.constant.targets} if self.constant else set()
-        return frozenset(self.undertrained) & (shown | constant)
+        """The undertrained among the tokens that pages show."""
+        return self.token_ids(held_out=False) & frozenset(self.undertrained)
 
     def to_json(self) -> dict[str, Any]:
         """`model, layer, head, source`, all rows but held-out ones, and what is known besides, as plain JSON values."""

@@ -16,12 +16,12 @@ from pydantic import BaseModel, Field, create_model
 from agent.describers.facts import fact_lines
 from agent.describers.lexical import LexicalDescriber
 from agent.describers.prompting import Reasoning, choose_prompt
+from agent.describers.protocol import CHOOSE
 from agent.errors import ModelFault
 from agent.llm.protocol import LanguageModel, Message
 from agent.results import Evidence, HeadDescription
 from prompts import load_prompts
 
-BEGINNING: Final = "choose:"
 TEMPLATES: Final = ("choose", "system")
 
 
@@ -38,7 +38,7 @@ class ChoosingDescriber:
 
     def __init__(self, model: LanguageModel, lexical: LexicalDescriber) -> None:
         self._model, self._lexical = model, lexical
-        self.name = f"{BEGINNING}{model.name}"
+        self.name = f"{CHOOSE}{model.name}"
 
     @property
     def settings(self) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from agent.describers.protocol import Describer
+from agent.describers.protocol import CHOOSE, Describer
 from agent.errors import UnknownDescriber
 from maps_engine.relations.catalogue import Relation
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from agent.words.fields import SemanticFields
 
 DEFAULT_OPENAI_MODEL = "gpt-4o"  # as in the paper
-BEGINNINGS = ("auto", "lexical", "openai:", "local:", "choose:")  # what a shell can complete of the names
+BEGINNINGS = ("auto", "lexical", "openai:", "local:", CHOOSE)  # what a shell can complete of the names
 NAMES = (
     "lexical, auto, openai:MODEL, local:PATH_OR_ID or a LangChain provider's PROVIDER:MODEL; choose: before a model "
     "lets it choose among what lexical counts"
@@ -55,11 +55,11 @@ def make_describer(
     from agent.llm.models import open_language_model
     from agent.llm.options import MAX_REVISIONS
 
-    if name.startswith("choose:"):
+    if name.startswith(CHOOSE):
         from agent.describers.choosing import ChoosingDescriber
         from agent.describers.lexical import LexicalDescriber
 
-        model = open_language_model(name.removeprefix("choose:"), options=options)
+        model = open_language_model(name.removeprefix(CHOOSE), options=options)
         return ChoosingDescriber(model, LexicalDescriber(fields(), relations))
     model = open_language_model(name, options=options)
     return LanguageModelDescriber(model, max_revisions=MAX_REVISIONS if max_revisions is None else max_revisions)

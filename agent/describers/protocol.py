@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 from agent.llm.protocol import Message, Tool
 from agent.results import Attempt, Evidence, HeadDescription
+
+CHOOSE: Final = "choose:"  # before the name of a language model that picks among what was counted
 
 
 class Describer(Protocol):

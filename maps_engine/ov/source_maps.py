@@ -298,7 +298,7 @@ class SourceEngine:
 
     def _marked(self, mapping: HeadMapping) -> HeadMapping:
         """With the undertrained among all tokens that it shows."""
-        return replace(mapping, undertrained=tuple(sorted(_listed(mapping) & self.undertrained)))
+        return replace(mapping, undertrained=tuple(sorted(mapping.token_ids(held_out=True) & self.undertrained)))
 
     def _mapping(self, layer: int, head: int, sigma: Tensor, ids: Tensor, lists: Lists) -> HeadMapping:
         _check_numbers(f"{layer}.{head} of {self.checkpoint.name}", sigma, *(values for values, _ in lists))
@@ -329,14 +329,6 @@ class SourceEngine:
         text = self.checkpoint.vocabulary.text
         pairs = zip(found.tolist(), scores.tolist(), strict=True)
         return tuple(ScoredToken(text(t), t, v) for t, v in pairs if abs(v) != float("inf"))
-
-
-def _listed(mapping: HeadMapping) -> set[int]:
-    """Every token that the mapping shows."""
-    view = mapping.same_tokens.rows if mapping.same_tokens else ()
-    rows = (*mapping.rows, *mapping.suppressed_rows, *mapping.held_out_rows, *view)
-    targets = [one for row in rows for one in row.targets] + list(mapping.constant.targets if mapping.constant else ())
-    return {row.token_id for row in rows} | {one.token_id for one in targets}
 
 
 def _part(lists: Lists, rows: slice) -> Lists:
