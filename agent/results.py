@@ -26,6 +26,7 @@ _UNITS = {
     "scored": "known pairs tried",
     "class": "words tried",
     "shared": "strongest targets, the two most frequent words left out",
+    "part": "targets in common",
     "form": "rows",
     "related": "rows",
     "constant-targets": "rows",
@@ -76,7 +77,7 @@ class Retrieved:
 
 @dataclass(frozen=True, slots=True)
 class KnownScore:
-    """How a head scores on a part of a known operation's pairs (`agent.checks.catalogue_scores`)."""
+    """How a head scores on a part of a known operation's pairs (`agent.checks.offers.catalogue_scores`)."""
 
     operation: str  # name of the relation
     score: float  # phi, 0 … 1
@@ -88,7 +89,7 @@ class KnownScore:
 
 @dataclass(frozen=True, slots=True)
 class ClassScore:
-    """How often a head maps words of one class to a member of another (`agent.checks.class_scores`)."""
+    """How often a head maps words of one class to a member of another (`agent.checks.offers.class_scores`)."""
 
     source: str  # name of a class of words
     target: str
@@ -106,7 +107,7 @@ class ClassScore:
 
 @dataclass(frozen=True, slots=True)
 class SharedScore:
-    """How often a head writes tokens of one class, whatever word it reads (`agent.checks.class_scores`)."""
+    """How often a head writes tokens of one class, whatever word it reads (`agent.checks.offers.class_scores`)."""
 
     target: str  # name of a class of tokens
     share: float  # of the strongest targets of all words, without the members that are written most
@@ -120,6 +121,27 @@ class SharedScore:
     def label(self) -> str:
         """`words to X`."""
         return f"words to {self.target}"
+
+
+@dataclass(frozen=True, slots=True)
+class PartClass:
+    """What class of words a part of a head reads, and what class it writes (`agent.checks.offers.part_classes`)."""
+
+    part: int  # its place among the parts of the mapping
+    source: str  # name of a class of words
+    target: str  # name of a class of tokens
+    k: int  # of the n strongest targets that its words have in common, those of the class
+    n: int
+    strength: float  # of these k against the class's rate in the vocabulary, in nats
+    n_words: int  # words of the source class among those that found the part
+    written: tuple[str, ...] = ()  # words of the target class that are in common, strongest first
+
+    @property
+    def label(self) -> str:
+        """`X to "a", "b"`; where no words are in common `X to Y`, or `X to other X`."""
+        if self.written:
+            return f"{self.source} to " + ", ".join(f'"{word}"' for word in self.written)
+        return f"{self.source} to {'other ' if self.source == self.target else ''}{self.target}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +175,7 @@ class Evidence:
     known: tuple[KnownScore, ...] = ()  # operations that the head passes on, best first
     classes: tuple[ClassScore, ...] = ()  # classes of words that it maps to others, clearest first
     shared: SharedScore | None = None  # the kind of words that it writes whatever it reads
+    part_classes: tuple[PartClass, ...] = ()  # what its parts do, largest part first
     constant: ConstantPart | None = None  # what it writes whatever it reads, as part of its rows
 
     @classmethod
@@ -164,6 +187,7 @@ class Evidence:
         known: tuple[KnownScore, ...] = (),
         classes: tuple[ClassScore, ...] = (),
         shared: SharedScore | None = None,
+        part_classes: tuple[PartClass, ...] = (),
     ) -> Evidence:
         """The part of `mapping` that a describer may see."""
         part = mapping.constant
@@ -179,6 +203,7 @@ class Evidence:
             known=known,
             classes=classes,
             shared=shared,
+            part_classes=part_classes,
             constant=replace(part, targets=mapping.trained(part.targets)) if part else None,
         )
 
@@ -198,12 +223,13 @@ class HeadDescription:
     reason: str = ""
     raw_reply: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
+    part: int | None = None  # the part of the head that it is about, by its place; None: the whole head
 
     @property
     def scored(self) -> bool:
         """Whether a part of the operation's own pairs chose it, or its describer was told of them: others test it."""
         told = any(claim.kind == "facts-shown" for claim in self.claims)
-        return told or (bool(self.claims) and self.claims[0].kind in ("scored", "class", "shared"))
+        return told or (bool(self.claims) and self.claims[0].kind in ("scored", "class", "shared", "part"))
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; claims as `{kind, label, k, n, expected, strength, examples}`."""
@@ -276,6 +302,26 @@ class TestResult:
     def rows_to_json(self) -> list[dict[str, Any]]:
         """The tested rows as `{token, token_id, salience, targets, wanted, hit}`."""
         return [asdict(one.row) | {"wanted": one.wanted, "hit": one.hit} for one in self.tested_rows]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadOperation:
+    """One of the things that a head does, with a test of its own."""
+
+    operation: str
+    observed_pattern: str
+    kind: str  # of the claim that it stands on, as `Claim.kind`; "said" for the words of a language model
+    test: TestResult
+    part: int | None = None  # of the mapping's parts, by its place; None where its words lie in several or in none
+    share: float | None = None  # of that part
+
+    def to_json(self) -> dict[str, Any]:
+        """`operation, observed_pattern, kind, part, share, rows, test` as plain JSON values."""
+        names = ("operation", "observed_pattern", "kind", "part", "share")
+        return {name: getattr(self, name) for name in names} | {
+            "rows": self.test.rows_to_json(),
+            "test": self.test.to_json(),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,6 +404,7 @@ class HeadReport:
     provenance: Provenance
     trace: Trace = NO_TRACE
     alternatives: tuple[HeadDescription, ...] = ()  # other descriptions, best first, until tests have chosen
+    operations: tuple[HeadOperation, ...] = ()  # all that the head does, `description` first
 
     def to_json(self) -> dict[str, Any]:
         """The keys that others rely on: `model, layer, …, rows, …, test, tested_rows, …, attempts, conversation`."""
@@ -365,7 +412,7 @@ class HeadReport:
             self.mapping.to_json()
             | {
                 "retrieved": [{"operation": r.operation, "similarity": round(r.similarity, 4)} for r in self.retrieved],
-                "description": self.description.to_json(),
+                "description": self.description.to_json() | {"operations": [one.to_json() for one in self.operations]},
                 "test": self.test.to_json(),
                 "tested_rows": self.test.rows_to_json(),
                 "provenance": self.provenance.to_json(),

@@ -16,6 +16,7 @@ from maps_engine.ov.pair_scores import PairScores, PairSet
 from maps_engine.ov.residuals import Passed, unseen
 from maps_engine.ov.source_maps import HELD_OUT, Precision, SourceEngine
 from maps_engine.ov.sources import check_source_name
+from maps_engine.parts.head_parts import PartsReader
 from maps_engine.results import EngineSettings, HeadMapping, RowsView
 
 DEFAULT_SETTINGS = EngineSettings()
@@ -128,6 +129,24 @@ class MapsEngine:
             yield from self.at(self.settings.source).map_layer(layer, heads=wanted, held_out=held_out)
             if progress is not None:
                 progress(layer)
+
+    def with_parts(self, mappings: Sequence[HeadMapping]) -> list[HeadMapping]:
+        """The mappings with the parts of their heads, read as their rows were (docs/method.md, "A head in parts")."""
+        found = []
+        for layer in dict.fromkeys(one.layer for one in mappings):
+            own = [one for one in mappings if one.layer == layer]
+            parts = self._parts.of_layer(layer, [one.head for one in own])
+            found += [self._parts.at.with_parts(one, of_one) for one, of_one in zip(own, parts, strict=True)]
+        return found
+
+    @property
+    def part_words(self) -> tuple[int, ...]:
+        """Ids of the words among which parts are found and tested."""
+        return tuple(self._parts.words.tolist())
+
+    @cached_property
+    def _parts(self) -> PartsReader:
+        return PartsReader(self.at(self.settings.source))
 
     def with_same_tokens(self, mappings: Sequence[HeadMapping]) -> list[HeadMapping]:
         """The mappings with their rows' tokens read as the truest reading has them, where they are read under another.

@@ -9,6 +9,7 @@ learned soon after.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Set
 
 from maps_engine.model import Vocabulary
@@ -38,6 +39,11 @@ def ordinary_words(vocabulary: Vocabulary, at_most: int | None = None) -> tuple[
             if len(found) == at_most:
                 break
     return tuple(sorted(found.values()))
+
+
+def deals(word: str) -> bool:
+    """Whether a word is of the half that is looked at; words of the other half test what was seen. By its spelling."""
+    return zlib.crc32(word.strip().casefold().encode()) % 2 == 0
 
 
 def _pieces(words: Mapping[str, int]) -> Set[str]:

@@ -48,6 +48,38 @@ class ConstantPart:
 
 
 @dataclass(frozen=True, slots=True)
+class PartTest:
+    """Whether words that had no part in finding a group are mapped to its targets, and other words are not.
+
+    A hit is a row that has one of the targets among its 10 strongest, the constant part taken off.
+    """
+
+    hits: int
+    n: int  # words of the group
+    other_hits: int
+    n_others: int  # words outside it
+    p: float  # Fisher's exact test, one-sided, by the number of parts that were looked at (Bonferroni)
+
+
+@dataclass(frozen=True, slots=True)
+class HeadPart:
+    """Words for which a head writes alike, beyond its constant part (`maps_engine.parts`).
+
+    Of the rows the constant part is taken off; those that stand most for the part come first.
+    """
+
+    share: float  # of the squared length of all that the head writes beyond its constant part, over the words read
+    along: float  # of the squared length of what it writes for them: 1 where all are mapped to the same
+    size: int  # words that belong to it, of those that found it
+    targets: tuple[ScoredToken, ...]  # that its words have in common, strongest first
+    rows: tuple[MappingRow, ...]
+    held_out_rows: tuple[MappingRow, ...] = ()  # of words that had no part in finding it
+    test: PartTest | None = None
+    members: frozenset[int] = frozenset()  # ids of all its words; not kept with results, nor are
+    common: tuple[int, ...] = ()  # the ids of the 10 strongest targets that its words have in common
+
+
+@dataclass(frozen=True, slots=True)
 class EngineSettings:
     """All that decides the numbers of a mapping, besides the checkpoint and the head."""
 
@@ -106,6 +138,7 @@ class HeadMapping:
     held_out_rows: tuple[MappingRow, ...] = ()  # salience ranks after `rows`; a test, never shown to a describer
     same_tokens: RowsView | None = None  # `rows` as the truest reading has them, where they were read under another
     constant: ConstantPart | None = None  # None where it was taken off, and for heads stored before it was known
+    parts: tuple[HeadPart, ...] = ()  # largest share first; what is left is the rest
     undertrained: tuple[int, ...] = ()  # ids among the tokens above that training hardly ever saw; no evidence
 
     @property
@@ -126,12 +159,23 @@ class HeadMapping:
         return tuple(one for one in targets if one.token_id not in self.undertrained)
 
     def token_ids(self, *, held_out: bool) -> frozenset[int]:
-        """Every token in rows, in those under another reading and in the constant part; `held_out` rows too or not."""
+        """Every token in rows, also under another reading, of constant part and parts; `held_out` rows too or not."""
         view = self.same_tokens.rows if self.same_tokens else ()
-        rows = (*self.rows, *self.suppressed_rows, *view, *(self.held_out_rows if held_out else ()))
+        rows = [*self.rows, *self.suppressed_rows, *view, *(row for part in self.parts for row in part.rows)]
+        if held_out:
+            rows += [*self.held_out_rows, *(row for part in self.parts for row in part.held_out_rows)]
         constant = self.constant.targets if self.constant else ()
-        targets = (*constant, *(one for row in rows for one in row.targets))
+        common = (one for part in self.parts for one in part.targets)
+        targets = (*constant, *common, *(one for row in rows for one in row.targets))
         return frozenset(row.token_id for row in rows) | frozenset(one.token_id for one in targets)
+
+    def of_part(self, place: int) -> HeadMapping:
+        """One of its parts as if it were a head: what is read and tested of heads is read and tested of it."""
+        part = self.parts[place]
+        return replace(
+            self, rows=part.rows, held_out_rows=part.held_out_rows, suppressed_rows=(), same_tokens=None, constant=None,
+            parts=(),
+        )  # fmt: skip
 
     @property
     def dimmed(self) -> frozenset[int]:
@@ -150,5 +194,9 @@ class HeadMapping:
             "suppressed_rows": list(whole["suppressed_rows"]),
             "same_tokens": whole["same_tokens"],
             "constant": whole["constant"],
+            "parts": [
+                {name: value for name, value in part.items() if name not in ("held_out_rows", "members", "common")}
+                for part in whole["parts"]
+            ],
             "undertrained": list(self.undertrained),
         }

@@ -29,6 +29,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("maps_engine.ov",),
     ("maps_engine.relations",),
     ("maps_engine.fitting",),
+    ("maps_engine.parts",),
     ("maps_engine.engine",),
     ("maps_engine.scores",),
     ("agent.errors", "agent.quiet"),

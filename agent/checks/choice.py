@@ -15,7 +15,6 @@ from typing import Final
 from agent.results import Attempt, HeadDescription, TestResult, Trial, Verdict
 
 _BETTER: Final[dict[Verdict, int]] = {"supported": 0, "weak": 1, "not testable": 2, "contradicted": 3}
-MOST_BESIDES: Final = 2
 
 Tested = tuple[HeadDescription, TestResult]
 
@@ -25,9 +24,9 @@ def chosen(tested: Sequence[Tested], *, ranked: bool) -> tuple[Tested, tuple[Att
 
     tested: best first; `ranked` where a describer gave all that it would say, and tests choose. Where all are
     contradicted (of ranked ones: where none is supported, or not testable) the head is "unclear", and the test of the
-    best stands beside it. Other descriptions that are supported are told behind the chosen one.
+    best stands beside it.
     """
-    best = min(range(len(tested)), key=lambda i: (_place(*tested[i]), not _controlled(tested[i][1]), i))
+    best = min(range(len(tested)), key=lambda i: (_place(*tested[i]), not controlled(tested[i][1]), i))
     said, test = tested[best]
     if said.status == "ok" and test.verdict == "contradicted":
         said = withdrawn(said, "its test contradicts it")
@@ -35,10 +34,17 @@ def chosen(tested: Sequence[Tested], *, ranked: bool) -> tuple[Tested, tuple[Att
         said = withdrawn(said, "its test does not support it")
     decision = "kept" if said.status == "ok" else "withdrawn"
     attempts = tuple(attempt_of(*one, decision if i == best else "proposed") for i, one in enumerate(tested))
-    besides = [one.operation for i, (one, other) in enumerate(tested) if i != best and other.verdict == "supported"]
-    if test.verdict == "supported" and besides:
-        said = replace(said, observed_pattern=f"{said.observed_pattern} Also: {', '.join(besides[:MOST_BESIDES])}.")
     return (said, test), attempts if len(attempts) > 1 else ()
+
+
+def chosen_of_head(tested: Sequence[Tested]) -> tuple[Tested, tuple[Attempt, ...]]:
+    """The same of ranked descriptions: of the whole head, else of the largest of its parts that has a supported one."""
+    best, attempts = chosen([one for one in tested if one[0].part is None], ranked=True)
+    of_parts = [one for one in tested if one[0].part is not None and one[1].verdict == "supported"]
+    if best[0].status == "ok" or not of_parts:
+        return best, attempts
+    kept = attempt_of(*of_parts[0], "kept")
+    return of_parts[0], (*(attempts or (attempt_of(*best, "withdrawn"),)), kept)
 
 
 def _place(said: HeadDescription, test: TestResult) -> float:
@@ -47,7 +53,7 @@ def _place(said: HeadDescription, test: TestResult) -> float:
     return 0.5 if scored and test.verdict == "not testable" else _BETTER[test.verdict]
 
 
-def _controlled(test: TestResult) -> bool:
+def controlled(test: TestResult) -> bool:
     """Whether a control was scored: a claim of any words to one class of targets has none, and says less."""
     return test.pairs is None or test.pairs.shuffled is not None
 

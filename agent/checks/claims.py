@@ -7,7 +7,7 @@ to another); the rows that the describer saw are only used to leave their source
 from __future__ import annotations
 
 import random
-import zlib
+import re
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from agent.words.spelling import core, is_word
 from agent.words.token_classes import CLASSES, TokenClass
 from agent.words.word_classes import shared_classes, word_classes
 from maps_engine.model import Vocabulary
+from maps_engine.ordinary_words import deals
 from maps_engine.ov.pair_scores import PairSet
 from maps_engine.relations.catalogue import Relation
 from maps_engine.relations.encoding import encode_relation
@@ -53,6 +54,10 @@ class ClaimedOperation(Protocol):
 
     def pairs(self, vocabulary: Vocabulary, *, excluded: frozenset[str], n: int) -> PairSet:
         """Up to `n` pairs of token ids whose sources are not among `excluded` (casefolded texts)."""
+
+
+_WRITTEN: Final = re.compile(r'(?P<sources>[^"]+) to "[^"]+"(?:, "[^"]+")*')  # as `PartClass.label` has it
+_QUOTED: Final = re.compile(r'"([^"]+)"')
 
 
 def claimed_operation(label: str, relations: Sequence[Relation], *, scored: bool = False) -> ClaimedOperation | None:
@@ -149,7 +154,7 @@ class ClaimedForm:
 class ClaimedFields:
     """Words of one class (or any words) to words of another; `scored` where half of the words chose it.
 
-    See `agent.words.word_classes` and `agent.checks.class_scores`.
+    See `agent.words.word_classes` and `agent.checks.offers.class_scores`.
     """
 
     sources: frozenset[str]  # empty: any word
@@ -234,8 +239,10 @@ def _words_and_others(
 
 
 def _claimed_kinds(label: str, scored: bool) -> ClaimedFields | ClaimedClass | None:
-    """`X to Y`, with Y a class of words or of characters, and X a class of words, else any words."""
+    """`X to Y`, with Y a class of words or of characters, or words in quotes; X is a class of words, else any words."""
     named = {name.casefold(): words for name, words in word_classes().items()}
+    if written := _WRITTEN.fullmatch(label):
+        return ClaimedFields(named.get(written["sources"], frozenset()), frozenset(_QUOTED.findall(label)), scored)
     for joint in (" to other ", " to "):
         for target, words in named.items():
             if label.endswith(joint + target):
@@ -256,7 +263,7 @@ def _tokens_of_class(vocabulary: Vocabulary, wanted: TokenClass) -> tuple[int, .
 
 def chooses(word: str) -> bool:
     """Whether a word is of the half that chooses claims of classes; those of the other half test them."""
-    return zlib.crc32(core(word).encode()) % 2 == 0
+    return deals(core(word))
 
 
 def _tokens_in_fixed_order(vocabulary: Vocabulary, seed: str) -> Iterator[tuple[int, str]]:

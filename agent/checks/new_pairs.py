@@ -11,7 +11,7 @@ of shown rows: a claim read into noise falls apart there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
@@ -170,14 +170,20 @@ def _tested_words(pairs: PairSet, mapping: HeadMapping, scorer: PairScorer) -> t
 
 def with_tested_rows(reports: Sequence[HeadReport], scorer: PairScorer) -> list[HeadReport]:
     """The reports with what their heads map the tested words to, read in one pass over the model."""
-    wanted = {(r.mapping.layer, r.mapping.head): [one.row.token_id for one in r.test.tested_rows] for r in reports}
-    rows = scorer.rows_of_heads(wanted)
+    tests = [(report.test, *(one.test for one in report.operations)) for report in reports]
+    words = [sorted({one.row.token_id for test in own for one in test.tested_rows}) for own in tests]
+    places = [(report.mapping.layer, report.mapping.head) for report in reports]
+    read = scorer.rows_of_heads(dict(zip(places, words, strict=True)))
     found = []
-    for report in reports:
-        own = rows[report.mapping.layer, report.mapping.head]
-        tested = tuple(replace(one, row=row) for one, row in zip(report.test.tested_rows, own, strict=True))
-        found.append(replace(report, test=replace(report.test, tested_rows=tested)))
+    for report, place in zip(reports, places, strict=True):
+        rows = {row.token_id: row for row in read[place]}
+        operations = tuple(replace(one, test=_with_rows(one.test, rows)) for one in report.operations)
+        found.append(replace(report, test=_with_rows(report.test, rows), operations=operations))
     return found
+
+
+def _with_rows(test: TestResult, rows: Mapping[int, MappingRow]) -> TestResult:
+    return replace(test, tested_rows=tuple(replace(one, row=rows[one.row.token_id]) for one in test.tested_rows))
 
 
 def _accepted(targets: Sequence[int], text: Callable[[int], str]) -> str:

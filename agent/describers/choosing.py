@@ -58,10 +58,11 @@ class ChoosingDescriber:
     def choose(self, evidence: Evidence) -> Chosen:
         """The same with the conversation; a model is asked only where there is a choice. Raises what stops a run."""
         settings = dict(self.settings)
-        ranked = self._lexical.ranked(evidence)
-        counted = tuple(replace(one, describer=self.name, settings=settings) for one in ranked)
+        ranked = [replace(one, describer=self.name, settings=settings) for one in self._lexical.ranked(evidence)]
+        counted = tuple(one for one in ranked if one.part is None)
+        of_parts = tuple(one for one in ranked if one.part is not None)
         if len(counted) < 2:
-            return Chosen(counted)
+            return Chosen(counted + of_parts)
         prompt, system = choose_prompt(evidence, counted, fact_lines(evidence)), load_prompts().templates["system"]
         try:
             reply = self._model.ask(
@@ -74,7 +75,7 @@ class ChoosingDescriber:
             return Chosen((self._failed(fault),), (Message("user", prompt),))
         order = _in_front(range(len(counted)), reply.answer.model_dump()["choice"] - 1)
         turns = reply.messages or (Message("assistant", reply.raw),)
-        return Chosen(tuple(replace(counted[i], raw_reply=reply.raw) for i in order), turns)
+        return Chosen((*(replace(counted[i], raw_reply=reply.raw) for i in order), *of_parts), turns)
 
     def _failed(self, fault: ModelFault) -> HeadDescription:
         return HeadDescription(

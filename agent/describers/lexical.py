@@ -15,20 +15,29 @@ from agent.describers.calibration import Calibration, load_calibration
 from agent.describers.candidates import Candidate, candidates
 from agent.describers.findings import Findings, find
 from agent.describers.statistics import log_likelihood_ratio
-from agent.results import Claim, ClassScore, Evidence, HeadDescription, KnownScore, SharedScore, counted_unit
+from agent.results import (
+    Claim,
+    ClassScore,
+    Evidence,
+    HeadDescription,
+    KnownScore,
+    PartClass,
+    SharedScore,
+    counted_unit,
+)
 from agent.words.fields import SemanticFields
 from agent.words.known_pairs import label_of, tables
 from agent.words.word_classes import word_classes_version
 from maps_engine.relations.catalogue import Relation
 from prompts import load_prompts
 
-MOST_RANKED = 4  # descriptions of one head by rows and pairs that are tested: the name was hardly ever found later
+MOST_RANKED = 12  # descriptions of one head by rows and pairs that are tested
 SHOWN_EXAMPLES = 3
 MIN_ROWS = 6
 MIXED = "Mixed tokens."
 OFTEN = 0.75  # of the words or rows that were counted: fewer are "often"
 SOMETIMES = 0.4
-BESIDES_ROWS = ("scored", "class", "shared")  # kinds of claims that say nothing of the salient tokens
+BESIDES_ROWS = ("scored", "class", "shared", "part")  # kinds of claims that say nothing of the salient tokens
 
 
 class LexicalDescriber:
@@ -66,6 +75,8 @@ class LexicalDescriber:
     def ranked(self, evidence: Evidence) -> tuple[HeadDescription, ...]:
         """All operations that the rows support, those that the head passes on, and what classes of words it maps.
 
+        Behind them what its parts do (`HeadDescription.part`).
+
         Unclear with the reason where there are none.
         """
         if len(evidence.rows) < MIN_ROWS:
@@ -83,9 +94,14 @@ class LexicalDescriber:
         if evidence.shared is not None:
             found = _with_shared(found, _written(evidence.shared))
         inputs, input_claims = self._inputs(findings)
-        if not found:
-            return (replace(self._unclear(_closest(findings), input_claims), input_strings=inputs),)
-        return tuple(self._said(one, inputs, input_claims) for one in found.values())
+        said = tuple(self._said(one, inputs, input_claims) for one in found.values())
+        if not said:
+            said = (replace(self._unclear(_closest(findings), input_claims), input_strings=inputs),)
+        return (*said, *(self._of_part(one) for one in evidence.part_classes))
+
+    def _of_part(self, one: PartClass) -> HeadDescription:
+        """What is said of one part of the head."""
+        return replace(self._said(_by_part(one), MIXED, ()), part=one.part)
 
     def _said(self, one: Candidate, inputs: str, input_claims: Sequence[Claim]) -> HeadDescription:
         return HeadDescription(
@@ -153,7 +169,7 @@ def _how_often(candidate: Candidate) -> str:
     """The sentence, with "often" or "sometimes" where it holds for a part of what was counted."""
     lead, said = candidate.claims[0], candidate.sentence.rstrip(".")
     share = lead.k / lead.n
-    if lead.kind == "shared" or share >= OFTEN:
+    if lead.kind in ("shared", "part") or share >= OFTEN:
         return said
     return f"{'Sometimes' if share < SOMETIMES else 'Often'} {said[0].lower()}{said[1:]}"
 
@@ -193,6 +209,12 @@ def _written(one: SharedScore) -> Candidate:
         f"the strongest target of {one.first:.0%} of {one.n_words} words is one"
     )
     return Candidate(one.label, sentence, one.first, (claim,))
+
+
+def _by_part(one: PartClass) -> Candidate:
+    """What a part of the head maps the words of a class to."""
+    claim = Claim("part", one.label, one.k, one.n, strength=one.strength, examples=one.written)
+    return Candidate(one.label, f"Maps {one.label}", one.k / one.n, (claim,))
 
 
 def _with_shared(found: Mapping[str, Candidate], shared: Candidate) -> dict[str, Candidate]:

@@ -24,7 +24,7 @@ from maps_engine.relations.catalogue import load_relations
 from maps_engine.relations.format import Relation
 from maps_engine.relations.own import own_relation
 from maps_engine.relations.thresholds import MIN_PAIRS
-from maps_engine.results import EngineSettings
+from maps_engine.results import EngineSettings, HeadPart
 from maps_engine.scores.table import score_relations
 
 if TYPE_CHECKING:
@@ -240,8 +240,13 @@ class Head:
         with shown(None, "reading the residual stream", self.layer + 1) as step:
             self.model.maps.passed = lambda done, _: step(f"block {done}")
             found = list(self.model.maps.map_heads([self.layer], heads=[self.head]))  # as `describe` reads it
-            (mapping,) = self.model.maps.with_same_tokens(found)
+            (mapping,) = self.model.maps.with_same_tokens(self.model.maps.with_parts(found))
         return MappingTable(mapping)
+
+    @property
+    def parts(self) -> tuple[HeadPart, ...]:
+        """Groups of words for which the head writes alike beside its constant part, largest share first."""
+        return self.mapping.parts
 
     def describe(
         self,

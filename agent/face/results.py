@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from agent.results import HeadReport, Status, Verdict
+from agent.results import HeadOperation, HeadReport, Status, Verdict
 from agent.runs.state import HeadKey
 from agent.runs.stored import StoredHead, stored_heads
 from maps_engine.checkpoints.token_spelling import visible
-from maps_engine.results import ConstantPart, HeadMapping, MappingRow
+from maps_engine.results import ConstantPart, HeadMapping, HeadPart, MappingRow
 from maps_engine.scores.table import ModelScores
 from maps_engine.scores.table_json import scores_to_json
 
@@ -57,8 +57,13 @@ class MappingTable:
         """What the head writes whatever token it reads; None where the mean was taken off."""
         return self.mapping.constant
 
+    @property
+    def parts(self) -> tuple[HeadPart, ...]:
+        """Groups of words for which the head writes alike beside its constant part, largest share first."""
+        return self.mapping.parts
+
     def to_dict(self) -> dict[str, Any]:
-        """The place, `source`, all rows, `constant` and `undertrained`, as `describe-head --json` has them."""
+        """The place, `source`, all rows, `constant`, `parts` and `undertrained`, as `describe-head --json` has them."""
         return self.mapping.to_json()
 
     def to_pandas(self) -> pd.DataFrame:
@@ -114,6 +119,11 @@ class Description:
     def mapping(self) -> MappingTable:
         """The rows that it was made from."""
         return MappingTable(self.report.mapping)
+
+    @property
+    def operations(self) -> tuple[HeadOperation, ...]:
+        """All that the head does, each with its own test; `operation` first."""
+        return self.report.operations
 
     def tested_words(self) -> pd.DataFrame:
         """Some of the new words by which it was tested: `token, said, holds, targets`, targets joined by two blanks."""

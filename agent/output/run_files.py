@@ -17,6 +17,7 @@ from sqlalchemy import Engine
 
 from agent.errors import ExtraMissing
 from agent.output.cells import safe_cell
+from agent.results import HeadOperation
 from agent.runs.stored import StoredHead, stored_heads
 from maps_engine.errors import UserMistake
 from maps_engine.files import whole_file
@@ -28,7 +29,7 @@ COLUMNS = (
     "model", "fingerprint", "run", "layer", "head", "source", "describer", "status", "operation", "category",
     "input_strings", "observed_pattern", "confidence", "reason", "reasoning", "verdict", "test_score",
     "test_percentile", "test_pairs", "rows_shown", "rows_held_out", "tokens", "retrieved",
-    "constant_share", "constant_targets",
+    "constant_share", "constant_targets", "operations",
 )  # fmt: skip
 
 
@@ -117,9 +118,15 @@ def flat_rows(heads: Iterable[StoredHead]) -> Iterator[dict[str, Any]]:
             "tokens": " ".join(map(_pair, head.rows[:SHOWN_TOKENS])),
             "constant_share": part.share if part else None,
             "constant_targets": " ".join(visible(one.token) for one in part.targets) if part else None,
+            "operations": "; ".join(map(_operation, head.operations)),
             "retrieved": "; ".join(one.operation for one in head.retrieved),
         }
         yield {name: values[name] if name in values else getattr(head, name) for name in COLUMNS}
+
+
+def _operation(one: HeadOperation) -> str:
+    """With the score of its test."""
+    return f"{one.operation} ({one.test.pairs.score:.2f})" if one.test.pairs else one.operation
 
 
 def _pair(row: MappingRow) -> str:

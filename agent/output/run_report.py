@@ -19,13 +19,14 @@ from sqlalchemy import Engine
 
 from agent.output.pages import date_time, report_html
 from agent.output.tokens import SHOWN_CHARACTERS
-from agent.results import TestedRow, TestResult
+from agent.results import HeadOperation, TestedRow, TestResult
 from agent.runs.stored import StoredHead, reading_of, stored_heads
 from agent.runs.tables import RunSummary, show_run
 from maps_engine.checkpoints.token_spelling import visible
-from maps_engine.results import ConstantPart, MappingRow, RowsView
+from maps_engine.results import ConstantPart, HeadPart, MappingRow, RowsView
 
 SUPPRESSED_ROWS = 10
+PART_WORDS = 8
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,8 @@ def head_values(head: StoredHead) -> dict[str, Any]:
         "rows": [_row(one) for one in head.rows],
         "same_tokens": _view(head.same_tokens),
         "constant": _constant_words(head.constant) if head.constant else "",
+        "operations": [_operation(one) for one in head.operations],
+        "parts": [_part(one) for one in head.parts],
         "undertrained": sorted(_undertrained(head)),
         "tested": _tested_rows(head.test) if head.test else None,
         "suppressed": [_row(one) for one in head.suppressed_rows[:SUPPRESSED_ROWS]],
@@ -143,6 +146,19 @@ def _undertrained(head: StoredHead) -> set[str]:
     rows = (*head.rows, *head.suppressed_rows, *(head.same_tokens.rows if head.same_tokens else ()))
     texts = {row.token_id: row.token for row in rows} | {t.token_id: t.token for row in rows for t in row.targets}
     return {_token(texts[i]) for i in head.undertrained if i in texts}
+
+
+def _operation(one: HeadOperation) -> list[Any]:
+    """Part, label, score of its test, and the same without."""
+    pairs = one.test.pairs
+    numbers = [_number(pairs.score), _number(pairs.shuffled)] if pairs else [None, None]
+    return [None if one.part is None else one.part + 1, _line(one.operation), *numbers]
+
+
+def _part(part: HeadPart) -> list[Any]:
+    """Share in percent, words, and what they have in common."""
+    words = " · ".join(_token(row.token) for row in part.rows[:PART_WORDS])
+    return [f"{part.share:.1%}", words, " · ".join(_token(one.token) for one in part.targets)]
 
 
 def _constant_words(part: ConstantPart) -> str:

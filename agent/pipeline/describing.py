@@ -85,6 +85,7 @@ def counted_evidence(bench: Workbench, mapping: HeadMapping, retrieved: tuple[Re
         known=bench.catalogue.of_head(*place),
         classes=bench.classes.of_head(*place),
         shared=bench.classes.shared_by(*place),
+        part_classes=bench.of_parts.of_head(mapping),
     )
 
 

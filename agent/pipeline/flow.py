@@ -12,11 +12,12 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from agent.checks.choice import attempt_of, chosen
+from agent.checks.choice import Tested, attempt_of, chosen, chosen_of_head
 from agent.checks.new_pairs import PlannedTest, finish_test, plan_test, with_tested_rows
 from agent.describers.protocol import PairProposer, RankingDescriber, RevisingDescriber
 from agent.errors import BudgetSpent, DescriberDown, ModelDown
 from agent.pipeline.describing import counted_evidence, describe_mapping, untested
+from agent.pipeline.head_operations import supported, with_operations
 from agent.pipeline.workbench import RETRIEVED, Tell, Workbench, silent
 from agent.results import HeadDescription, HeadReport, Retrieved, TestResult
 from agent.runs.state import HeadKey
@@ -109,7 +110,7 @@ def map_heads(bench: Workbench, heads: Sequence[HeadKey], conditions: Conditions
         conditions.tell(f"reading layer {layer}{told}")
         mappings += bench.maps.map_heads([layer], heads=wanted)
     with bench.scorer.lock:
-        return bench.maps.with_same_tokens(mappings)
+        return bench.maps.with_same_tokens(bench.maps.with_parts(mappings))
 
 
 def said_reading(maps: MapsEngine, layer: int) -> str:
@@ -171,23 +172,28 @@ def final_tests(bench: Workbench, described: Sequence[HeadReport], tell: Tell = 
         tell("testing on all heads what was said")
     bench.scorer.prepare(pair_sets)
     settled = [_settled(bench, report, plan) for report, plan in zip(described, plans, strict=True)]
-    return with_tested_rows(settled, bench.scorer)
+    return [with_operations(report, bench.relations) for report in with_tested_rows(settled, bench.scorer)]
 
 
 def _settled(bench: Workbench, report: HeadReport, plans: Sequence[PlannedTest]) -> HeadReport:
+    """The report with the description that its tests choose, and all operations that tests support."""
+    tested = [(plan.description, finish_test(plan, bench.scorer)) for plan in plans]
+    return replace(_chosen(bench, report, tested), operations=supported(tested))
+
+
+def _chosen(bench: Workbench, report: HeadReport, tested: Sequence[Tested]) -> HeadReport:
     """The report with the description that its tests choose.
 
     What one description says stands where its test supports it, or no counted claim is supported.
     """
-    tested = [(plan.description, finish_test(plan, bench.scorer)) for plan in plans]
     if isinstance(bench.describer, RankingDescriber):
-        (said, test), attempts = chosen(tested, ranked=True)
+        (said, test), attempts = chosen_of_head(tested)
         trace = replace(report.trace, attempts=attempts) if attempts else report.trace
         return replace(report, description=said, test=test, trace=trace, alternatives=())
     (said, test), _ = chosen(tested[:1], ranked=False)
     report = replace(report, description=said, test=test)
     if tested[1:] and test.verdict != "supported":
-        (counted, its_test), _ = chosen(tested[1:], ranked=True)
+        (counted, its_test), _ = chosen_of_head(tested[1:])
         if its_test.verdict == "supported":
             return _with_counted(report, counted, its_test)
     return report
@@ -211,7 +217,7 @@ def _alternatives(bench: Workbench, report: HeadReport) -> tuple[HeadDescription
 def _plan(bench: Workbench, report: HeadReport, said: HeadDescription) -> PlannedTest:
     return plan_test(
         said,
-        report.mapping,
+        _read_by(report, said),
         vocabulary=bench.maps.checkpoint.vocabulary,
         relations=bench.relations,
         proposer=bench.describer if isinstance(bench.describer, PairProposer) else None,
@@ -222,7 +228,13 @@ def _plan(bench: Workbench, report: HeadReport, said: HeadDescription) -> Planne
 
 def _plan_counted(bench: Workbench, report: HeadReport, said: HeadDescription) -> PlannedTest:
     """The test of a claim that was counted: what a language model saw or chose has no part in it."""
-    return plan_test(said, report.mapping, vocabulary=bench.maps.checkpoint.vocabulary, relations=bench.relations)
+    mapping = _read_by(report, said)
+    return plan_test(said, mapping, vocabulary=bench.maps.checkpoint.vocabulary, relations=bench.relations)
+
+
+def _read_by(report: HeadReport, said: HeadDescription) -> HeadMapping:
+    """What a description was read from: the head, or one of its parts."""
+    return report.mapping if said.part is None else report.mapping.of_part(said.part)
 
 
 def _few_in_flight(

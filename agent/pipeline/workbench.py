@@ -9,11 +9,13 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
-from agent.checks import catalogue_scores, claims, class_scores, controls, intruder, new_pairs, strongest, trials
-from agent.checks.catalogue_scores import CatalogueScores
-from agent.checks.class_scores import ClassScores
+from agent.checks import claims, controls, intruder, new_pairs, trials
+from agent.checks.offers import catalogue_scores, class_scores, part_classes, strongest
+from agent.checks.offers.catalogue_scores import CatalogueScores
+from agent.checks.offers.class_scores import ClassScores
+from agent.checks.offers.part_classes import PartClasses
+from agent.checks.offers.strongest import StrongestTargets
 from agent.checks.pair_scorer import PairScorer
-from agent.checks.strongest import StrongestTargets
 from agent.describers.factory import chosen_name, make_describer
 from agent.describers.lexical import LexicalDescriber
 from agent.describers.protocol import Describer, RankingDescriber
@@ -32,13 +34,14 @@ from maps_engine import undertrained
 from maps_engine.engine import MapsEngine
 from maps_engine.folders import cache_folder
 from maps_engine.ov import centred
+from maps_engine.parts import grouping, head_parts
 from maps_engine.relations.catalogue import Relation, load_relations
 from maps_engine.results import HeadMapping
 from prompts import load_prompts
 
 RULES: Final = (
-    catalogue_scores, claims, class_scores, controls, intruder, new_pairs, strongest, trials, head_tools, undertrained,
-    centred,
+    catalogue_scores, claims, class_scores, controls, intruder, new_pairs, part_classes, strongest, trials, head_tools,
+    undertrained, centred, grouping, head_parts,
 )  # fmt: skip
 RETRIEVED: Final = 5  # known operations that a describer is shown
 Tell = Callable[[str], None]
@@ -62,6 +65,7 @@ class Workbench:
     scorer: PairScorer
     catalogue: CatalogueScores
     classes: ClassScores
+    of_parts: PartClasses
     neighbours: Neighbours
 
     def provenance(self, mapping: HeadMapping) -> Provenance:
@@ -166,6 +170,7 @@ def assemble(
     relations, vectors = load_relations(), MappingEmbedder(fields)
     beside = counted and not isinstance(describer, RankingDescriber)
     scorer = PairScorer(maps, cache_folder() if use_cache else None)
+    classes = ClassScores(StrongestTargets(scorer))
     return Workbench(
         maps=maps,
         describer=describer,
@@ -176,7 +181,8 @@ def assemble(
         open_operations=partial(open_store, vectors, relations, folder=folder, url=url),
         scorer=scorer,
         catalogue=CatalogueScores(scorer, relations),
-        classes=ClassScores(StrongestTargets(scorer)),
+        classes=classes,
+        of_parts=PartClasses(classes, maps),
         neighbours=Neighbours(maps, vectors, scorer.lock),
     )
 

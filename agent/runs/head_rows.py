@@ -16,6 +16,7 @@ from agent.results import (
     Attempt,
     Claim,
     HeadDescription,
+    HeadOperation,
     HeadReport,
     IntruderTest,
     PairTest,
@@ -27,7 +28,15 @@ from agent.results import (
     Trial,
 )
 from agent.runs.records import DescriptionRecord, HeadRecord, SearchTermRecord, TestRecord, storable
-from maps_engine.results import ConstantPart, HeadMapping, MappingRow, RowsView, ScoredToken
+from maps_engine.results import (
+    ConstantPart,
+    HeadMapping,
+    HeadPart,
+    MappingRow,
+    PartTest,
+    RowsView,
+    ScoredToken,
+)
 
 if TYPE_CHECKING:
     from maps_engine.ov.pair_scores import PairSet
@@ -51,6 +60,7 @@ def put_mapping(session: Session, record: HeadRecord, mapping: HeadMapping) -> N
     record.same_tokens = view_values(mapping.same_tokens)
     record.constant_part = constant_values(mapping.constant)
     record.undertrained = list(mapping.undertrained)
+    record.parts = part_values(mapping.parts)
     record.max_salience = max((row.salience for row in mapping.rows), default=None)
     terms = _terms(mapping)
     record.n_terms = sum(side != "suppressed" for side, _ in terms)
@@ -89,6 +99,47 @@ def constant_values(part: ConstantPart | None) -> dict[str, Any] | None:
 def constant_of(values: Mapping[str, Any] | None) -> ConstantPart | None:
     """A constant part from its JSON values."""
     return ConstantPart(values["share"], _scored(values["targets"])) if values else None
+
+
+def part_values(parts: Sequence[HeadPart], *, held_out: bool = True) -> list[dict[str, Any]]:
+    """The JSON values of the parts of a head, as `parts_of` reads them; with or without their held-out rows."""
+    return [
+        {
+            "share": part.share,
+            "along": part.along,
+            "size": part.size,
+            "targets": _targets(part.targets),
+            "rows": row_values(part.rows),
+            "test": asdict(part.test) if part.test else None,
+        }
+        | ({"held_out_rows": row_values(part.held_out_rows)} if held_out else {})
+        for part in parts
+    ]
+
+
+def parts_of(values: Sequence[Mapping[str, Any]] | None) -> tuple[HeadPart, ...]:
+    """Parts from their JSON values; none of heads that were stored before they were known."""
+    return tuple(
+        HeadPart(
+            share=one["share"],
+            along=one["along"],
+            size=one["size"],
+            targets=_scored(one["targets"]),
+            rows=rows_of(one["rows"]),
+            held_out_rows=rows_of(one.get("held_out_rows") or []),
+            test=PartTest(**one["test"]) if one["test"] else None,
+        )
+        for one in values or ()
+    )
+
+
+def operations_of(values: Sequence[Mapping[str, Any]] | None) -> tuple[HeadOperation, ...]:
+    """What a head does, from its JSON values; nothing of heads that were stored before that was known."""
+    names = ("operation", "observed_pattern", "kind", "part", "share")
+    return tuple(
+        HeadOperation(**{name: one[name] for name in names}, test=test_of(one["test"], one["rows"]))
+        for one in values or ()
+    )
 
 
 def _targets(scored: Sequence[ScoredToken]) -> list[dict[str, Any]]:
@@ -143,7 +194,7 @@ def retrieved_of(values: Sequence[dict[str, Any]]) -> tuple[Retrieved, ...]:
     )
 
 
-def test_of(values: dict[str, Any], tested_rows: Sequence[dict[str, Any]] | None) -> TestResult:
+def test_of(values: Mapping[str, Any], tested_rows: Sequence[dict[str, Any]] | None) -> TestResult:
     """The test of a description from its JSON values; of what was stored before, there are no tested rows."""
     pairs, rows = values["pairs"], values["rows"]
     return TestResult(
@@ -173,7 +224,8 @@ def put_description(
         name: storable(getattr(said, name))
         for name in ("operation", "input_strings", "observed_pattern", "reasoning", "reason")
     }
-    searchable = " ".join(texts[name] for name in ("operation", "input_strings", "observed_pattern"))
+    names = "\n".join(storable(one.operation) for one in report.operations)
+    searchable = " ".join((*(texts[name] for name in ("operation", "input_strings", "observed_pattern")), names))
     record.description = DescriptionRecord(
         **texts,
         status=said.status,
@@ -183,6 +235,8 @@ def put_description(
         claims=[asdict(claim) for claim in said.claims],
         retrieved=[asdict(found) for found in report.retrieved],
         provenance=report.provenance.to_json() | {"describer": said.describer, "describer_settings": said.settings},
+        operations=[one.to_json() for one in report.operations],
+        operation_names=names.casefold(),
         search_text=searchable.casefold(),
         trace=_trace_values(report.trace),
         created=when,

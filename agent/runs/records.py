@@ -84,6 +84,7 @@ class HeadRecord(Base):
     same_tokens: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), deferred=True)
     constant_part: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), deferred=True)
     undertrained: Mapped[list[int] | None] = mapped_column(JSON(none_as_null=True), deferred=True)
+    parts: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True), deferred=True)
     max_salience: Mapped[float | None]
     n_terms: Mapped[int] = mapped_column(default=0)  # search terms read or promoted, for similarity
     description: Mapped[DescriptionRecord | None] = relationship(
@@ -110,6 +111,8 @@ class DescriptionRecord(Base):
     claims: Mapped[list[Any]] = mapped_column(default=list)
     retrieved: Mapped[list[Any]] = mapped_column(default=list)  # known operations with their similarity
     provenance: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    operations: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True), deferred=True)  # that tests support
+    operation_names: Mapped[str] = mapped_column(Text, default="", server_default="")  # casefolded, one a line
     search_text: Mapped[str] = mapped_column(Text, default="")  # casefolded, for search
     trace: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), deferred=True)  # how it was found
     created: Mapped[float]

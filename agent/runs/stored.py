@@ -15,12 +15,15 @@ from sqlalchemy import Engine, Select, select
 from sqlalchemy.orm import contains_eager, undefer
 
 from agent.errors import DatabaseUnusable, UnknownRun
-from agent.results import Claim, Retrieved, TestResult
+from agent.results import Claim, HeadOperation, Retrieved, TestResult
 from agent.runs.database import reading
 from agent.runs.head_rows import (
     claims_of,
     constant_of,
     constant_values,
+    operations_of,
+    part_values,
+    parts_of,
     retrieved_of,
     row_values,
     rows_of,
@@ -30,7 +33,7 @@ from agent.runs.head_rows import (
 )
 from agent.runs.records import DescriptionRecord, DescriptionScoreRecord, HeadRecord, RunRecord, TestRecord
 from agent.runs.state import run_record
-from maps_engine.results import ConstantPart, EngineSettings, HeadMapping, MappingRow, RowsView
+from maps_engine.results import ConstantPart, EngineSettings, HeadMapping, HeadPart, MappingRow, RowsView
 
 NO_DESCRIPTION = "none"  # status of a head without a description
 _SAID = ("status", "operation", "category", "input_strings", "observed_pattern", "confidence", "reason", "reasoning")
@@ -111,6 +114,8 @@ class StoredHead(StoredLine):
     held_out_rows: tuple[MappingRow, ...] = ()
     same_tokens: RowsView | None = None
     constant: ConstantPart | None = None
+    parts: tuple[HeadPart, ...] = ()
+    operations: tuple[HeadOperation, ...] = ()
     undertrained: tuple[int, ...] = ()
     scores: tuple[StoredScore, ...] = ()
     claims: tuple[Claim, ...] = ()
@@ -131,7 +136,7 @@ class StoredHead(StoredLine):
         """The mapping as the engine made it."""
         place = (self.model, self.fingerprint, self.layer, self.head)
         rows = (self.rows, self.suppressed_rows, self.held_out_rows)
-        return HeadMapping(*place, self.settings, *rows, self.same_tokens, self.constant, self.undertrained)
+        return HeadMapping(*place, self.settings, *rows, self.same_tokens, self.constant, self.parts, self.undertrained)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values: one line of a JSONL export."""
@@ -140,7 +145,8 @@ class StoredHead(StoredLine):
             self._place()
             | rows
             | {"same_tokens": view_values(self.same_tokens), "constant": constant_values(self.constant)}
-            | {"undertrained": list(self.undertrained)}
+            | {"parts": part_values(self.parts), "undertrained": list(self.undertrained)}
+            | {"operations": [one.to_json() for one in self.operations]}
             | {"tested_rows": self.test.rows_to_json() if self.test else []}
             | {"scores": [one.to_json() for one in self.scores]}
             | self._words()
@@ -178,6 +184,8 @@ def head_of_json(values: Mapping[str, Any]) -> StoredHead:
         held_out_rows=rows_of(values["held_out_rows"] or []),
         same_tokens=view_of(values.get("same_tokens")),
         constant=constant_of(values.get("constant")),
+        parts=parts_of(values.get("parts")),
+        operations=operations_of(values.get("operations")),
         undertrained=tuple(values.get("undertrained") or ()),
         claims=claims_of(values.get("claims") or []),
         settings=_settings({"source": "first-mlp"}, values["provenance"]),
@@ -234,7 +242,9 @@ def whole_heads(run_id: int) -> Select[HeadRecord]:
         undefer(HeadRecord.same_tokens),
         undefer(HeadRecord.constant_part),
         undefer(HeadRecord.undertrained),
+        undefer(HeadRecord.parts),
         description.undefer(DescriptionRecord.trace),
+        description.undefer(DescriptionRecord.operations),
         description.joinedload(DescriptionRecord.test).undefer(TestRecord.tested_rows),
         description.selectinload(DescriptionRecord.scores),
     )
@@ -280,6 +290,7 @@ def _head_of(record: HeadRecord, run: RunRecord) -> StoredHead:
         held_out_rows=rows_of(record.held_out_rows or []),
         same_tokens=view_of(record.same_tokens),
         constant=constant_of(record.constant_part),
+        parts=parts_of(record.parts),
         undertrained=tuple(record.undertrained or ()),
         provenance=provenance,
     )
@@ -292,6 +303,7 @@ def _head_of(record: HeadRecord, run: RunRecord) -> StoredHead:
         retrieved=retrieved_of(said.retrieved),
         raw_reply=said.raw_reply,
         trace=said.trace,
+        operations=operations_of(said.operations),
         created=said.created,
     )
 

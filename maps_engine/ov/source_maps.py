@@ -21,7 +21,7 @@ from maps_engine.ov.pair_scores import PairScores, PairSet, score_pairs
 from maps_engine.ov.residuals import Passed, ResidualTable, open_residuals, unseen
 from maps_engine.ov.salience import salient_tokens, strongest_targets, top_targets
 from maps_engine.ov.sources import Sources, SourceTable, check_source_name
-from maps_engine.results import ConstantPart, EngineSettings, HeadMapping, MappingRow, RowsView, ScoredToken
+from maps_engine.results import ConstantPart, EngineSettings, HeadMapping, HeadPart, MappingRow, RowsView, ScoredToken
 from maps_engine.undertrained import undertrained_tokens
 
 HELD_OUT = 30
@@ -288,13 +288,17 @@ class SourceEngine:
                 salient = lengths[own][: self.settings.top][sigma[i][: self.settings.top] >= 0]  # the rest is padding
                 share = lengths[rows + i] / salient.mean().clamp_min(1e-30) if len(salient) else lengths.new_zeros(())
                 (values, tokens), _ = _part(lists, slice(rows + i, rows + i + 1))
-                found = replace(found, constant=ConstantPart(float(share), self._scored(values[0], tokens[0])))
+                found = replace(found, constant=ConstantPart(float(share), self.scored(values[0], tokens[0])))
             mappings.append(self._marked(found))
         return mappings
 
     def with_view(self, mapping: HeadMapping, view: RowsView) -> HeadMapping:
         """`mapping` with its tokens under another reading."""
         return self._marked(replace(mapping, same_tokens=view))
+
+    def with_parts(self, mapping: HeadMapping, parts: tuple[HeadPart, ...]) -> HeadMapping:
+        """`mapping` with the parts of its head."""
+        return self._marked(replace(mapping, parts=parts))
 
     def _marked(self, mapping: HeadMapping) -> HeadMapping:
         """With the undertrained among all tokens that it shows."""
@@ -319,12 +323,12 @@ class SourceEngine:
         text = self.checkpoint.vocabulary.text
         rows = zip(ids.tolist(), sigma.tolist(), scores, found, strict=True)
         return tuple(
-            MappingRow(text(source), source, salience, self._scored(values, targets))
+            MappingRow(text(source), source, salience, self.scored(values, targets))
             for source, salience, values, targets in rows
             if salience >= 0  # fewer tokens may be listed than were asked for
         )
 
-    def _scored(self, scores: Tensor, found: Tensor) -> tuple[ScoredToken, ...]:
+    def scored(self, scores: Tensor, found: Tensor) -> tuple[ScoredToken, ...]:
         """Targets of one row with their scores, without those that may not be listed."""
         text = self.checkpoint.vocabulary.text
         pairs = zip(found.tolist(), scores.tolist(), strict=True)

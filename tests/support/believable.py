@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 from agent.results import (
     Claim,
     HeadDescription,
+    HeadOperation,
     HeadReport,
     PairTest,
     Provenance,
@@ -22,7 +23,16 @@ from agent.runs.identity import ModelCard, RunIdentity
 from agent.runs.relation_scores import RelationScore, store_relation_scores
 from agent.runs.state import finish_run
 from agent.runs.store import open_run, store_results
-from maps_engine.results import ConstantPart, EngineSettings, HeadMapping, MappingRow, RowsView, ScoredToken
+from maps_engine.results import (
+    ConstantPart,
+    EngineSettings,
+    HeadMapping,
+    HeadPart,
+    MappingRow,
+    PartTest,
+    RowsView,
+    ScoredToken,
+)
 
 SETTINGS = EngineSettings(source="first-mlp")
 TRUER = "residual behind the start of texts"
@@ -142,8 +152,27 @@ def a_mapping(
         held_out_rows=tuple(_row(rng, " held" + str(i), None, i + 30) for i in range(5)),
         undertrained=(rows[0].targets[-1].token_id,),
         constant=ConstantPart(0.4, (ScoredToken(" the", 1, 3.5), ScoredToken(HOSTILE[0] if hostile else " a", 2, 2.5))),
+        parts=_parts_of(rng, rows),
         same_tokens=RowsView(TRUER, tuple(_row(random.Random(i), s, t, i) for i, (s, t) in enumerate(tokens))),
     )
+
+
+def _parts_of(rng: random.Random, rows: tuple[MappingRow, ...]) -> tuple[HeadPart, ...]:
+    """Two groups of the rows, with a held-out row each."""
+    held_out = (_row(rng, " unseen", None, 40),)
+    tests = (PartTest(9, 10, 4, 90, 1e-6), PartTest(3, 10, 20, 90, 0.5))
+    return tuple(
+        HeadPart(share, 0.4, 25, rows[first].targets, rows[first : first + 8], held_out, test)
+        for share, first, test in ((0.21, 0, tests[0]), (0.08, 8, tests[1]))
+    )
+
+
+def _operations_of(said: HeadDescription, test: TestResult) -> tuple[HeadOperation, ...]:
+    """The description, and one thing more of the second part."""
+    pairs = PairTest(32, 10, 0.84, 99.1, 0.02, 0.5, 269, shuffled=0.06)
+    other = TestResult("supported", 'plural nouns to "are", "were"', pairs=pairs, tested_rows=test.tested_rows)
+    first = HeadOperation(said.operation, said.observed_pattern, "pairs", test, 0, 0.21)
+    return (first, HeadOperation(other.operation, "Maps plural nouns so.", "part", other, 1, 0.08))
 
 
 def a_report(mapping: HeadMapping, operation: str | None, status: str = "ok") -> HeadReport:
@@ -172,7 +201,8 @@ def a_report(mapping: HeadMapping, operation: str | None, status: str = "ok") ->
         raw = "Sure! Here is\x00 the answer" if status == "failed" else ""
         said = HeadDescription(status=status, describer="lexical", reason=reason, raw_reply=raw)  # type: ignore[arg-type]
         test, retrieved = TestResult("not testable", ""), ()
-    return HeadReport(mapping, retrieved, said, test, made_provenance(mapping))
+    operations = _operations_of(said, test) if said.status == "ok" else ()
+    return HeadReport(mapping, retrieved, said, test, made_provenance(mapping), operations=operations)
 
 
 def plan(layer: int, head: int, n_layers: int) -> tuple[str | None, str]:

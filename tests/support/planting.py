@@ -1,4 +1,4 @@
-"""An operation planted in one head of a real checkpoint: W_V and W_O fitted by least squares, nothing else touched.
+"""Operations planted in heads of a real checkpoint: W_V and W_O fitted by least squares, nothing else touched.
 
 What a planted head writes reaches the layers above it, as everything in the running model does.
 
@@ -11,7 +11,7 @@ W_V and W_O; query heads that share the value head keep their own W_O.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -27,6 +27,7 @@ from maps_engine.relations.encoding import encode_relation
 from maps_engine.results import EngineSettings
 
 BYSTANDERS = 6000
+BYSTANDERS_WEIGHT = 0.05  # of what is written for them, beside all pairs of an operation
 
 
 @dataclass
@@ -104,6 +105,54 @@ def plant(
         planted.planted[layer, head] = (w_v, w_o)
     name = f"{checkpoint.name} with {len(operations)} planted operations"
     return replace(checkpoint, name=name, fingerprint=_fingerprint(checkpoint, planted), weights=planted)
+
+
+def plant_together(
+    checkpoint: Checkpoint,
+    operations: Mapping[tuple[int, int], Sequence[Relation]],
+    *,
+    source: str = "residual",
+    max_pairs: int = 150,
+) -> Checkpoint:
+    """`checkpoint` with several relations in each of some heads (layer, head), each with equal weight.
+
+    More pairs than d_h cannot all be met: of the map that fits them all best, and writes little for other tokens, the
+    d_h strongest directions are planted, as a head that learned the operations would have them.
+    """
+    planted = PlantedWeights(checkpoint.weights)
+    engine = MapsEngine(replace(checkpoint, weights=planted), EngineSettings(source)).at(source)
+    g = torch.Generator().manual_seed(0)
+    bystanders = torch.randperm(checkpoint.weights.shape.vocab_size, generator=g)[:BYSTANDERS]
+    whitened = _whitened(engine.unembedding.hold())
+    for (layer, head), relations in sorted(operations.items()):
+        read, written = [], []
+        for relation in relations:
+            encoded = encode_relation(relation, checkpoint.vocabulary)
+            sources = torch.tensor(encoded.source_ids[:max_pairs])
+            towards = torch.stack([whitened[torch.tensor(t)].mean(0) for t in encoded.target_ids[:max_pairs]])
+            weight = len(sources) ** -0.5
+            read.append(engine.sources.rows(layer, sources) * weight)
+            written.append(towards * weight)
+        others = engine.sources.rows(layer, bystanders)
+        w_v, w_o = _fit_many(torch.cat(read), torch.cat(written), others, checkpoint.weights.shape.d_head)
+        norm = checkpoint.weights.attention_norm(layer)
+        if engine.folding.norms and norm is not None and norm.gain is not None:
+            w_v = w_v / norm.gain[:, None]
+        planted.planted[layer, head] = (w_v, w_o)
+    name = f"{checkpoint.name} with {len(operations)} planted heads"
+    return replace(checkpoint, name=name, fingerprint=_fingerprint(checkpoint, planted), weights=planted)
+
+
+def _fit_many(x: Tensor, y: Tensor, others: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """W_V (d, rank) and W_O (rank, d) of the strongest directions of the ridge regression of y on x."""
+    x, y, others = x.double(), y.double(), others.double()
+    c = others.T @ others / len(others)
+    c += 1e-3 * c.diagonal().mean() * torch.eye(len(c), dtype=c.dtype)
+    both = torch.linalg.solve(x.T @ x + BYSTANDERS_WEIGHT * c, x.T @ y)
+    root = torch.linalg.cholesky(c + x.T @ x)
+    u, s, v = torch.linalg.svd(root.T @ both, full_matrices=False)
+    w_v = torch.linalg.solve_triangular(root.T, u[:, :rank] * s[:rank], upper=True)
+    return w_v.float().contiguous(), v[:rank].float().contiguous()
 
 
 def _fingerprint(checkpoint: Checkpoint, planted: PlantedWeights) -> str:

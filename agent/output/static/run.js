@@ -240,6 +240,16 @@
     `Some of the new words that it was tested on, read as the test reads (holds: among the ${k} strongest)`, ["holds", "token", "said", "targets, strongest first"],
     rows.map(([token, hit, wanted, targets]) => [make("td", "", hit ? "yes" : "no"), sourceCell(token), make("td", "", wanted), targetsCell(targets)]),
   );
+  const operationsTable = (found) => table(
+    "All operations that its tests support", ["part", "operation", "score", "without"],
+    found.map(([part, name, score, without]) => [
+      make("td", "num", part ?? ""), make("td", "", name), make("td", "num", score?.toFixed(2) ?? ""), make("td", "num", without?.toFixed(2) ?? ""),
+    ]),
+  );
+  const partsTable = (parts) => table(
+    "Its parts: words for which it writes alike, beside what it always writes", ["", "share", "words", "what they have in common, strongest first"],
+    parts.map(([share, words, targets], i) => [make("td", "num", i + 1), make("td", "num", share), make("td", "", words), make("td", "", targets)]),
+  );
   const page = (head) => {
     const body = document.createDocumentFragment();
     const top = make("div", "head-line");
@@ -262,7 +272,9 @@
     fact(facts, "alike", head.retrieved.map(([name, alike]) => `${name} ${alike.toFixed(2)}`).join(", "));
     fact(facts, "whatever it reads", head.constant);
     body.append(facts);
+    if (head.operations.length > 1) body.append(operationsTable(head.operations));
     if (head.tested) body.append(testedTable(head.tested));
+    if (head.parts.length) body.append(partsTable(head.parts));
     body.append(salientTable("Most salient tokens and what they are mapped to", head.rows));
     if (head.same_tokens) body.append(salientTable(`The same tokens under the reading that the test uses: ${head.same_tokens[0]}`, head.same_tokens[1]));
     if (head.suppressed.length) body.append(suppressedTable(head.suppressed));

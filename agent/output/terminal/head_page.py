@@ -15,6 +15,8 @@ from agent.results import HeadDescription, HeadReport, PairTest, Retrieved, RowT
 from maps_engine.results import HeadMapping, MappingRow, ScoredToken
 
 SUPPRESSED_ROWS = 10
+EXAMPLES = 3  # of an operation
+PART_WORDS = 8
 STATUS_STYLE = {"ok": "bold green", "unclear": "bold yellow", "failed": "bold red"}
 VERDICT_STYLE = {"supported": "green", "weak": "yellow", "contradicted": "red", "not testable": "dim"}
 
@@ -32,9 +34,13 @@ def show_page(out: Console, report: HeadReport, *, suppressed: bool = True) -> N
     out.print()
     if report.test.tested_rows:
         out.print(_tested(report.test))
+    if report.operations:
+        out.print(_operations(report))
     if mapping.constant:
         out.print(_constant(mapping))
         out.print()
+    if mapping.parts:
+        out.print(_parts(report))
     faint = mapping.dimmed
     out.print(_rows(f"{len(mapping.rows)} most salient tokens and what they are mapped to", mapping.rows, faint))
     if mapping.same_tokens:
@@ -117,6 +123,45 @@ def _constant(mapping: HeadMapping) -> Text:
     assert part is not None
     told = f"Whatever it reads it promotes ({part.share:.0%} of the length of a salient row): "
     return Text.assemble((told, "dim"), _tokens(part.targets, mapping.dimmed))
+
+
+def _operations(report: HeadReport) -> Table:
+    """All that the head does, each with its own test."""
+    table = _table("All operations that its tests support")
+    table.add_column("part", justify="right", no_wrap=True)
+    table.add_column("operation", overflow="fold")
+    table.add_column("score", justify="right", no_wrap=True)
+    table.add_column("without", justify="right", no_wrap=True)
+    table.add_column("higher than", justify="right", no_wrap=True)
+    table.add_column("such as", overflow="fold")
+    for one in report.operations:
+        pairs, part = one.test.pairs, "" if one.part is None else str(one.part + 1)
+        numbers = ("", "", "")
+        if pairs is not None:
+            without = "" if pairs.shuffled is None else f"{pairs.shuffled:.2f}"
+            numbers = (f"{pairs.score:.2f} of {pairs.n_pairs}", without, f"{pairs.percentile:.0f} %")
+        held = [each.row for each in one.test.tested_rows if each.hit][:EXAMPLES]
+        table.add_row(part, inert(one.operation, "bold"), *numbers, Text(", ").join(map(_first_target, held)))
+    return table
+
+
+def _first_target(row: MappingRow) -> Text:
+    return Text(" → ").join([token_text(row.token), *(token_text(one.token) for one in row.targets[:1])])
+
+
+def _parts(report: HeadReport) -> Table:
+    """Groups of words for which the head writes alike."""
+    mapping, faint = report.mapping, report.mapping.dimmed
+    told = sum(part.share for part in mapping.parts)
+    table = _table(f"Its parts: words for which it writes alike ({told:.0%} of what it writes besides)")
+    table.add_column("", justify="right", no_wrap=True)
+    table.add_column("share", justify="right", no_wrap=True)
+    table.add_column("words", overflow="fold")
+    table.add_column("what they have in common, strongest first", overflow="fold")
+    for place, part in enumerate(mapping.parts, 1):
+        words = Text("  ").join(token_text(row.token) for row in part.rows[:PART_WORDS])
+        table.add_row(str(place), f"{part.share:.1%}", words, _tokens(part.targets, faint))
+    return table
 
 
 def _rows(title: str, rows: Sequence[MappingRow], faint: Collection[int]) -> Table:

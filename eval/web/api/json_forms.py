@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
-from agent.runs.head_rows import constant_values, row_values, view_values
+from agent.runs.head_rows import constant_values, part_values, row_values, view_values
 from agent.runs.stored import StoredHead
 from eval.web.browser.browse_data import HeadLine, ModelLine
 from eval.web.browser.head_data import HeadDetail
@@ -48,6 +48,7 @@ def head_json(d: HeadDetail) -> dict[str, Any]:
         "suppressed_rows": row_values(d.suppressed_rows),
         "same_tokens": view_values(d.stored.same_tokens),
         "constant": constant_values(d.stored.constant),
+        "parts": part_values(d.stored.parts, held_out=False),
         "undertrained": list(d.stored.undertrained),
         "description": _description_json(d.said) if d.said else None,
         "test": d.test.to_json() if d.test else None,
@@ -67,5 +68,6 @@ def _description_json(said: StoredHead) -> dict[str, Any]:
         "claims": [asdict(one) | {"counted": one.counted} for one in said.claims],
         "retrieved": [asdict(one) for one in said.retrieved],
         "provenance": dict(said.provenance),
+        "operations": [one.to_json() for one in said.operations],
         "created": said.created,
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import ColumnElement, Engine, and_, func, select
+from sqlalchemy import ColumnElement, Engine, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from agent.runs.database import reading
@@ -58,8 +58,10 @@ def _found(session: Session, run_id: int, kind: str, text: str) -> list[tuple[in
     """(head id, rank, reason); rank 0 is best, an exact token before a prefix, a name before a sentence."""
     if kind in _SIDES:
         return _by_token(session, run_id, kind, fold(text))
-    column = DescriptionRecord.operation if kind == "operation" else DescriptionRecord.search_text
-    folded = func.lower(column) if kind == "operation" else column
+    folded = text.casefold()
+    of_parts = DescriptionRecord.operation_names.contains(folded, autoescape=True)
+    by_name = or_(func.lower(DescriptionRecord.operation).contains(folded, autoescape=True), of_parts)
+    by_words = DescriptionRecord.search_text.contains(folded, autoescape=True)
     base = 5 if kind == "operation" else 40
     query = (
         select(HeadRecord.id, DescriptionRecord.operation)
@@ -67,7 +69,7 @@ def _found(session: Session, run_id: int, kind: str, text: str) -> list[tuple[in
         .where(
             HeadRecord.run_id == run_id,
             DescriptionRecord.status == "ok",
-            folded.contains(text.casefold(), autoescape=True),
+            by_name if kind == "operation" else by_words,
         )
     )
     reason = "operation" if kind == "operation" else "in the description"

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.checks.choice import chosen
+from agent.checks.choice import chosen, chosen_of_head
 from agent.results import Claim, HeadDescription, PairTest, TestResult, Verdict
 
 
@@ -50,7 +50,7 @@ def test_a_supported_claim_without_a_control_comes_behind_one_with_a_control():
     controlled = (other[0], replace(other[1], pairs=pairs))
     for tested in ([plain, controlled], [controlled, plain]):
         (said, _), _ = chosen(tested, ranked=True)
-        assert (said.operation, said.observed_pattern) == ("b", "Maps b. Also: a.")
+        assert (said.operation, said.observed_pattern) == ("b", "Maps b.")
 
 
 def test_a_scored_operation_without_pairs_left_for_a_test_comes_before_weak_claims():
@@ -70,13 +70,22 @@ def test_nothing_that_is_contradicted_stays_named(n):
     assert [one.decision for one in attempts] == (["withdrawn", *["proposed"] * (n - 1)] if n > 1 else [])
 
 
-def test_others_that_are_supported_are_told_behind():
-    (said, _), _ = chosen(
-        said_of("weak", "supported", "supported", "contradicted", "supported", "supported"), ranked=True
-    )
-    assert said.observed_pattern == "Maps b. Also: c, e."
-    (said, _), _ = chosen(said_of("weak", "contradicted", "weak"), ranked=False)
-    assert said.observed_pattern == "Maps a."
+def test_a_part_names_the_head_where_nothing_supported_is_said_of_the_whole():
+    whole = said_of("weak", "contradicted")
+    parts = [(replace(said, part=i), test) for i, (said, test) in enumerate(said_of("weak", "supported", "supported"))]
+    (said, test), attempts = chosen_of_head([*whole, *parts])
+    assert (said.operation, said.part, test.verdict) == ("b", 1, "supported")
+    assert [one.decision for one in attempts] == ["withdrawn", "proposed", "kept"]
+    (said, _), attempts = chosen_of_head([whole[1], *parts])
+    assert (said.part, [one.decision for one in attempts]) == (1, ["withdrawn", "kept"])
+
+
+def test_a_part_does_not_take_the_place_of_the_whole_head():
+    parts = [(replace(said, part=0), test) for said, test in said_of("supported")]
+    assert chosen_of_head([*said_of("weak", "supported"), *parts])[0][0].part is None
+    weak = [(replace(said, part=0), test) for said, test in said_of("weak")]
+    (said, _), _ = chosen_of_head([*said_of("weak"), *weak])
+    assert (said.status, said.part) == ("unclear", None)
 
 
 def test_a_head_that_nothing_was_said_of_stays_unclear():

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent.checks import class_scores
+from agent.checks.offers import class_scores
 from agent.describers.choosing import ChoosingDescriber
 from agent.describers.language_model import LanguageModelDescriber
 from agent.errors import ModelFault

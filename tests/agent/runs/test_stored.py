@@ -33,8 +33,8 @@ LINE = (
 SCORE = "scorer judge settings_hash score low high n swapped"
 WHOLE = (
     "model fingerprint run layer head describer test rows suppressed_rows held_out_rows same_tokens constant "
-    "undertrained tested_rows scores status operation category input_strings observed_pattern confidence reason "
-    "reasoning claims retrieved raw_reply provenance trace"
+    "parts undertrained operations tested_rows scores status operation category input_strings observed_pattern "
+    "confidence reason reasoning claims retrieved raw_reply provenance trace"
 )
 
 

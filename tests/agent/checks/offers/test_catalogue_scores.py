@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from agent.checks.catalogue_scores import ABOVE, OFFERED, CatalogueScores
 from agent.checks.claims import CHOOSING, FEWEST_DEALT, ClaimedRelation, choosing_pairs
 from agent.checks.controls import ABOVE_SHUFFLED, FEWEST, mixed_pairs
 from agent.checks.new_pairs import HIGH, score_new_pairs
+from agent.checks.offers.catalogue_scores import ABOVE, OFFERED, CatalogueScores
 from agent.checks.pair_scorer import PairScorer
 from agent.results import KnownScore
 from maps_engine import fitting
@@ -63,8 +63,8 @@ def passing(checkpoint: Checkpoint, relations: tuple[Relation, ...], layer: int,
 
 
 def test_an_operation_is_offered_by_the_scores_of_its_choosing_pairs(opened, relations, monkeypatch):
-    monkeypatch.setattr("agent.checks.catalogue_scores.TAU", LOW_TAU)
-    monkeypatch.setattr("agent.checks.catalogue_scores.ABOVE", LOW_TAU / 2)
+    monkeypatch.setattr("agent.checks.offers.catalogue_scores.TAU", LOW_TAU)
+    monkeypatch.setattr("agent.checks.offers.catalogue_scores.ABOVE", LOW_TAU / 2)
     catalogue, shape = CatalogueScores(scorer_of(opened), relations), opened.weights.shape
     offered = 0
     for layer in range(shape.n_layers):

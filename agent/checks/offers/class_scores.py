@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from agent.checks.claims import chooses, is_own_word
-from agent.checks.strongest import StrongestTargets
+from agent.checks.offers.strongest import StrongestTargets
 from agent.results import ClassScore, SharedScore
 from agent.words.spelling import core
 from agent.words.word_classes import shared_classes, word_classes
@@ -92,6 +92,11 @@ class ClassScores:
             n_targets=rows.numel(),
             words=tuple(word for word, _ in written.most_common(SHOWN) if word),
         )
+
+    @property
+    def targets(self) -> tuple[tuple[str, ...], Tensor]:
+        """Names and members (V, T) of all classes of tokens that a head may write."""
+        return self._shared_targets
 
     def _rows(self, layer: int, head: int) -> Tensor:
         """(n, K): the strongest targets of the words on one head."""

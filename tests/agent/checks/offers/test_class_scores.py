@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from agent.checks import class_scores
 from agent.checks.claims import MAX_WORDS, ClaimedFields, chooses, claimed_operation
-from agent.checks.class_scores import ClassScores
 from agent.checks.controls import FEWEST, mixed_pairs
+from agent.checks.offers import class_scores
+from agent.checks.offers.class_scores import ClassScores
+from agent.checks.offers.strongest import K, StrongestTargets
 from agent.checks.pair_scorer import PairScorer
-from agent.checks.strongest import K, StrongestTargets
 from agent.results import ClassScore
 from agent.words.spelling import core
 from maps_engine import fitting

@@ -1,0 +1,198 @@
+"""The parts of the heads of a layer, with their rows (docs/method.md, "A head in parts").
+
+What a head writes for a word, less what it writes on the mean, is a row of the centred map. Two such rows are as alike
+as their cosine over the whole vocabulary, which d_h numbers tell: with a = x W_V less its mean and B = W_O U^T (U less
+its mean row, since a softmax ignores what all targets have in common), a B B^T a'^T = (a L)(a' L)^T where L L^T = B B^T
+is d_h x d_h. Groups are found among one half of the words (`ordinary_words.deals`); the other half tests them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from maps_engine.ordinary_words import deals, ordinary_words
+from maps_engine.ov.centred import ordinary_ids
+from maps_engine.ov.circuit import OVCircuit, chunks
+from maps_engine.ov.salience import TARGET_CHUNK
+from maps_engine.ov.source_maps import SourceEngine
+from maps_engine.ov.top_entries import RunningTop
+from maps_engine.parts.grouping import Groups, grouped
+from maps_engine.relations.significance import corrected, fisher_tail
+from maps_engine.results import HeadPart, MappingRow, PartTest, ScoredToken
+
+MOST_PARTS = 8  # of the largest share; the others are left in the rest
+MOST_WORDS = 16384  # ordinary words, where salient ones are looked for among all tokens
+ROWS = 24  # of a part, and as many of words that did not find it
+OTHERS = 96  # words outside a part that it is held against
+K = 10  # strongest targets among which a test looks
+COMMON = 5  # targets that the words of a part have in common, of which one has to be there
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One part of a head; words as places among those that were read, the most typical first."""
+
+    group: int
+    share: float
+    along: float
+    found_by: Tensor
+    held_out: Tensor
+
+    @property
+    def words(self) -> Tensor:
+        return torch.cat([self.found_by, self.held_out])
+
+    @property
+    def listed(self) -> Tensor:
+        return torch.cat([self.found_by[:ROWS], self.held_out[:ROWS]])
+
+
+@dataclass(frozen=True)
+class _Targets:
+    """Strongest targets (n, K) of some places, by place, and of what the words of each part have in common (p, K)."""
+
+    rows: dict[int, tuple[Tensor, Tensor]]
+    common: list[tuple[Tensor, Tensor]]
+
+    def hits(self, places: Sequence[int], part: int) -> int:
+        """How many of `places` have one of the part's common targets among theirs."""
+        wanted = self.common[part][1][:COMMON]
+        return sum(bool(torch.isin(self.rows[place][1][:K], wanted).any()) for place in places)
+
+
+@dataclass
+class PartsReader:
+    """Parts of heads under one source representation."""
+
+    at: SourceEngine
+
+    def of_layer(self, layer: int, heads: Sequence[int]) -> list[tuple[HeadPart, ...]]:
+        """The parts of each of `heads`, largest share first; none where a head writes the same for all words."""
+        circuit = self.at.circuit(layer)
+        a, x_norms = circuit.values(self.words)
+        a = a - a.mean(dim=0)
+        return [self._of_head(circuit, head, a[:, head // circuit.heads.group], x_norms) for head in heads]
+
+    @cached_property
+    def words(self) -> Tensor:
+        """(n,): the ids of the words that are read: those among which salient ones are looked for, or ordinary ones."""
+        if self.at.words is not None:
+            return self.at.words
+        found = ordinary_words(self.at.checkpoint.vocabulary, MOST_WORDS)
+        if found:
+            return torch.tensor(found, device=self.at.checkpoint.weights.device)
+        return ordinary_ids(self.at.checkpoint)[:MOST_WORDS]
+
+    @cached_property
+    def _halves(self) -> tuple[Tensor, Tensor]:
+        """Places of the words that find parts, and of those that test them."""
+        text = self.at.checkpoint.vocabulary.text
+        finds = torch.tensor([deals(text(i)) for i in self.words.tolist()], dtype=torch.bool, device=self.words.device)
+        return finds.nonzero().flatten(), (~finds).nonzero().flatten()
+
+    @cached_property
+    def _likeness(self) -> Tensor:
+        """(d, d) of float64: the sum of u u^T over the rows u of U, less their mean row."""
+        weights = self.at.checkpoint.weights
+        d = weights.shape.d_model
+        moment, total = (torch.zeros(*shape, dtype=torch.float64, device=weights.device) for shape in ((d, d), (d,)))
+        for part in chunks(weights.shape.vocab_size, TARGET_CHUNK):
+            u = self.at.unembedding.rows(part)
+            moment += (u.T @ u).double()
+            total += u.sum(dim=0).double()
+        return moment - total.outer(total) / weights.shape.vocab_size
+
+    def _factor(self, output: Tensor) -> Tensor:
+        """L (d_h, d_h) of one head, from W_O (d_h, d)."""
+        wide = output.double()
+        values, vectors = torch.linalg.eigh(wide @ self._likeness @ wide.T)
+        return (vectors * values.clamp_min(0).sqrt()).to(output.dtype)
+
+    def _of_head(self, circuit: OVCircuit, head: int, a: Tensor, x_norms: Tensor) -> tuple[HeadPart, ...]:
+        """a (n, d_h): centred values of the words; x_norms (n,)."""
+        output = circuit.heads.output[head]
+        rows = a @ self._factor(output)
+        groups = grouped(rows[self._halves[0]])
+        parts = self._parts(rows, groups)
+        if not parts:
+            return ()
+        others = self._others(rows, groups)
+        places = torch.cat([torch.tensor(list(others), device=a.device), *(part.listed for part in parts)]).unique()
+        targets = self._targets(output, a, places, parts)
+        lengths = (a[places] @ output).norm(dim=-1) / x_norms[places].clamp_min(1e-30)
+        saliences = dict(zip(places.tolist(), lengths.tolist(), strict=True))
+
+        def listed(some: Tensor) -> tuple[MappingRow, ...]:
+            return tuple(self._row(place, saliences[place], *targets.rows[place]) for place in some[:ROWS].tolist())
+
+        return tuple(
+            HeadPart(
+                share=part.share,
+                along=part.along,
+                size=len(part.found_by),
+                targets=self._scored(*targets.common[i]),
+                rows=listed(part.found_by),
+                held_out_rows=listed(part.held_out),
+                test=_test(targets, i, part, others, len(parts)),
+                members=frozenset(self.words[part.words].tolist()),
+                common=tuple(targets.common[i][1][:K].tolist()),
+            )
+            for i, part in enumerate(parts)
+        )
+
+    def _parts(self, rows: Tensor, groups: Groups) -> list[_Part]:
+        """The groups of largest share, largest first; rows (n, r) of all words."""
+        finding, testing = self._halves
+        whole, tested = rows[finding].square().sum(), groups.assigned(rows[testing])
+        found = []
+        for group, direction in enumerate(groups.directions):
+            own, held_out = finding[groups.of_row == group], testing[tested == group]
+            along, length = (rows[own] @ direction).square().sum(), rows[own].square().sum()
+            first = (_typical_first(rows, places, direction) for places in (own, held_out))
+            found.append(_Part(group, float(along / whole), float(along / length), *first))
+        return sorted(found, key=lambda part: (-part.share, part.group))[:MOST_PARTS]
+
+    def _others(self, rows: Tensor, groups: Groups) -> dict[int, int]:
+        """About OTHERS words that test, spread over all, by place; with the group of each."""
+        testing = self._halves[1]
+        places = testing[:: max(1, len(testing) // OTHERS)]
+        return dict(zip(places.tolist(), groups.assigned(rows[places]).tolist(), strict=True))
+
+    def _targets(self, output: Tensor, a: Tensor, places: Tensor, parts: Sequence[_Part]) -> _Targets:
+        """The strongest targets of centred values a (n, d_h) at `places`, and of the mean of each part's."""
+        means = torch.stack([a[part.found_by].mean(dim=0) for part in parts])
+        read, running = torch.cat([means, a[places]]), RunningTop(max(K, self.at.settings.targets))
+        for part in chunks(self.at.shape.vocab_size, TARGET_CHUNK):
+            scores = read @ (output @ self.at.unembedding.rows(part).T)
+            if self.at.allowed is not None:
+                scores = scores.masked_fill(~self.at.allowed[part], -torch.inf)
+            running.update(scores, torch.arange(part.start, part.stop, device=a.device))
+        listed = list(zip(*running.result(), strict=True))
+        return _Targets(dict(zip(places.tolist(), listed[len(parts) :], strict=True)), listed[: len(parts)])
+
+    def _row(self, place: int, salience: float, scores: Tensor, ids: Tensor) -> MappingRow:
+        word = int(self.words[place])
+        return MappingRow(self.at.checkpoint.vocabulary.text(word), word, salience, self._scored(scores, ids))
+
+    def _scored(self, scores: Tensor, ids: Tensor) -> tuple[ScoredToken, ...]:
+        n = self.at.settings.targets
+        return self.at.scored(scores[:n], ids[:n])
+
+
+def _typical_first(rows: Tensor, places: Tensor, direction: Tensor) -> Tensor:
+    """`places` by how far their rows go along a direction, furthest first."""
+    return places[(rows[places] @ direction).argsort(descending=True, stable=True)]
+
+
+def _test(targets: _Targets, place: int, part: _Part, others: dict[int, int], tries: int) -> PartTest:
+    """The test of one of `tries` parts on words of it that did not find it, and on `others`: place to group."""
+    own = part.held_out[:ROWS].tolist()
+    outside = [other for other, group in others.items() if group != part.group]
+    k, m = targets.hits(own, place), targets.hits(outside, place)
+    p = fisher_tail(torch.tensor([k]), torch.tensor([m]), n=len(own), n_null=len(outside))
+    return PartTest(k, len(own), m, len(outside), corrected(float(p), tries))

@@ -1,0 +1,118 @@
+"""All that a head does, each once, with the part that it is about."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from agent.pipeline.head_operations import supported, with_operations
+from agent.results import HeadDescription, HeadReport, PairTest, TestedRow, TestResult
+from maps_engine.relations.catalogue import load_relations
+from maps_engine.results import HeadPart, MappingRow, ScoredToken
+from tests.support.agent.mappings import mapping, planted
+from tests.support.believable import made_provenance
+
+RELATIONS = load_relations()
+IDS: dict[str, int] = {}
+
+
+def id_of(token: str) -> int:
+    return IDS.setdefault(token, len(IDS))
+
+
+def row(source: str, *targets: str) -> MappingRow:
+    scored = tuple(ScoredToken(one, id_of(one), 5.0 - i) for i, one in enumerate(targets))
+    return MappingRow(source, id_of(source), 1.0, scored)
+
+
+def said_and(operation: str, pairs: dict[str, str], *, verdict="supported", part=None, score=0.8, shuffled=0.1):
+    rows = tuple(TestedRow(row(f" {s}", *(f" {t}" for t in targets.split())), "", True) for s, targets in pairs.items())
+    scores = PairTest(20, 10, score, 99.0, 0.02, 0.5, 269, shuffled)
+    said = HeadDescription("ok", "lexical", observed_pattern=f"Maps {operation}.", operation=operation, part=part)
+    return said, TestResult(verdict, operation, pairs=scores, tested_rows=rows)
+
+
+def part(share: float, *words: str) -> HeadPart:
+    return HeadPart(share, 0.5, len(words), (), (), members=frozenset(id_of(f" {word}") for word in words))
+
+
+CAPITALS = said_and("country to capital", {"France": "Paris Lyon", "Japan": "Tokyo", "Egypt": "Cairo"})
+PLURALS = said_and('plural nouns to "are", "were"', {"houses": "are were", "dogs": "were", "sharks": "are"}, part=1)
+PRONOUNS = said_and("words to pronouns", {"houses": "they", "dogs": "them", "sharks": "their"}, shuffled=None)
+
+
+def report_of(said, test, operations, parts=None) -> HeadReport:
+    whole = replace(mapping(planted([("a", "b")] * 6)), parts=(part(0.2), part(0.1)) if parts is None else parts)
+    report = HeadReport(whole, (), said, test, made_provenance(whole))
+    return with_operations(replace(report, operations=supported(operations)), RELATIONS)
+
+
+def test_only_what_tests_support_is_an_operation():
+    weak = (CAPITALS[0], replace(CAPITALS[1], verdict="weak"))
+    unclear = (HeadDescription("unclear", "lexical", operation="unclear"), TestResult("not testable", "unclear"))
+    assert [one.operation for one in supported([weak, PLURALS, unclear])] == ['plural nouns to "are", "were"']
+
+
+def test_the_recorded_description_is_first_and_named_once():
+    found = report_of(*CAPITALS, [PLURALS, CAPITALS]).operations
+    assert [one.operation for one in found] == ["country to capital", 'plural nouns to "are", "were"']
+    assert found[0].test == CAPITALS[1]
+    assert found[0].kind == "said"
+
+
+def test_a_head_that_is_not_named_has_no_operation():
+    said = HeadDescription("unclear", "lexical", operation="unclear")
+    assert report_of(said, TestResult("not testable", "unclear"), []).operations == ()
+
+
+def test_an_operation_belongs_to_the_part_that_holds_most_of_its_words():
+    parts = (part(0.3, "France", "Japan"), part(0.1, "houses", "dogs"))
+    first, second = report_of(*CAPITALS, [CAPITALS, PLURALS], parts).operations
+    assert (first.part, first.share) == (0, 0.3)
+    assert (second.part, second.share) == (1, 0.1)
+    scattered = (part(0.3, "France"), part(0.1, "Japan"), part(0.05, "Egypt"))
+    assert report_of(*CAPITALS, [CAPITALS], scattered).operations[0].part is None
+
+
+def test_operations_of_larger_parts_come_first():
+    parts = (part(0.3, "houses", "dogs", "sharks"), part(0.1, "one"))
+    none = said_and("word to homophone", {"sea": "see", "won": "one"}, score=0.9)
+    small = said_and("word to antonym", {"hot": "cold", "big": "small"}, part=1)
+    large = said_and("country to language", {"France": "French", "Japan": "Japanese"}, part=0)
+    found = report_of(*CAPITALS, [none, small, large], parts).operations
+    assert [one.operation for one in found] == [
+        "country to capital", "country to language", "word to antonym", "word to homophone",
+    ]  # fmt: skip
+
+
+TENSES = (("tense", 0.8), ("participle", 0.6))
+
+
+def test_of_two_that_say_the_same_the_clearer_one_is_told():
+    rows = {"walk": "walked", "play": "played"}
+    past, participle = (said_and(f"verb to past {name}", rows, score=score) for name, score in TENSES)
+    for others in ([past, participle], [participle, past]):
+        found = report_of(*CAPITALS, others).operations
+        assert [one.operation for one in found[1:]] == ["verb to past tense"]
+    bare = (past[0], replace(past[1], pairs=replace(past[1].pairs, shuffled=None, score=1.0)))
+    found = report_of(*CAPITALS, [bare, participle]).operations
+    assert [one.operation for one in found[1:]] == ["verb to past participle"]
+
+
+def test_the_same_in_other_words_is_told_once():
+    same = said_and("countries to cities", {"France": "Paris", "Japan": "Tokyo", "Egypt": "Cairo"})
+    assert [one.operation for one in report_of(*CAPITALS, [same]).operations] == ["country to capital"]
+    wider = said_and('plural nouns to "are", "were", "have"', {"cats": "have", "birds": "are", "trees": "are"}, part=0)
+    found = report_of(*CAPITALS, [PLURALS, wider]).operations
+    assert len(found) == 2
+
+
+def test_the_same_words_with_other_targets_are_two_operations():
+    languages = said_and("country to language", {"France": "French", "Japan": "Japanese", "Egypt": "Arabic"})
+    found = report_of(*CAPITALS, [languages]).operations
+    assert [one.operation for one in found] == ["country to capital", "country to language"]
+
+
+def test_free_words_are_compared_as_they_stand():
+    free, again = (said_and("rivers to seas", {"Nile": "Mediterranean"}) for _ in range(2))
+    assert len(report_of(*free, [again]).operations) == 1
+    assert PRONOUNS[1].pairs.shuffled is None
