@@ -16,7 +16,7 @@ from maps_engine.ov.pair_scores import PairScores, PairSet
 from maps_engine.ov.residuals import Passed, unseen
 from maps_engine.ov.source_maps import HELD_OUT, Precision, SourceEngine
 from maps_engine.ov.sources import check_source_name
-from maps_engine.parts.head_parts import PartsReader
+from maps_engine.parts.head_parts import PartAxes, PartsReader
 from maps_engine.results import EngineSettings, HeadMapping, RowsView
 
 DEFAULT_SETTINGS = EngineSettings()
@@ -138,6 +138,11 @@ class MapsEngine:
             parts = self._parts.of_layer(layer, [one.head for one in own])
             found += [self._parts.at.with_parts(one, of_one) for one, of_one in zip(own, parts, strict=True)]
         return found
+
+    def part_axes(self, layer: int, head: int, *, n: int = 1) -> PartAxes:
+        """`n` directions of each part of a head, in the order of `with_parts`. Raises OutOfRange."""
+        self.check_head(layer, head)
+        return self._parts.axes(layer, head, n=n)
 
     @property
     def part_words(self) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from eval.commands.check_options import (
     RunningOptions,
     RunOptions,
     SettingsOptions,
+    StoredRunOptions,
     WeightsOptions,
 )
 
@@ -145,6 +146,26 @@ def descriptions(
         table = check_names(bench, engine, names.run, max_pairs=names.max_pairs, projection=projection)
         about = {"run": table.run, "max_pairs": names.max_pairs, "projection": projection}
         finish(bench, "descriptions", table.to_json(), max_pairs=names.max_pairs, as_json=as_json, about=about)
+
+
+@command(app, "parts")
+def parts(
+    running: RunningOptions,
+    names: StoredRunOptions,
+    directions: Annotated[int, typer.Option(min=1, help="Of each part that is taken out.")] = 1,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take one part out of a head: does that hurt its operation, and leave the head's other operations?"""
+    from agent.runs.database import open_database
+    from eval.commands.experiment import finish, running_bench
+    from eval.faithfulness.parts.experiment import KIND, parts_removed
+
+    engine = open_database(names.database)
+    with running_bench(running, out) as bench:
+        table = parts_removed(bench, engine, names.run, directions=directions)
+        about = {"run": table["run"], "directions": directions}
+        finish(bench, KIND, table, max_pairs=None, as_json=as_json, about=about)
 
 
 @command(app, "null-heads")

@@ -219,14 +219,20 @@ class RunningOptions(CheckpointOptions):
 
 
 @dataclass(frozen=True)
-class RunOptions(OptionGroup):
-    """The run whose names are checked."""
+class StoredRunOptions(OptionGroup):
+    """The run whose heads are looked at."""
 
     title: ClassVar[str] = "Run"
     run: Annotated[
         int | None, typer.Option("--run", help="Run of label-heads. [default: the newest finished one of the model]")
     ] = None
     database: Database = None
+
+
+@dataclass(frozen=True)
+class RunOptions(StoredRunOptions):
+    """The run whose names are checked."""
+
     max_pairs: Annotated[
         int,
         typer.Option("--max-pairs", min=NEW_PAIRS[0], help="Most new pairs of a head."),

@@ -65,6 +65,27 @@ class _Targets:
         return sum(bool(torch.isin(self.rows[place][1][:K], wanted).any()) for place in places)
 
 
+@dataclass(frozen=True)
+class PartAxes:
+    """The directions of a head's parts, in coordinates whose lengths are those of rows of the centred map.
+
+    mean (d_h,): of values a = x W_V; factor (d_h, d_h): L; directions (p, m, d_h): m orthonormal ones of each part, the
+    first that along which its words' rows go furthest.
+    """
+
+    mean: Tensor
+    factor: Tensor
+    directions: Tensor
+
+    def rows(self, values: Tensor) -> Tensor:
+        """(n, d_h): rows in these coordinates, of values (n, d_h) of the head."""
+        return (values - self.mean) @ self.factor
+
+    def values(self, rows: Tensor) -> Tensor:
+        """(n, d_h): the values that have these rows."""
+        return self.mean + rows @ torch.linalg.pinv(self.factor)
+
+
 @dataclass
 class PartsReader:
     """Parts of heads under one source representation."""
@@ -117,8 +138,7 @@ class PartsReader:
         """a (n, d_h): centred values of the words; x_norms (n,)."""
         output = circuit.heads.output[head]
         rows = a @ self._factor(output)
-        groups = grouped(rows[self._halves[0]])
-        parts = self._parts(rows, groups)
+        groups, parts = self._found(rows)
         if not parts:
             return ()
         others = self._others(rows, groups)
@@ -145,9 +165,19 @@ class PartsReader:
             for i, part in enumerate(parts)
         )
 
-    def _parts(self, rows: Tensor, groups: Groups) -> list[_Part]:
-        """The groups of largest share, largest first; rows (n, r) of all words."""
+    def axes(self, layer: int, head: int, *, n: int = 1) -> PartAxes:
+        """`n` directions of each of the head's parts, in their order."""
+        circuit = self.at.circuit(layer)
+        a = circuit.values(self.words)[0][:, head // circuit.heads.group]
+        mean, factor = a.mean(dim=0), self._factor(circuit.heads.output[head])
+        rows = (a - mean) @ factor
+        own = [torch.linalg.svd(rows[part.found_by], full_matrices=False).Vh[:n] for part in self._found(rows)[1]]
+        return PartAxes(mean, factor, torch.stack(own) if own else rows.new_zeros(0, n, rows.shape[1]))
+
+    def _found(self, rows: Tensor) -> tuple[Groups, list[_Part]]:
+        """All groups, and those of largest share, largest first; rows (n, r) of all words."""
         finding, testing = self._halves
+        groups = grouped(rows[finding])
         whole, tested = rows[finding].square().sum(), groups.assigned(rows[testing])
         found = []
         for group, direction in enumerate(groups.directions):
@@ -155,7 +185,7 @@ class PartsReader:
             along, length = (rows[own] @ direction).square().sum(), rows[own].square().sum()
             first = (_typical_first(rows, places, direction) for places in (own, held_out))
             found.append(_Part(group, float(along / whole), float(along / length), *first))
-        return sorted(found, key=lambda part: (-part.share, part.group))[:MOST_PARTS]
+        return groups, sorted(found, key=lambda part: (-part.share, part.group))[:MOST_PARTS]
 
     def _others(self, rows: Tensor, groups: Groups) -> dict[int, int]:
         """About OTHERS words that test, spread over all, by place; with the group of each."""

@@ -55,13 +55,14 @@ def named_run(
 
     Raises UnknownRun without such a run, UserMistake where it is of another model.
     """
-    run_id = _of_checkpoint(engine, number, checkpoint)
+    run_id = run_of_checkpoint(engine, number, checkpoint)
     heads = list(stored_heads(engine, run_id))
     named = (_named(one, checkpoint.vocabulary, relations, max_pairs) for one in heads if one.status == "ok")
     return NamedRun(run_id, tuple(named), Counter(one.status for one in heads))
 
 
-def _of_checkpoint(engine: Engine, number: int | None, checkpoint: Checkpoint) -> int:
+def run_of_checkpoint(engine: Engine, number: int | None, checkpoint: Checkpoint) -> int:
+    """The run of that number, or the newest finished one of the checkpoint. Raises UnknownRun, UserMistake."""
     with reading(engine) as session:
         if number is None:
             of_model = ModelRecord.fingerprint == checkpoint.fingerprint

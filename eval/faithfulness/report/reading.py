@@ -220,6 +220,19 @@ def read_null_heads(result: Row) -> list[str]:
     return text
 
 
+def read_parts(result: Row) -> list[str]:
+    """Sentences on parts taken out of heads."""
+    lost, n = result["lost"], len({(one["layer"], one["head"]) for one in result["operations"]})
+    if not lost:
+        return [f"No head of run {result['run']} has two operations in different parts with enough tested words."]
+    told = {"own": "its own part", "other": "the part of the head's other operation", "random": "random directions"}
+    parts = [f"{interval(lost[kind])} without {words}" for kind, words in told.items()]
+    return [
+        f"In {n} heads of run {result['run']} with two operations in different parts, targets of an operation rise by "
+        f"so many standard deviations less: {', '.join(parts)} ({result['directions']} a part)."
+    ]
+
+
 def _judged(verdicts: Sequence[Row]) -> list[str]:
     """Whether the test from weights is an honest judge."""
     known = {one["verdict"]: one for one in verdicts if one["heads"]}

@@ -21,6 +21,7 @@ from eval.faithfulness.report.reading import (
     read_descriptions,
     read_final_logits,
     read_null_heads,
+    read_parts,
     read_settings,
 )
 from eval.faithfulness.report.text import table_text
@@ -41,6 +42,7 @@ TITLES = {
     "final-logits": "Heads put into the running model",
     "descriptions": "The names of a run",
     "null-heads": "Names of heads that do nothing",
+    "parts": "One part taken out of a head",
 }
 
 
@@ -104,6 +106,7 @@ def _section(folder: ResultsFolder, checkpoint: Checkpoint, kind: str) -> Sectio
         "final-logits": read_final_logits,
         "descriptions": read_descriptions,
         "null-heads": read_null_heads,
+        "parts": read_parts,
     }
     whose = "a head" if kind == "descriptions" else "an operation"
     limit = "all pairs" if result["max_pairs"] is None else f"at most {result['max_pairs']} pairs {whose}"

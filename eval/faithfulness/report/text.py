@@ -236,6 +236,22 @@ def null_heads_table(result: Row) -> str:
     return table(head, rows)
 
 
+def parts_table(result: Row) -> str:
+    """z of the targets with the whole head, and with one part's directions or random ones taken out."""
+    head = ["head", "operation", "part", "words", "whole", "own part out", "other part out", "random out"]
+    rows = [
+        [
+            f"{one['layer']}.{one['head']}", escaped(one["operation"]), str(one["part"] + 1), str(one["words"]),
+            *(number(one[kind]["z"]) for kind in ("whole", "own", "other", "random")),
+        ]
+        for one in result["operations"]
+    ]  # fmt: skip
+    lost = result["lost"]
+    if lost:
+        rows.append(["**mean lost**", "", "", "", "", *(interval(lost[kind]) for kind in ("own", "other", "random"))])
+    return table(head, rows)
+
+
 _TABLES: dict[str, Callable[[Row], str]] = {
     "correlation": correlation_table,
     "multi-token": correlation_table,
@@ -244,4 +260,5 @@ _TABLES: dict[str, Callable[[Row], str]] = {
     "final-logits": final_logits_table,
     "descriptions": descriptions_table,
     "null-heads": null_heads_table,
+    "parts": parts_table,
 }
