@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from agent.llm.protocol import Message
 from agent.llm.token_usage import NO_USAGE, Usage
-from maps_engine.results import ConstantPart, EngineSettings, HeadMapping, MappingRow
+from maps_engine.results import ConstantPart, EngineSettings, HeadMapping, HeadPart, MappingRow
 
 if TYPE_CHECKING:  # results are read where there is no torch
     from maps_engine.ov.pair_scores import PairSet
@@ -176,6 +176,7 @@ class Evidence:
     classes: tuple[ClassScore, ...] = ()  # classes of words that it maps to others, clearest first
     shared: SharedScore | None = None  # the kind of words that it writes whatever it reads
     part_classes: tuple[PartClass, ...] = ()  # what its parts do, largest part first
+    parts: tuple[HeadPart, ...] = ()  # groups of words for which it writes alike; without held-out rows
     constant: ConstantPart | None = None  # what it writes whatever it reads, as part of its rows
 
     @classmethod
@@ -204,6 +205,10 @@ class Evidence:
             classes=classes,
             shared=shared,
             part_classes=part_classes,
+            parts=tuple(
+                replace(one, rows=mapping.evidence(one.rows), targets=mapping.trained(one.targets), held_out_rows=())
+                for one in mapping.parts
+            ),
             constant=replace(part, targets=mapping.trained(part.targets)) if part else None,
         )
 

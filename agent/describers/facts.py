@@ -15,9 +15,11 @@ from agent.describers.prompting import as_data
 from agent.results import ClassScore, Evidence, KnownScore, SharedScore
 from agent.words.known_pairs import label_of
 from agent.words.spelling import core
-from maps_engine.results import ConstantPart, MappingRow
+from maps_engine.results import ConstantPart, HeadPart, MappingRow
 
 MOST_KNOWN: Final = 3
+MOST_PARTS: Final = 4
+PART_WORDS: Final = 6
 SHARED_IN: Final = 0.3  # of the rows, or the outputs that they share say little
 
 
@@ -28,6 +30,7 @@ def fact_lines(evidence: Evidence) -> list[str]:
         *([_of_constant(evidence.constant)] if evidence.constant is not None and evidence.constant.targets else []),
         *(_of_known(one) for one in evidence.known[:MOST_KNOWN]),
         *map(_of_classes, evidence.classes),
+        *map(_of_part, _told(evidence)),
         *([_of_shared(evidence.shared)] if evidence.shared is not None else []),
     ]
 
@@ -35,7 +38,24 @@ def fact_lines(evidence: Evidence) -> list[str]:
 def counted_besides(evidence: Evidence) -> int:
     """How many facts are told that were counted on words besides the rows."""
     whole = (evidence.shared, evidence.constant)
-    return len(evidence.known[:MOST_KNOWN]) + len(evidence.classes) + sum(one is not None for one in whole)
+    several = (evidence.known[:MOST_KNOWN], evidence.classes, _told(evidence))
+    return sum(map(len, several)) + sum(one is not None for one in whole)
+
+
+def told_words(evidence: Evidence) -> frozenset[str]:
+    """The words of parts that are named, casefolded: whoever was told them is not tested on them."""
+    return frozenset(core(row.token) for part in _told(evidence) for row in part.rows[:PART_WORDS])
+
+
+def _told(evidence: Evidence) -> Sequence[HeadPart]:
+    return [part for part in evidence.parts[:MOST_PARTS] if part.rows and part.targets]
+
+
+def _of_part(part: HeadPart) -> str:
+    return (
+        f"For one group of words, such as {_listed(row.token for row in part.rows[:PART_WORDS])} ({part.share:.0%} of "
+        f"what the input adds), the outputs have in common: {_listed(one.token for one in part.targets)}."
+    )
 
 
 def _of_rows(rows: Sequence[MappingRow]) -> Iterator[str]:

@@ -26,6 +26,7 @@ from agent.checks.intruder import CHANCE_LIKE, EmbeddingJudge, intruder_test
 from agent.checks.new_pairs import held_out_sources, predicted_pairs, shown_sources, without_sources
 from agent.checks.trials import TOO_FEW, TRIAL_PAIRS, run_trial, split_pairs
 from agent.describers.choosing import ChoosingDescriber
+from agent.describers.facts import told_words
 from agent.describers.protocol import RankingDescriber, RevisingDescriber, Said
 from agent.llm.protocol import Message
 from agent.llm.token_usage import metered
@@ -125,7 +126,8 @@ class _Revision:
             intruder = intruder_test(mapping, bench.maps, EmbeddingJudge(bench.fields))
         self._evidence = replace(counted_evidence(bench, mapping, retrieved), intruder=intruder)
         self._tools = HeadTools(mapping, bench.scorer, bench.neighbours)
-        self._tools.seen |= shown_sources(mapping) | {core(s) for r in retrieved for s, _ in r.examples}
+        self._tools.seen |= shown_sources(mapping) | told_words(self._evidence)
+        self._tools.seen |= {core(s) for r in retrieved for s, _ in r.examples}
         self._conversation: list[Message] = []
 
     def run(self) -> tuple[HeadDescription, Trace]:

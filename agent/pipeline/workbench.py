@@ -20,7 +20,7 @@ from agent.describers.factory import chosen_name, make_describer
 from agent.describers.lexical import LexicalDescriber
 from agent.describers.protocol import Describer, RankingDescriber
 from agent.operations.store import KnownOperationStore, open_store
-from agent.pipeline import head_tools
+from agent.pipeline import head_operations, head_tools
 from agent.pipeline.neighbours import Neighbours
 from agent.pipeline.request import DescribeRequest
 from agent.results import Provenance
@@ -41,7 +41,7 @@ from prompts import load_prompts
 
 RULES: Final = (
     catalogue_scores, claims, class_scores, controls, intruder, new_pairs, part_classes, strongest, trials, head_tools,
-    undertrained, centred, grouping, head_parts,
+    head_operations, undertrained, centred, grouping, head_parts,
 )  # fmt: skip
 RETRIEVED: Final = 5  # known operations that a describer is shown
 Tell = Callable[[str], None]

@@ -26,7 +26,7 @@ SETS: Final = ("real", "null")
 
 
 def null_heads(bench: Bench, *, seed: int = 0, settings: EngineSettings | None = None) -> dict[str, Any]:
-    """Heads named and supported, by set and half of the layers, as plain JSON values. Raises HeadscribeError."""
+    """Heads, operations and parts named, by set and half of the layers, as plain JSON values. Raises HeadscribeError."""
     n_layers = bench.checkpoint.weights.shape.n_layers
     rows, operations = [], {}
     for name in SETS:
@@ -58,4 +58,13 @@ def _described(bench: Bench, name: str, seed: int, settings: EngineSettings) -> 
 def _counted(reports: Sequence[HeadReport]) -> dict[str, Any]:
     named = [one for one in reports if one.description.status == "ok"]
     verdicts = Counter(one.test.verdict for one in named)
-    return {"heads": len(reports), "named": len(named), "supported": verdicts["supported"], "weak": verdicts["weak"]}
+    of_parts = {(r.mapping.layer, r.mapping.head, o.part) for r in reports for o in r.operations if o.kind == "part"}
+    return {
+        "heads": len(reports),
+        "named": len(named),
+        "supported": verdicts["supported"],
+        "weak": verdicts["weak"],
+        "operations": sum(len(one.operations) for one in reports),
+        "parts": sum(len(one.mapping.parts) for one in reports),
+        "parts_named": len(of_parts),
+    }

@@ -27,8 +27,8 @@ from maps_engine.results import HeadPart, MappingRow, PartTest, ScoredToken
 
 MOST_PARTS = 8  # of the largest share; the others are left in the rest
 MOST_WORDS = 16384  # ordinary words, where salient ones are looked for among all tokens
-ROWS = 24  # of a part, and as many of words that did not find it
-OTHERS = 96  # words outside a part that it is held against
+ROWS = 12  # of a part, and as many of words that did not find it
+OTHERS = 48  # words outside a part that it is held against
 K = 10  # strongest targets among which a test looks
 COMMON = 5  # targets that the words of a part have in common, of which one has to be there
 

@@ -228,8 +228,8 @@ def read_parts(result: Row) -> list[str]:
     told = {"own": "its own part", "other": "the part of the head's other operation", "random": "random directions"}
     parts = [f"{interval(lost[kind])} without {words}" for kind, words in told.items()]
     return [
-        f"In {n} heads of run {result['run']} with two operations in different parts, targets of an operation rise by "
-        f"so many standard deviations less: {', '.join(parts)} ({result['directions']} a part)."
+        f"In {n} head{'s' * (n > 1)} of run {result['run']} with two operations in different parts, targets of an "
+        f"operation rise by so many standard deviations less: {', '.join(parts)} ({result['directions']} a part)."
     ]
 
 

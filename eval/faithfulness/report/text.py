@@ -228,11 +228,12 @@ def _logits_r_table(found: Sequence[Row]) -> str:
 
 def null_heads_table(result: Row) -> str:
     """Real and null heads named and supported, by half of the layers."""
-    head = ["heads", "number", "named", "supported", "weak"]
+    head = ["heads", "number", "named", "supported", "weak", "operations", "parts named"]
     rows = []
     for one in result["rates"]:
         shares = [f"{one[what]} ({one[what] / max(1, one['heads']):.1%})" for what in ("named", "supported", "weak")]
-        rows.append([f"{one['set']}, {one['half']} half", str(one["heads"]), *shares])
+        parts = f"{one['parts_named']} of {one['parts']} ({one['parts_named'] / max(1, one['parts']):.1%})"
+        rows.append([f"{one['set']}, {one['half']} half", str(one["heads"]), *shares, str(one["operations"]), parts])
     return table(head, rows)
 
 

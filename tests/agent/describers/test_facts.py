@@ -5,10 +5,10 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import replace
 
-from agent.describers.facts import counted_besides, fact_lines
+from agent.describers.facts import counted_besides, fact_lines, told_words
 from agent.describers.prompting import DescribeAnswer, describe_prompt, described
 from agent.results import ClassScore, Evidence, KnownScore, SharedScore
-from maps_engine.results import ConstantPart, ScoredToken
+from maps_engine.results import ConstantPart, HeadPart, ScoredToken
 from tests.support.agent.mappings import HOSTILE, mapping, row
 
 KNOWN = KnownScore("country-to-capital", 0.75, 1 / 12, 99.0, 12, 10)
@@ -60,3 +60,19 @@ def test_whoever_was_told_of_other_words_is_tested_on_others():
     assert counted_besides(Evidence.of(mapping(rows(10)))) == 0
     part = ConstantPart(0.4, (ScoredToken(" the", 1, 2.0),))  # "words to articles" can be read off it
     assert counted_besides(Evidence.of(replace(mapping(rows(10)), constant=part))) == 1
+
+
+def test_parts_are_told_by_their_words_and_what_these_have_in_common():
+    own = tuple(row(f" word{i}", [f" out{i}"]) for i in range(9))
+    common = tuple(ScoredToken(f" shared{i}", i, 3.0 - i) for i in range(2))
+    parts = tuple(HeadPart(0.3 - 0.05 * i, 0.4, 9, common, own) for i in range(6))
+    evidence = Evidence.of(replace(mapping(rows(6)), parts=parts))
+    told = [line for line in fact_lines(evidence) if line.startswith("For one group of words")]
+    assert len(told) == 4
+    assert told[0] == (
+        'For one group of words, such as " word0", " word1", " word2", " word3", " word4", " word5" (30% of what the '
+        'input adds), the outputs have in common: " shared0", " shared1".'
+    )
+    assert told_words(evidence) == {f"word{i}" for i in range(6)}
+    assert counted_besides(evidence) == 4
+    assert counted_besides(Evidence.of(mapping(rows(6)))) == 0

@@ -16,7 +16,8 @@ from tests.support.eval.faithfulness_models import tiny_bench
 
 
 def rate(name: str, half: str, named: int, supported: int) -> dict:
-    return {"set": name, "half": half, "heads": 10, "named": named, "supported": supported, "weak": 0}
+    rates = {"set": name, "half": half, "heads": 10, "named": named, "supported": supported, "weak": 0}
+    return rates | {"operations": 2 * named, "parts": 80, "parts_named": named}
 
 
 RESULT = {
@@ -30,8 +31,8 @@ RESULT = {
 
 def test_rates_are_shown_beside_each_other():
     table = table_text("null-heads", RESULT).splitlines()
-    assert table[2] == "| real, lower half | 10 | 2 (20.0%) | 1 (10.0%) | 0 (0.0%) |"
-    assert table[5] == "| null, upper half | 10 | 1 (10.0%) | 0 (0.0%) | 0 (0.0%) |"
+    assert table[2] == "| real, lower half | 10 | 2 (20.0%) | 1 (10.0%) | 0 (0.0%) | 4 | 2 of 80 (2.5%) |"
+    assert table[5] == "| null, upper half | 10 | 1 (10.0%) | 0 (0.0%) | 0 (0.0%) | 2 | 1 of 80 (1.2%) |"
     real, null = read_null_heads(RESULT)
     assert "names 9 of 20 (45.0%), and the test supports 8" in real
     assert "null heads the lexical describer names 1 of 20 (5.0%), and the test supports 0" in null
