@@ -26,7 +26,7 @@ SETS: Final = ("real", "null")
 
 
 def null_heads(bench: Bench, *, seed: int = 0, settings: EngineSettings | None = None) -> dict[str, Any]:
-    """Heads, operations and parts named, by set and half of the layers, as plain JSON values. Raises HeadscribeError."""
+    """Heads, operations and parts named, by set and half of the layers, as JSON values. Raises HeadscribeError."""
     n_layers = bench.checkpoint.weights.shape.n_layers
     rows, operations = [], {}
     for name in SETS:
