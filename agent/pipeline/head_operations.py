@@ -2,7 +2,7 @@
 
 The description that is recorded comes first. Others follow by the share of the head's part that their words belong to.
 Of those that say the same one is told, the recorded one or the one with the clearest test: two say the same where half
-of the tested words of either satisfy the other.
+of the tested words of each satisfy the other, or of one of them where both are about the same part.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ def with_operations(report: HeadReport, relations: Sequence[Relation]) -> HeadRe
     recorded = [_operation(said, test)] if said.status == "ok" else []
     others = sorted((one for one in report.operations if one.operation != said.operation), key=_evidence)
     found: list[HeadOperation] = []
-    for one in (*recorded, *others):
+    for one in (_placed(each, report.mapping) for each in (*recorded, *others)):
         if not any(_same(one, other, relations) for other in found):
-            found.append(_placed(one, report.mapping))
+            found.append(one)
     n = len(recorded)
     return replace(report, operations=(*found[:n], *sorted(found[n:], key=lambda one: -(one.share or 0.0))))
 
@@ -63,10 +63,11 @@ def _placed(one: HeadOperation, mapping: HeadMapping) -> HeadOperation:
 
 
 def _same(one: HeadOperation, other: HeadOperation, relations: Sequence[Relation]) -> bool:
-    """Whether either satisfies what the other was tested on; descriptions in free words are compared as they stand."""
+    """Whether each satisfies what the other was tested on, or of the same part either; free words as they stand."""
     claims = [claimed_operation(each.operation, relations) for each in (one, other)]
     both = ((claims[0], other.test.tested_rows), (claims[1], one.test.tested_rows))
-    return one.operation == other.operation or any(claim is not None and _holds(claim, rows) for claim, rows in both)
+    held = [claim is not None and _holds(claim, rows) for claim, rows in both]
+    return one.operation == other.operation or all(held) or (any(held) and one.part == other.part)
 
 
 def _holds(claim: ClaimedOperation, tested: Sequence[TestedRow]) -> bool:

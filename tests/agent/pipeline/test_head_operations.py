@@ -101,9 +101,14 @@ def test_of_two_that_say_the_same_the_clearer_one_is_told():
 def test_the_same_in_other_words_is_told_once():
     same = said_and("countries to cities", {"France": "Paris", "Japan": "Tokyo", "Egypt": "Cairo"})
     assert [one.operation for one in report_of(*CAPITALS, [same]).operations] == ["country to capital"]
-    wider = said_and('plural nouns to "are", "were", "have"', {"cats": "have", "birds": "are", "trees": "are"}, part=0)
-    found = report_of(*CAPITALS, [PLURALS, wider]).operations
-    assert len(found) == 2
+
+
+def test_what_holds_for_more_words_is_another_operation_unless_it_is_of_the_same_part():
+    wider = said_and("words to cities", {"Seine": "Paris", "sushi": "Tokyo", "Nile": "Cairo"})
+    parts = (part(0.3, "France", "Japan"), part(0.1, "Seine", "sushi"))
+    assert len(report_of(*CAPITALS, [wider], parts).operations) == 2
+    together = (part(0.3, "France", "Japan", "Seine", "sushi"),)
+    assert len(report_of(*CAPITALS, [wider], together).operations) == 1
 
 
 def test_the_same_words_with_other_targets_are_two_operations():
