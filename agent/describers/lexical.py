@@ -31,7 +31,7 @@ from agent.words.word_classes import word_classes_version
 from maps_engine.relations.catalogue import Relation
 from prompts import load_prompts
 
-MOST_RANKED = 12  # descriptions of one head by rows and pairs that are tested
+MOST_RANKED = 24  # descriptions of one head by rows and pairs that are tested
 SHOWN_EXAMPLES = 3
 MIN_ROWS = 6
 MIXED = "Mixed tokens."

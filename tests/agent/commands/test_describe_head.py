@@ -16,9 +16,19 @@ from typer.testing import CliRunner
 from agent.commands.describe_head import app
 from agent.output.console import echo_json, fail, inert, one_line_errors, token_text
 from agent.output.terminal.head_page import show_page
-from agent.results import Claim, HeadDescription, HeadReport, PairTest, Retrieved, RowTest, TestedRow, TestResult
+from agent.results import (
+    Claim,
+    HeadDescription,
+    HeadOperation,
+    HeadReport,
+    PairTest,
+    Retrieved,
+    RowTest,
+    TestedRow,
+    TestResult,
+)
 from maps_engine.errors import CacheUnusable, OutOfRange
-from maps_engine.results import ConstantPart, RowsView, ScoredToken
+from maps_engine.results import ConstantPart, HeadPart, RowsView, ScoredToken
 from tests.support.agent.mappings import HOSTILE, mapping, noise_rows, row
 from tests.support.believable import made_provenance
 from tests.support.tiny_models import tiny_model
@@ -104,6 +114,29 @@ def test_mistakes_are_one_line_and_exit_2(arguments, needle, tiny):
     assert "Traceback" not in made.output
     if made.output.startswith("error: "):
         assert made.output.count("\n") == 1
+
+
+def test_the_page_tells_all_operations_and_the_parts():
+    one = report()
+    common = (ScoredToken(" are", 1, 4.0), ScoredToken("\x1b[31m", 2, 3.0))
+    parts = tuple(HeadPart(share, 0.5, 30, common, one.mapping.rows) for share in (0.214, 0.1))
+    pairs = PairTest(32, 10, 0.84, 99.1, 0.02, 0.5, 269, shuffled=0.06)
+    test = TestResult("supported", "x", pairs=pairs, tested_rows=one.test.tested_rows)
+    operations = (
+        HeadOperation("country to capital", "", "pairs", one.test, None),
+        HeadOperation('plural nouns to "are"', "", "part", test, 1, 0.1),
+    )
+    text = page(replace(one, mapping=replace(one.mapping, parts=parts), operations=operations))
+    assert "All operations that its tests support" in text
+    assert re.search(r'2 +plural nouns to "are" +0.84 of 32 +0.06 +99 % +␣Italy → ␣Rome', text)
+    assert "Its parts: words for which it writes alike (31% of what it writes besides)" in text
+    assert re.search(r"1 +21.4% +\S", text)
+    assert "\x1b[31m" not in text
+    told = replace(one, mapping=replace(one.mapping, parts=parts), operations=operations).to_json()
+    assert [found["operation"] for found in told["description"]["operations"]] == [x.operation for x in operations]
+    assert told["description"]["operations"][1]["rows"][0]["token"] == " Italy"
+    assert [part["share"] for part in told["parts"]] == [0.214, 0.1]
+    assert {"members", "common", "held_out_rows"}.isdisjoint(told["parts"][0])
 
 
 def test_environment_variables_stand_for_options():

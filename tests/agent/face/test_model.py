@@ -44,9 +44,11 @@ def test_a_head_in_three_lines(model):
 
 def test_the_mapping_is_the_engines(model):
     table = model.head(0, 3).mapping
-    (expected,) = model.maps.with_same_tokens(list(model.maps.map_heads([0], heads=[3])))
+    found = model.maps.with_parts(list(model.maps.map_heads([0], heads=[3])))
+    (expected,) = model.maps.with_same_tokens(found)
     assert expected.same_tokens is not None
     assert expected == model.head(0, 3).describe().report.mapping
+    assert model.head(0, 3).parts == expected.parts
     assert table.mapping == expected
     assert table.to_dict() == expected.to_json()
     frame = table.to_pandas()

@@ -202,6 +202,26 @@ def test_what_a_head_writes_whatever_it_reads(filled: tuple[Engine, Believable])
     assert (told["share"], told["targets"][0]["token"]) == (0.4, " the")
 
 
+def test_parts_and_all_operations_of_a_head(filled: tuple[Engine, Believable]) -> None:
+    client = client_of(create_app(WebSettings(filled[0])))
+    slug = filled[1].slug
+    place = f"/{slug}/head/7/0"
+    told = client.get(f"{place}.json").json()
+    assert [part["share"] for part in told["parts"]] == [0.21, 0.08]
+    assert "held_out_rows" not in told["parts"][0]
+    first, second = told["description"]["operations"]
+    assert (first["operation"], first["part"]) == (told["description"]["operation"], 0)
+    assert (second["operation"], second["kind"], second["share"]) == ('plural nouns to "are", "were"', "part", 0.08)
+    assert second["test"]["pairs"]["shuffled"] == 0.06
+    text = client.get(place).text
+    assert "<h2>All that it does</h2>" in text
+    assert '<a href="#part-2">2</a>' in text
+    assert '<tr id="part-2"><td class="num">2</td><td class="num">8.0 %</td>' in text
+    for where in ("operation", "description", "all"):
+        found = client.get(f"/api/v1/models/{slug}/search", params={"q": "Plural Nouns", "where": where}).json()
+        assert (7, 0) in [(one["layer"], one["head"]) for one in found["heads"]], where
+
+
 def test_undertrained_tokens_are_dimmed(filled: tuple[Engine, Believable]) -> None:
     client = client_of(create_app(WebSettings(filled[0])))
     place = f"/{filled[1].slug}/head/7/0"
