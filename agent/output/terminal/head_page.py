@@ -29,18 +29,18 @@ def show_page(out: Console, report: HeadReport, *, suppressed: bool = True) -> N
     out.print(_description(report.description))
     out.print(_test(report.test))
     if report.trace.attempts:
-        out.print(attempts_part(report.trace))
+        out.print(attempts_part(report.trace, told=[one.operation for one in report.operations]))
     out.print(_retrieved(report.retrieved))
     out.print()
+    if len(report.operations) > 1:
+        out.print(_operations(report))
+    if mapping.parts:
+        out.print(_parts(report))
     if report.test.tested_rows:
         out.print(_tested(report.test))
-    if report.operations:
-        out.print(_operations(report))
     if mapping.constant:
         out.print(_constant(mapping))
         out.print()
-    if mapping.parts:
-        out.print(_parts(report))
     faint = mapping.dimmed
     out.print(_rows(f"{len(mapping.rows)} most salient tokens and what they are mapped to", mapping.rows, faint))
     if mapping.same_tokens:

@@ -6,7 +6,7 @@ Everything that a model or a token said is inert: no markup, no escapes, no mark
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final
 
 from rich.console import Console, Group, RenderableType
@@ -18,12 +18,20 @@ from agent.results import Attempt, IntruderTest, Trace
 from maps_engine.checkpoints.token_spelling import visible
 
 WIDTH: Final = 110
+MOST_TRIED: Final = 5  # descriptions on the page of a head
 SPEAKER_STYLE: Final = {"system": "dim", "user": "cyan", "assistant": "bold", "tool": "magenta"}
 
 
-def attempts_part(trace: Trace) -> RenderableType:
-    """The lines of a head's page: each description tried, and the intruder test."""
-    lines = [_attempt_line(number, one) for number, one in enumerate(trace.attempts, start=1)]
+def attempts_part(trace: Trace, *, told: Collection[str] = ()) -> RenderableType:
+    """The lines of a head's page: the first descriptions tried, and the intruder test.
+
+    told: operations that the page tells elsewhere with their tests.
+    """
+    tried = list(enumerate(trace.attempts, start=1))
+    others = [(n, one) for n, one in tried if one.decision != "proposed" or one.description.operation not in told]
+    lines = [_attempt_line(number, one) for number, one in others[:MOST_TRIED]]
+    if len(others) > MOST_TRIED:
+        lines.append(Text(f"           and {len(others) - MOST_TRIED} more", "dim"))
     if trace.intruder is not None:
         lines.append(Text.assemble(("  intruder ", "dim"), _intruder(trace.intruder)))
     return Group(*lines)
