@@ -96,7 +96,7 @@ class PartsReader:
         """The parts of each of `heads`, largest share first; none where a head writes the same for all words."""
         circuit = self.at.circuit(layer)
         a, x_norms = circuit.values(self.words)
-        a = a - a.mean(dim=0)
+        a = a.float() - a.float().mean(dim=0)
         return [self._of_head(circuit, head, a[:, head // circuit.heads.group], x_norms) for head in heads]
 
     @cached_property
@@ -118,31 +118,31 @@ class PartsReader:
 
     @cached_property
     def _likeness(self) -> Tensor:
-        """(d, d) of float64: the sum of u u^T over the rows u of U, less their mean row."""
-        weights = self.at.checkpoint.weights
-        d = weights.shape.d_model
-        moment, total = (torch.zeros(*shape, dtype=torch.float64, device=weights.device) for shape in ((d, d), (d,)))
-        for part in chunks(weights.shape.vocab_size, TARGET_CHUNK):
-            u = self.at.unembedding.rows(part)
-            moment += (u.T @ u).double()
-            total += u.sum(dim=0).double()
-        return moment - total.outer(total) / weights.shape.vocab_size
+        """(d, d) of float64 on the processor: the sum of u u^T over the rows u of U, less their mean row."""
+        shape = self.at.shape
+        moment, total = (torch.zeros(*size, dtype=torch.float64) for size in ((shape.d_model,) * 2, (shape.d_model,)))
+        for part in chunks(shape.vocab_size, TARGET_CHUNK):
+            u = self.at.unembedding.rows(part).float()
+            moment += (u.T @ u).cpu().double()
+            total += u.sum(dim=0).cpu().double()
+        return moment - total.outer(total) / shape.vocab_size
 
     def _factor(self, output: Tensor) -> Tensor:
         """L (d_h, d_h) of one head, from W_O (d_h, d)."""
-        wide = output.double()
+        wide = output.cpu().double()
         values, vectors = torch.linalg.eigh(wide @ self._likeness @ wide.T)
-        return (vectors * values.clamp_min(0).sqrt()).to(output.dtype)
+        return (vectors * values.clamp_min(0).sqrt()).to(output)
 
     def _of_head(self, circuit: OVCircuit, head: int, a: Tensor, x_norms: Tensor) -> tuple[HeadPart, ...]:
         """a (n, d_h): centred values of the words; x_norms (n,)."""
-        output = circuit.heads.output[head]
+        output = circuit.heads.output[head].float()
         rows = a @ self._factor(output)
         groups, parts = self._found(rows)
         if not parts:
             return ()
         others = self._others(rows, groups)
-        places = torch.cat([torch.tensor(list(others), device=a.device), *(part.listed for part in parts)]).unique()
+        read = torch.tensor(list(others), dtype=torch.long, device=a.device)
+        places = torch.cat([read, *(part.listed for part in parts)]).unique()
         targets = self._targets(output, a, places, parts)
         lengths = (a[places] @ output).norm(dim=-1) / x_norms[places].clamp_min(1e-30)
         saliences = dict(zip(places.tolist(), lengths.tolist(), strict=True))
@@ -168,8 +168,8 @@ class PartsReader:
     def axes(self, layer: int, head: int, *, n: int = 1) -> PartAxes:
         """`n` directions of each of the head's parts, in their order."""
         circuit = self.at.circuit(layer)
-        a = circuit.values(self.words)[0][:, head // circuit.heads.group]
-        mean, factor = a.mean(dim=0), self._factor(circuit.heads.output[head])
+        a = circuit.values(self.words)[0][:, head // circuit.heads.group].float()
+        mean, factor = a.mean(dim=0), self._factor(circuit.heads.output[head].float())
         rows = (a - mean) @ factor
         own = [torch.linalg.svd(rows[part.found_by], full_matrices=False).Vh[:n] for part in self._found(rows)[1]]
         return PartAxes(mean, factor, torch.stack(own) if own else rows.new_zeros(0, n, rows.shape[1]))
@@ -198,7 +198,7 @@ class PartsReader:
         means = torch.stack([a[part.found_by].mean(dim=0) for part in parts])
         read, running = torch.cat([means, a[places]]), RunningTop(max(K, self.at.settings.targets))
         for part in chunks(self.at.shape.vocab_size, TARGET_CHUNK):
-            scores = read @ (output @ self.at.unembedding.rows(part).T)
+            scores = read @ (output @ self.at.unembedding.rows(part).float().T)
             if self.at.allowed is not None:
                 scores = scores.masked_fill(~self.at.allowed[part], -torch.inf)
             running.update(scores, torch.arange(part.start, part.stop, device=a.device))
