@@ -63,6 +63,7 @@ bench: setup-dev        ## speed and memory against the plain procedures, on a q
 	$(BIN)/python -m tests.benchmarks.profile_mappings
 	$(BIN)/python -m tests.benchmarks.bench_memory
 	$(BIN)/python -m tests.benchmarks.bench_relations
+	$(BIN)/python -m tests.benchmarks.bench_parts
 
 clean:                  ## remove .venv and caches of tools
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

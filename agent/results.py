@@ -132,7 +132,8 @@ class PartClass:
     target: str  # name of a class of tokens
     k: int  # of the n strongest targets that its words have in common, those of the class
     n: int
-    strength: float  # of these k against the class's rate in the vocabulary, in nats
+    expected: float  # of the n, by the class's rate in the vocabulary
+    strength: float  # of these k against that, in nats
     n_words: int  # words of the source class among those that found the part
     written: tuple[str, ...] = ()  # words of the target class that are in common, strongest first
 
@@ -205,12 +206,16 @@ class Evidence:
             classes=classes,
             shared=shared,
             part_classes=part_classes,
-            parts=tuple(
-                replace(one, rows=mapping.evidence(one.rows), targets=mapping.trained(one.targets), held_out_rows=())
-                for one in mapping.parts
-            ),
+            parts=tuple(_told_part(mapping, one) for one in mapping.parts),
             constant=replace(part, targets=mapping.trained(part.targets)) if part else None,
         )
+
+
+def _told_part(mapping: HeadMapping, part: HeadPart) -> HeadPart:
+    """What may be told of a part: nothing of words whose rows are held out, whatever part they are in."""
+    kept_back = {row.token_id for row in mapping.held_out_rows}
+    rows = tuple(row for row in mapping.evidence(part.rows) if row.token_id not in kept_back)
+    return replace(part, rows=rows, targets=mapping.trained(part.targets), held_out_rows=())
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ def ordinary_words(vocabulary: Vocabulary, at_most: int | None = None) -> tuple[
     return tuple(sorted(found.values()))
 
 
-def deals(word: str) -> bool:
+def in_finding_half(word: str) -> bool:
     """Whether a word is of the half that is looked at; words of the other half test what was seen. By its spelling."""
     return zlib.crc32(word.strip().casefold().encode()) % 2 == 0
 

@@ -6,7 +6,7 @@ operation: salient operations").
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from maps_engine.errors import UserMistake
@@ -75,8 +75,9 @@ class HeadPart:
     rows: tuple[MappingRow, ...]
     held_out_rows: tuple[MappingRow, ...] = ()  # of words that had no part in finding it
     test: PartTest | None = None
-    members: frozenset[int] = frozenset()  # ids of all its words; not kept with results, nor are
-    common: tuple[int, ...] = ()  # the ids of the 10 strongest targets that its words have in common
+    # what claims for parts are made of; neither is stored
+    members: frozenset[int] = field(default=frozenset(), compare=False)  # ids of all its words
+    common: tuple[int, ...] = field(default=(), compare=False)  # ids of the 10 strongest targets in common
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,12 +39,14 @@ def chosen(tested: Sequence[Tested], *, ranked: bool) -> tuple[Tested, tuple[Att
 
 def chosen_of_head(tested: Sequence[Tested]) -> tuple[Tested, tuple[Attempt, ...]]:
     """The same of ranked descriptions: of the whole head, else of the largest of its parts that has a supported one."""
-    best, attempts = chosen([one for one in tested if one[0].part is None], ranked=True)
-    of_parts = [one for one in tested if one[0].part is not None and one[1].verdict == "supported"]
-    if best[0].status == "ok" or not of_parts:
-        return best, attempts
-    kept = attempt_of(*of_parts[0], "kept")
-    return of_parts[0], (*(attempts or (attempt_of(*best, "withdrawn"),)), kept)
+    whole = [one for one in tested if one[0].part is None]
+    of_parts = [one for one in tested if one[0].part is not None]
+    named = next((one for one in of_parts if one[1].verdict == "supported"), None)
+    best, attempts = chosen(whole or of_parts[:1], ranked=True)
+    if named is None or best[1].verdict == "supported":
+        return best, (*attempts, *(attempt_of(*one, "proposed") for one in of_parts if attempts))
+    given_up = (attempt_of(*one, "proposed" if one[0].status == "unclear" else "withdrawn") for one in whole)
+    return named, (*given_up, *(attempt_of(*one, "kept" if one is named else "proposed") for one in of_parts))
 
 
 def _place(said: HeadDescription, test: TestResult) -> float:

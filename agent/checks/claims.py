@@ -21,7 +21,7 @@ from agent.words.spelling import core, is_word
 from agent.words.token_classes import CLASSES, TokenClass
 from agent.words.word_classes import shared_classes, word_classes
 from maps_engine.model import Vocabulary
-from maps_engine.ordinary_words import deals
+from maps_engine.ordinary_words import in_finding_half
 from maps_engine.ov.pair_scores import PairSet
 from maps_engine.relations.catalogue import Relation
 from maps_engine.relations.encoding import encode_relation
@@ -241,8 +241,9 @@ def _words_and_others(
 def _claimed_kinds(label: str, scored: bool) -> ClaimedFields | ClaimedClass | None:
     """`X to Y`, with Y a class of words or of characters, or words in quotes; X is a class of words, else any words."""
     named = {name.casefold(): words for name, words in word_classes().items()}
-    if written := _WRITTEN.fullmatch(label):
-        return ClaimedFields(named.get(written["sources"], frozenset()), frozenset(_QUOTED.findall(label)), scored)
+    written = _WRITTEN.fullmatch(label)
+    if written and written["sources"] in named:
+        return ClaimedFields(named[written["sources"]], frozenset(_QUOTED.findall(label)), scored)
     for joint in (" to other ", " to "):
         for target, words in named.items():
             if label.endswith(joint + target):
@@ -263,7 +264,7 @@ def _tokens_of_class(vocabulary: Vocabulary, wanted: TokenClass) -> tuple[int, .
 
 def chooses(word: str) -> bool:
     """Whether a word is of the half that chooses claims of classes; those of the other half test them."""
-    return deals(core(word))
+    return in_finding_half(core(word))
 
 
 def _tokens_in_fixed_order(vocabulary: Vocabulary, seed: str) -> Iterator[tuple[int, str]]:

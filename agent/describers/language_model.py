@@ -150,7 +150,9 @@ def _fault_turns(prompt: str, fault: ModelFault) -> tuple[Message, ...]:
 
 def _shown_tokens(evidence: Evidence) -> list[str]:
     of_rows = [text for row in evidence.rows for text in (row.token, *(target.token for target in row.targets))]
-    return of_rows + [one.token for one in (evidence.constant.targets if evidence.constant else ())]
+    of_parts = [row.token for part in evidence.parts for row in part.rows]
+    of_parts += [one.token for part in evidence.parts for one in part.targets]
+    return of_rows + of_parts + [one.token for one in (evidence.constant.targets if evidence.constant else ())]
 
 
 def _system() -> str:

@@ -213,7 +213,7 @@ def _written(one: SharedScore) -> Candidate:
 
 def _by_part(one: PartClass) -> Candidate:
     """What a part of the head maps the words of a class to."""
-    claim = Claim("part", one.label, one.k, one.n, strength=one.strength, examples=one.written)
+    claim = Claim("part", one.label, one.k, one.n, one.expected, one.strength, one.written)
     return Candidate(one.label, f"Maps {one.label}", one.k / one.n, (claim,))
 
 

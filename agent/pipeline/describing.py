@@ -69,7 +69,8 @@ def describe_mapping(
         evidence = counted_evidence(bench, mapping, retrieved)
         found, usage = metered(lambda: describer.choose(evidence))
         best, *others = found.ranked
-        report = untested(bench, mapping, retrieved, best, Trace(conversation=found.conversation, usage=usage))
+        trace = Trace(conversation=found.conversation, usage=usage, seen=tuple(sorted(told_words(evidence))))
+        report = untested(bench, mapping, retrieved, best, trace)
         return replace(report, alternatives=tuple(others))
     if isinstance(describer, RankingDescriber):
         best, *others = describer.ranked(counted_evidence(bench, mapping, retrieved))

@@ -108,9 +108,9 @@ def map_heads(bench: Workbench, heads: Sequence[HeadKey], conditions: Conditions
             break
         told = f" ({said_reading(bench.maps, layer)})" if len(heads) == 1 else ""
         conditions.tell(f"reading layer {layer}{told}")
-        mappings += bench.maps.map_heads([layer], heads=wanted)
+        mappings += bench.maps.with_parts(list(bench.maps.map_heads([layer], heads=wanted)))  # while X is held
     with bench.scorer.lock:
-        return bench.maps.with_same_tokens(bench.maps.with_parts(mappings))
+        return bench.maps.with_same_tokens(mappings)
 
 
 def said_reading(maps: MapsEngine, layer: int) -> str:

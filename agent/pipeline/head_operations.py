@@ -1,8 +1,10 @@
 """All that a head does: every description that its test supports, each thing once, with the part that it is about.
 
-The description that is recorded comes first. Others follow by the share of the head's part that their words belong to.
+The description that is recorded comes first, where its test supports it. Others follow by the share of the head's part
+that their words belong to.
 Of those that say the same one is told, the recorded one or the one with the clearest test: two say the same where half
-of the tested words of each satisfy the other, or of one of them where both are about the same part.
+of the words that each holds for satisfy the other, or those of one of them where both are about the same part, or
+neither is about one.
 """
 
 from __future__ import annotations
@@ -14,11 +16,12 @@ from typing import Final
 
 from agent.checks.choice import Tested, controlled
 from agent.checks.claims import ClaimedClass, ClaimedFields, ClaimedOperation, claimed_operation
-from agent.results import HeadDescription, HeadOperation, HeadReport, TestedRow, TestResult
+from agent.results import HeadDescription, HeadOperation, HeadReport, TestResult
 from agent.words.spelling import core
 from maps_engine.relations.catalogue import Relation
 from maps_engine.results import HeadMapping, MappingRow
 
+SAID: Final = "said"  # kind of an operation in a language model's own words
 SAME: Final = 0.5  # of the tested words of one description that satisfy another
 
 
@@ -28,24 +31,28 @@ def supported(tested: Sequence[Tested]) -> tuple[HeadOperation, ...]:
 
 
 def _operation(said: HeadDescription, test: TestResult) -> HeadOperation:
-    kind = said.claims[0].kind if said.claims else "said"
-    return HeadOperation(said.operation, said.observed_pattern, kind, test, said.part)
+    kind = said.claims[0].kind if said.claims else SAID
+    return HeadOperation(
+        said.operation, said.observed_pattern, SAID if kind.endswith("-shown") else kind, test, said.part
+    )
 
 
 def with_operations(report: HeadReport, relations: Sequence[Relation]) -> HeadReport:
     """The report with each of its operations once, in order; their tested rows have been read."""
     said, test = report.description, report.test
-    recorded = [_operation(said, test)] if said.status == "ok" else []
-    others = sorted((one for one in report.operations if one.operation != said.operation), key=_evidence)
+    recorded = list(supported([(said, test)]))
+    others = sorted((one for one in report.operations if one.operation != said.operation), key=_clearest_first)
     found: list[HeadOperation] = []
     for one in (_placed(each, report.mapping) for each in (*recorded, *others)):
         if not any(_same(one, other, relations) for other in found):
             found.append(one)
     n = len(recorded)
-    return replace(report, operations=(*found[:n], *sorted(found[n:], key=lambda one: -(one.share or 0.0))))
+    operations = (*found[:n], *sorted(found[n:], key=lambda one: -(one.share or 0.0)))
+    parts = tuple(replace(part, members=frozenset(), common=()) for part in report.mapping.parts)  # thousands of ids
+    return replace(report, operations=operations, mapping=replace(report.mapping, parts=parts))
 
 
-def _evidence(one: HeadOperation) -> tuple[bool, float]:
+def _clearest_first(one: HeadOperation) -> tuple[bool, float]:
     """Of two that say the same the one with a control is told, then the one that is furthest above it."""
     pairs = one.test.pairs
     return not controlled(one.test), (pairs.shuffled or 0.0) - pairs.score if pairs else 0.0
@@ -63,16 +70,19 @@ def _placed(one: HeadOperation, mapping: HeadMapping) -> HeadOperation:
 
 
 def _same(one: HeadOperation, other: HeadOperation, relations: Sequence[Relation]) -> bool:
-    """Whether each satisfies what the other was tested on, or of the same part either; free words as they stand."""
-    claims = [claimed_operation(each.operation, relations) for each in (one, other)]
-    both = ((claims[0], other.test.tested_rows), (claims[1], one.test.tested_rows))
-    held = [claim is not None and _holds(claim, rows) for claim, rows in both]
-    return one.operation == other.operation or all(held) or (any(held) and one.part == other.part)
+    """Whether each satisfies the other's hits, or one does and they are of one part or of none; else by name."""
+    both = [_covers(first, second, relations) for first, second in ((one, other), (other, one))]
+    return one.operation == other.operation or all(both) or (any(both) and one.part == other.part)
 
 
-def _holds(claim: ClaimedOperation, tested: Sequence[TestedRow]) -> bool:
-    held = [one.row for one in tested if one.hit]
-    return bool(held) and sum(_says(claim, row) for row in held) >= SAME * len(held)
+def _covers(one: HeadOperation, other: HeadOperation, relations: Sequence[Relation]) -> bool:
+    """Whether half of the words that `other` holds for satisfy `one`, within the k targets of its own test."""
+    claim, pairs = claimed_operation(one.operation, relations), one.test.pairs
+    held = [each.row for each in other.test.tested_rows if each.hit]
+    if claim is None or pairs is None or not held:
+        return False
+    within = [replace(row, targets=row.targets[: pairs.k]) for row in held]
+    return sum(_says(claim, row) for row in within) >= SAME * len(held)
 
 
 def _says(claim: ClaimedOperation, row: MappingRow) -> bool:

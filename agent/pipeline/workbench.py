@@ -16,6 +16,7 @@ from agent.checks.offers.class_scores import ClassScores
 from agent.checks.offers.part_classes import PartClasses
 from agent.checks.offers.strongest import StrongestTargets
 from agent.checks.pair_scorer import PairScorer
+from agent.describers import facts
 from agent.describers.factory import chosen_name, make_describer
 from agent.describers.lexical import LexicalDescriber
 from agent.describers.protocol import Describer, RankingDescriber
@@ -41,7 +42,7 @@ from prompts import load_prompts
 
 RULES: Final = (
     catalogue_scores, claims, class_scores, controls, intruder, new_pairs, part_classes, strongest, trials, head_tools,
-    head_operations, undertrained, centred, grouping, head_parts,
+    facts, head_operations, undertrained, centred, grouping, head_parts,
 )  # fmt: skip
 RETRIEVED: Final = 5  # known operations that a describer is shown
 Tell = Callable[[str], None]

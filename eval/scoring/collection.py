@@ -116,7 +116,7 @@ def described_now(bench: Workbench, layer: int, *, workers: int) -> Collection:
     from agent.pipeline.flow import Conditions, propose, retrieve
 
     bench.maps.check_head(layer, 0)
-    found = retrieve(bench, list(bench.maps.map_heads([layer])))
+    found = retrieve(bench, bench.maps.with_parts(list(bench.maps.map_heads([layer]))))
     reports = propose(bench, found, Conditions(workers=workers))
     subjects = tuple(Subject(report.mapping, report.description) for report in reports)
     return _checked(Collection(subjects, f"layer {layer}, described now"))

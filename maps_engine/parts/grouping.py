@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-SEEN = 2048  # vectors, the longest, among which seeds are looked for
+SEEN = 2048  # size of the sample in which seeds are looked for: the longest vectors
 MOST_SEEDS = 32
-NEAR = 0.5  # cosine from which vectors add to each other's density
-APART = 0.6  # cosine up to which a second seed may lie beside one
-MEMBER = 0.4  # cosine with its direction that a vector needs to belong to a group
-JOINED = 0.8  # cosine of two directions from which their groups are one
-FEWEST = 16  # vectors of a group
-ROUNDS = 10
+NEAR = 0.5  # density of a vector: the sum of what its cosines with others exceed this
+APART = 0.6  # largest cosine between two seeds
+MEMBER = 0.4  # smallest cosine of a member with the direction of its group
+JOINED = 0.8  # groups whose directions have this cosine are merged
+FEWEST = 16  # members of a group
+ROUNDS = 10  # of assigning vectors and taking the directions anew
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def _nearest(units: Tensor, directions: Tensor) -> Tensor:
 
 def _sums(rows: Tensor, of_row: Tensor, n: int) -> Tensor:
     """(n', r): the sum of the members of each group that has any."""
-    sums = rows.new_zeros(n + 1, rows.shape[1]).index_add_(0, of_row + 1, rows)[1:]
+    sums = (of_row.unsqueeze(0) == torch.arange(n, device=rows.device).unsqueeze(1)).to(rows) @ rows
     return sums[sums.norm(dim=-1) > 0]
 
 

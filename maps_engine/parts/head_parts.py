@@ -3,7 +3,8 @@
 What a head writes for a word, less what it writes on the mean, is a row of the centred map. Two such rows are as alike
 as their cosine over the whole vocabulary, which d_h numbers tell: with a = x W_V less its mean and B = W_O U^T (U less
 its mean row, since a softmax ignores what all targets have in common), a B B^T a'^T = (a L)(a' L)^T where L L^T = B B^T
-is d_h x d_h. Groups are found among one half of the words (`ordinary_words.deals`); the other half tests them.
+is d_h x d_h. Groups are found among one half of the words (`ordinary_words.in_finding_half`); the other half tests
+them.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from maps_engine.ordinary_words import deals, ordinary_words
+from maps_engine.errors import UserMistake
+from maps_engine.ordinary_words import in_finding_half, ordinary_words
 from maps_engine.ov.centred import ordinary_ids
 from maps_engine.ov.circuit import OVCircuit, chunks
 from maps_engine.ov.salience import TARGET_CHUNK
 from maps_engine.ov.source_maps import SourceEngine
 from maps_engine.ov.top_entries import RunningTop
-from maps_engine.parts.grouping import Groups, grouped
+from maps_engine.parts.grouping import FEWEST, Groups, grouped
 from maps_engine.relations.significance import corrected, fisher_tail
 from maps_engine.results import HeadPart, MappingRow, PartTest, ScoredToken
 
@@ -113,7 +115,9 @@ class PartsReader:
     def _halves(self) -> tuple[Tensor, Tensor]:
         """Places of the words that find parts, and of those that test them."""
         text = self.at.checkpoint.vocabulary.text
-        finds = torch.tensor([deals(text(i)) for i in self.words.tolist()], dtype=torch.bool, device=self.words.device)
+        finds = torch.tensor(
+            [in_finding_half(text(i)) for i in self.words.tolist()], dtype=torch.bool, device=self.words.device
+        )
         return finds.nonzero().flatten(), (~finds).nonzero().flatten()
 
     @cached_property
@@ -166,7 +170,13 @@ class PartsReader:
         )
 
     def axes(self, layer: int, head: int, *, n: int = 1) -> PartAxes:
-        """`n` directions of each of the head's parts, in their order."""
+        """`n` directions of each of the head's parts, in their order.
+
+        Raises UserMistake for more than the smallest part, or than the head, can have.
+        """
+        most = min(FEWEST, self.at.shape.d_head)
+        if not 1 <= n <= most:
+            raise UserMistake("a part has not so many directions", got=n, expected=f"1 to {most}")
         circuit = self.at.circuit(layer)
         a = circuit.values(self.words)[0][:, head // circuit.heads.group].float()
         mean, factor = a.mean(dim=0), self._factor(circuit.heads.output[head].float())

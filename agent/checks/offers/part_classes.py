@@ -5,8 +5,8 @@ that stands out most against all words of that half; of the targets that they ha
 most against the vocabulary. Together they make a claim of classes, such as "names of people to pronouns", which the
 other half of the words tests (`agent.checks.claims.ClaimedFields`).
 
-Targets that any head writes often are no kind: null heads map groups of words to function words and marks as real heads
-do. So a wide class has to hold nearly all targets, a narrow one a few (docs/method.md, "A head in parts").
+Null heads map groups of words to function words and marks as real heads do, so these have to be nearly all targets, of
+another class a few (docs/method.md, "A head in parts").
 """
 
 from __future__ import annotations
@@ -25,16 +25,22 @@ from agent.results import PartClass
 from agent.words.spelling import core, is_word
 from agent.words.word_classes import word_classes
 from maps_engine.engine import MapsEngine
-from maps_engine.ordinary_words import deals
+from maps_engine.ordinary_words import in_finding_half
 from maps_engine.results import HeadMapping, HeadPart
 
 FEWEST_TARGETS: Final = 3  # of a class among the targets in common
-TARGETS_STRENGTH: Final = 12.0  # nats
+TARGETS_STRENGTH: Final = 15.0  # nats
+EVERYDAY: Final = (
+    "function words",
+    "punctuation marks",
+    "marks and spaces",
+)  # what null heads write for groups of words
+EVERYDAY_SHARE: Final = 0.9  # of the targets in common, for one of these classes
 FEWEST_WORDS: Final = 12  # of a class among the words of a part
 WORDS_STRENGTH: Final = 40.0  # nats
-WORDS_SHARE: Final = 0.1  # of the words of a part: the rest are what the vectors of its words have beside its class
+WORDS_SHARE: Final = 0.1  # of the words of a part that its class has to hold
 MOST_WRITTEN: Final = 4  # words that a claim names
-RAREST: Final = 1e-4  # rate of a class in the vocabulary that a narrower one is given
+RAREST: Final = 1e-4  # smallest rate of a class in the vocabulary: narrower classes would pass by one word
 
 
 @dataclass
@@ -54,8 +60,9 @@ class PartClasses:
         source = self._read(part) if target else None
         if target is None or source is None:
             return None
-        (target_name, k, n, strength), (source_name, n_words) = target, source
-        return PartClass(place, source_name, target_name, k, n, strength, n_words, self._words(part, target_name))
+        (name, k, expected, strength), (source_name, n_words) = target, source
+        n, written = len(part.common), self._words(part, name)
+        return PartClass(place, source_name, name, k, n, expected, strength, n_words, written)
 
     def _words(self, part: HeadPart, target: str) -> tuple[str, ...]:
         """The targets in common that are words of the class, each once, in whatever spelling."""
@@ -64,18 +71,18 @@ class PartClasses:
         texts = (self.maps.checkpoint.vocabulary.text(i) for i in part.common if of_class[i])
         return tuple(dict.fromkeys(core(text) for text in texts if is_word(text)))[:MOST_WRITTEN]
 
-    def _written(self, part: HeadPart) -> tuple[str, int, int, float] | None:
-        """The class of the targets in common: its name, how many of how many, and the strength."""
+    def _written(self, part: HeadPart) -> tuple[str, int, float, float] | None:
+        """The class of the targets in common: its name, how many are of it, how many by its rate, and the strength."""
         names, members = self.classes.targets
         ids = torch.tensor(part.common)
         counts = members[ids].sum(dim=0).tolist()
         found = [
-            (log_likelihood_ratio(k, len(ids), max(rate, RAREST)), -size, name, k)
+            (log_likelihood_ratio(k, len(ids), max(rate, RAREST)), -size, name, k, rate * len(ids))
             for name, k, size, rate in zip(names, counts, self._sizes, self._rates, strict=True)
-            if k >= FEWEST_TARGETS
+            if k >= (EVERYDAY_SHARE * len(ids) if name in EVERYDAY else FEWEST_TARGETS)
         ]
-        strength, _, name, k = max(found, default=(0.0, 0, "", 0))
-        return (name, k, len(ids), strength) if strength >= TARGETS_STRENGTH else None
+        strength, _, name, k, expected = max(found, default=(0.0, 0, "", 0, 0.0))
+        return (name, k, expected, strength) if strength >= TARGETS_STRENGTH else None
 
     def _read(self, part: HeadPart) -> tuple[str, int] | None:
         """The class of the words that found the part, and how many are of it."""
@@ -93,7 +100,7 @@ class PartClasses:
     def _places(self) -> Mapping[int, int]:
         """Words that find parts, by the id of their token: their place in `_sources`."""
         text = self.maps.checkpoint.vocabulary.text
-        return {word: i for i, word in enumerate(w for w in self.maps.part_words if deals(text(w)))}
+        return {word: i for i, word in enumerate(w for w in self.maps.part_words if in_finding_half(text(w)))}
 
     @cached_property
     def _named(self) -> tuple[str, ...]:

@@ -88,6 +88,13 @@ def _named(head: StoredHead, vocabulary: Vocabulary, relations: Sequence[Relatio
     return NamedHead(head.mapping, head.operation, head.verdict or NOT_TESTED, pairs, why)
 
 
+def read_by(head: StoredHead) -> HeadMapping:
+    """What the description was read from: the head, or the part that named it."""
+    named = next((one for one in head.operations if one.operation == head.operation), None)
+    part = named.part if named is not None and named.kind == "part" else None
+    return head.mapping if part is None else head.mapping.of_part(part)
+
+
 def new_pairs(
     head: StoredHead, vocabulary: Vocabulary, relations: Sequence[Relation], *, max_pairs: int
 ) -> tuple[PairSet | None, str]:
@@ -98,20 +105,21 @@ def new_pairs(
     """
     said = HeadDescription("ok", head.describer, operation=head.operation, claims=head.claims)
     seen = frozenset((head.trace or {}).get("seen", ()))
+    mapping = read_by(head)
     pairs = judging_of(head.trace)
     if pairs is None:
         found = predicted_pairs(
             said,
             relations=relations,
             vocabulary=vocabulary,
-            excluded=shown_sources(head.mapping) | seen,
+            excluded=shown_sources(mapping) | seen,
             proposer=None,
             n=max_pairs,
         )
         if found.problem:
             return None, found.problem
         pairs = found.pairs
-    plan = plan_test(said, head.mapping, vocabulary=vocabulary, relations=relations, seen=seen, judging=pairs)
+    plan = plan_test(said, mapping, vocabulary=vocabulary, relations=relations, seen=seen, judging=pairs)
     if plan.pairs is None:
         return None, plan.untestable
     pairs = part_of(plan.pairs, range(min(max_pairs, len(plan.pairs.sources))))

@@ -3,8 +3,8 @@
 For heads of a stored run with several operations in different parts. What a head writes for a tested word of an
 operation is put into the running model as in `eval.faithfulness.final_logits`, whole and without the directions of one
 part; how far the word's target rises in the model's own final logits is compared. Taking out the operation's own part
-should cost it much, taking out the part of the head's other operation little, and taking out as many random directions,
-with as much of the row's length along them as along the part's, about as little.
+should cost it much, and taking out the part of the head's other operation little. Two controls: as many random
+directions taken out; and what the own part takes out of a row put in along random directions instead, noise as long.
 """
 
 from __future__ import annotations
@@ -25,9 +25,11 @@ from eval.faithfulness.final_logits.asked import neutral_prompts
 from eval.faithfulness.final_logits.effects import moved_logits, shift_of, source_values
 from eval.statistics.intervals import interval_of_mean
 from maps_engine.engine import MapsEngine
+from maps_engine.errors import UserMistake
 from maps_engine.parts.head_parts import PartAxes
 from maps_engine.relations.catalogue import load_relations
 from maps_engine.relations.format import Relation
+from maps_engine.results import EngineSettings
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -36,7 +38,7 @@ KIND: Final = "parts"
 MIN_WORDS: Final = 5  # tested words of an operation that it holds for
 DRAWS: Final = 5  # of random directions
 K: Final = 10
-TAKEN: Final = ("own", "other", "random")
+TAKEN: Final = ("own", "other", "random", "noise")
 
 
 @dataclass(frozen=True)
@@ -59,15 +61,40 @@ def parts_removed(bench: Bench, engine: Engine, run: int | None, *, directions: 
     """
     run_id = run_of_checkpoint(engine, run, bench.checkpoint)
     relations = load_relations()
-    heads = list(stored_heads(engine, run_id))
-    asked = [pair for one in heads if (pair := _two_operations(one, relations)) is not None]
+    asked = [
+        (one, pair)
+        for one in stored_heads(engine, run_id)
+        if (pair := _two_operations(one, relations)) is not None and _read_as_it_runs(one)
+    ]
     rows: list[dict[str, Any]] = []
-    maps = MapsEngine(bench.checkpoint, heads[0].settings) if heads else None
-    for done, (first, second) in enumerate(asked):
-        assert maps is not None
-        rows += [_row(bench, maps, one, other.part, directions) for one, other in ((first, second), (second, first))]
+    changed, maps = 0, MapsEngine(bench.checkpoint, asked[0][0].settings if asked else EngineSettings())
+    for done, (head, (first, second)) in enumerate(asked):
+        if _same_parts(maps, head):
+            pairs = ((first, second), (second, first))
+            rows += [_row(bench, maps, one, other.part, directions) for one, other in pairs]
+        else:
+            changed += 1
         bench.progress("heads with a part taken out", done + 1, len(asked))
-    return {"run": run_id, "directions": directions, "draws": DRAWS, "lost": _lost(rows), "operations": rows}
+    about = {"run": run_id, "directions": directions, "draws": DRAWS, "changed": changed}
+    return about | {"lost": _lost(rows), "operations": rows}
+
+
+def _read_as_it_runs(head: StoredHead) -> bool:
+    """Whether the parts are of values that the running model has. Raises UserMistake where they are not."""
+    if head.source != "residual":
+        raise UserMistake(
+            "parts that were read off weights alone cannot be taken out of the running model",
+            got=f"a run read through {head.source}",
+            expected="a run of label-heads --source residual",
+        )
+    return True
+
+
+def _same_parts(maps: MapsEngine, head: StoredHead) -> bool:
+    """Whether the parts that are found here are those that the run numbered."""
+    (found,) = maps.with_parts([head.mapping])
+    words = [[[row.token_id for row in part.rows] for part in parts] for parts in (found.parts, head.parts)]
+    return words[0] == words[1]
 
 
 def _two_operations(head: StoredHead, relations: Sequence[Relation]) -> tuple[_Asked, _Asked] | None:
@@ -103,8 +130,10 @@ def _row(bench: Bench, maps: MapsEngine, asked: _Asked, other: int, directions: 
     with bench.timed("values of sources"):
         values = source_values(bench.model, start, asked.words, batch=bench.batch)[layer]
     own = values[:, bench.model.shape.value_head_of(head)].to(axes.mean)
-    kinds = {"whole": [own], "own": [_without(axes, own, asked.part)], "other": [_without(axes, own, other)]}
-    kinds["random"] = [_random(axes, own, asked.part, draw) for draw in range(DRAWS)]
+    parts = {"own": asked.part, "other": other}
+    kinds = {"whole": [own]} | {name: [_without(axes, own, axes.directions[part])] for name, part in parts.items()}
+    kinds["random"] = [_without(axes, own, _random(axes, draw)) for draw in range(DRAWS)]
+    kinds["noise"] = [_noised(axes, own, axes.directions[asked.part], _random(axes, draw)) for draw in range(DRAWS)]
     with bench.timed("heads put into the model"):
         found = {kind: _mean([_effect(bench, asked, one) for one in drawn]) for kind, drawn in kinds.items()}
     effects = {kind: {"z": z, "hit": hit} for kind, (z, hit) in found.items()}
@@ -112,18 +141,23 @@ def _row(bench: Bench, maps: MapsEngine, asked: _Asked, other: int, directions: 
     return about | {"part": asked.part, "other_part": other} | effects
 
 
-def _without(axes: PartAxes, values: Tensor, part: int) -> Tensor:
-    """Values (n, d_h) whose rows have nothing along the directions of `part`."""
-    rows, along = axes.rows(values), axes.directions[part]
+def _without(axes: PartAxes, values: Tensor, along: Tensor) -> Tensor:
+    """Values (n, d_h) whose rows have nothing along the orthonormal directions `along` (m, d_h)."""
+    rows = axes.rows(values)
     return axes.values(rows - rows @ along.T @ along)
 
 
-def _random(axes: PartAxes, values: Tensor, part: int, seed: int) -> Tensor:
-    """As much of each row's length taken out along as many random directions."""
-    rows, along = axes.rows(values), axes.directions[part]
-    drawn = torch.randn(along.shape, generator=torch.Generator().manual_seed(seed)).to(along)
-    chance = torch.linalg.qr(drawn.T).Q.T
+def _noised(axes: PartAxes, values: Tensor, along: Tensor, chance: Tensor) -> Tensor:
+    """Values whose rows have what they have along `along` put in along `chance` (m, d_h) instead of taken out."""
+    rows = axes.rows(values)
     return axes.values(rows - rows @ along.T @ chance)
+
+
+def _random(axes: PartAxes, seed: int) -> Tensor:
+    """(m, d_h): as many orthonormal directions as a part's, at random."""
+    shape = axes.directions.shape[1:]
+    drawn = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(axes.directions)
+    return torch.linalg.qr(drawn.T).Q.T
 
 
 def _effect(bench: Bench, asked: _Asked, values: Tensor) -> tuple[float, float]:
@@ -143,10 +177,14 @@ def _mean(found: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 
 def _lost(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """By what is taken out, z that is lost, a mean over operations with its 95 % interval; empty without operations."""
+    """By what is taken out, z that is lost, a mean over heads with its 95 % interval; empty without operations.
+
+    A head's two operations take each other's parts out, so they are one observation.
+    """
     found = {}
     for kind in TAKEN if rows else ():
-        lost = [row["whole"]["z"] - row[kind]["z"] for row in rows]
+        each = [row["whole"]["z"] - row[kind]["z"] for row in rows]
+        lost = [sum(each[i : i + 2]) / 2 for i in range(0, len(each), 2)]
         low, high = interval_of_mean(lost) or (None, None)
         found[kind] = {"value": sum(lost) / len(lost), "low": low, "high": high}
     return found

@@ -226,6 +226,7 @@ def read_parts(result: Row) -> list[str]:
     if not lost:
         return [f"No head of run {result['run']} has two operations in different parts with enough tested words."]
     told = {"own": "its own part", "other": "the part of the head's other operation", "random": "random directions"}
+    told["noise"] = "its own part, put in along random directions instead"
     parts = [f"{interval(lost[kind])} without {words}" for kind, words in told.items()]
     return [
         f"In {n} head{'s' * (n > 1)} of run {result['run']} with two operations in different parts, targets of an "

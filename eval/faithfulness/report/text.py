@@ -232,24 +232,29 @@ def null_heads_table(result: Row) -> str:
     rows = []
     for one in result["rates"]:
         shares = [f"{one[what]} ({one[what] / max(1, one['heads']):.1%})" for what in ("named", "supported", "weak")]
-        parts = f"{one['parts_named']} of {one['parts']} ({one['parts_named'] / max(1, one['parts']):.1%})"
-        rows.append([f"{one['set']}, {one['half']} half", str(one["heads"]), *shares, str(one["operations"]), parts])
+        parts = "–"  # of results from before parts were counted
+        if "parts" in one:
+            parts = f"{one['parts_named']} of {one['parts']} ({one['parts_named'] / max(1, one['parts']):.1%})"
+        operations = str(one.get("operations", "–"))
+        rows.append([f"{one['set']}, {one['half']} half", str(one["heads"]), *shares, operations, parts])
     return table(head, rows)
 
 
 def parts_table(result: Row) -> str:
     """z of the targets with the whole head, and with one part's directions or random ones taken out."""
-    head = ["head", "operation", "part", "words", "whole", "own part out", "other part out", "random out"]
+    head = ["head", "operation", "part", "words", "whole", "own part out", "other part out", "random out", "noise"]
     rows = [
         [
             f"{one['layer']}.{one['head']}", escaped(one["operation"]), str(one["part"] + 1), str(one["words"]),
-            *(number(one[kind]["z"]) for kind in ("whole", "own", "other", "random")),
+            *(number(one[kind]["z"]) for kind in ("whole", "own", "other", "random", "noise")),
         ]
         for one in result["operations"]
     ]  # fmt: skip
     lost = result["lost"]
     if lost:
-        rows.append(["**mean lost**", "", "", "", "", *(interval(lost[kind]) for kind in ("own", "other", "random"))])
+        rows.append(
+            ["**mean lost**", "", "", "", "", *(interval(lost[kind]) for kind in ("own", "other", "random", "noise"))]
+        )
     return table(head, rows)
 
 

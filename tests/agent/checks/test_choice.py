@@ -75,9 +75,17 @@ def test_a_part_names_the_head_where_nothing_supported_is_said_of_the_whole():
     parts = [(replace(said, part=i), test) for i, (said, test) in enumerate(said_of("weak", "supported", "supported"))]
     (said, test), attempts = chosen_of_head([*whole, *parts])
     assert (said.operation, said.part, test.verdict) == ("b", 1, "supported")
-    assert [one.decision for one in attempts] == ["withdrawn", "proposed", "kept"]
-    (said, _), attempts = chosen_of_head([whole[1], *parts])
-    assert (said.part, [one.decision for one in attempts]) == (1, ["withdrawn", "kept"])
+    assert [one.decision for one in attempts] == ["withdrawn", "withdrawn", "proposed", "kept", "proposed"]
+    untested = (whole[1][0], TestResult("not testable", "b"))
+    for of_whole in ([whole[1]], [untested], []):
+        (said, _), attempts = chosen_of_head([*of_whole, *parts])
+        assert (said.part, [one.decision for one in attempts][-3:]) == (1, ["proposed", "kept", "proposed"])
+
+
+def test_parts_alone_that_are_not_supported_name_nothing():
+    weak = [(replace(said, part=i), test) for i, (said, test) in enumerate(said_of("weak", "contradicted"))]
+    (said, test), _ = chosen_of_head(weak)
+    assert (said.status, test.verdict) == ("unclear", "weak")
 
 
 def test_a_part_does_not_take_the_place_of_the_whole_head():

@@ -13,10 +13,11 @@ from agent.results import HeadOperation, PairTest, TestedRow, TestResult
 from agent.runs.database import open_database
 from eval.commands.check import app
 from eval.faithfulness.final_logits.asked import neutral_prompts
-from eval.faithfulness.parts.experiment import DRAWS, MIN_WORDS, _random, _without, parts_removed
+from eval.faithfulness.parts.experiment import DRAWS, MIN_WORDS, _noised, _random, _without, parts_removed
 from eval.faithfulness.report.reading import read_parts
 from eval.faithfulness.report.text import table_text
 from maps_engine.engine import MapsEngine
+from maps_engine.errors import UserMistake
 from maps_engine.parts import grouping, head_parts
 from maps_engine.results import EngineSettings, MappingRow, ScoredToken
 from tests.support.eval.named_runs import named, stored_run, word_ids, wordy_bench
@@ -63,18 +64,27 @@ def test_the_first_direction_of_a_part_is_that_of_its_words(bench, axes):
 
 def test_only_the_part_s_directions_are_taken_out(axes):
     some = values(axes)
-    rows, left = axes.rows(some), axes.rows(_without(axes, some, 0))
     along = axes.directions[0]
+    rows, left = axes.rows(some), axes.rows(_without(axes, some, along))
     assert (left @ along.T).abs().max() < 1e-3
     assert torch.allclose(left - left @ along.T @ along, rows - rows @ along.T @ along, atol=1e-3)
 
 
-def test_random_directions_take_out_as_much(axes):
-    some = values(axes)
+def test_noise_is_as_long_as_what_is_taken_out(axes):
+    some, along = values(axes), axes.directions[0]
     rows = axes.rows(some)
     for seed in range(DRAWS):
-        taken = rows - axes.rows(_random(axes, some, 0, seed))
-        assert torch.allclose(taken.norm(dim=-1), (rows @ axes.directions[0].T).norm(dim=-1), atol=1e-3)
+        chance = _random(axes, seed)
+        assert torch.allclose(chance @ chance.T, torch.eye(2), atol=1e-4)
+        put_in = rows - axes.rows(_noised(axes, some, along, chance))
+        assert torch.allclose(put_in.norm(dim=-1), (rows @ along.T).norm(dim=-1), atol=1e-3)
+
+
+@pytest.mark.parametrize("n", [0, 17, 1000])
+def test_a_part_has_not_so_many_directions(bench, n):
+    maps = MapsEngine(bench.checkpoint, EngineSettings("embedding"))
+    with pytest.raises(UserMistake, match="a part has not so many directions"):
+        maps.part_axes(*HEAD, n=n)
 
 
 def operation(checkpoint, label: str, words: list[int], targets: list[int], part: int) -> HeadOperation:
@@ -87,16 +97,23 @@ def operation(checkpoint, label: str, words: list[int], targets: list[int], part
     return HeadOperation(label, "", "form", TestResult("supported", label, pairs=pairs, tested_rows=tuple(rows)), part)
 
 
-def a_run(bench, tmp_path, *, n: int = MIN_WORDS, parts: tuple[int, int] = (0, 1)):
+SETTINGS = EngineSettings("residual", words=60)
+
+
+def a_run(bench, tmp_path, *, n: int = MIN_WORDS, parts: tuple[int, int] = (0, 1), settings=SETTINGS):
     """A stored run whose head copies some words and writes one word for others."""
     engine = open_database(str(tmp_path / "runs.sqlite"))
     ids, text = word_ids(bench.checkpoint), bench.checkpoint.vocabulary.text
     written = ids[40]
+    label = f'plural nouns to "{text(written).strip()}"'
     found = (
         operation(bench.checkpoint, "copying", ids[:n], ids[:n], parts[0]),
-        operation(bench.checkpoint, f'words to "{text(written).strip()}"', ids[10 : 10 + n], [written] * n, parts[1]),
+        operation(bench.checkpoint, label, ids[10 : 10 + n], [written] * n, parts[1]),
     )
-    report = replace(named(bench.checkpoint, *HEAD, "copying"), operations=found)
+    maps = MapsEngine(bench.checkpoint, settings)
+    (mapping,) = maps.with_parts([maps.map_head(*HEAD)])
+    one = named(bench.checkpoint, *HEAD, "copying")
+    report = replace(one, mapping=mapping, provenance=replace(one.provenance, settings=settings), operations=found)
     return engine, stored_run(engine, bench.checkpoint, [report])
 
 
@@ -119,8 +136,9 @@ def test_whole_heads_and_heads_without_a_part_are_put_into_the_model(bench, tmp_
             total.append(float((moved[word] - moved.mean()) / moved.std(correction=0)))
     assert first["whole"]["z"] == pytest.approx(sum(total) / len(total), rel=1e-2, abs=1e-2)
     lost = [one["whole"]["z"] - one["own"]["z"] for one in found["operations"]]
-    assert found["lost"]["own"]["value"] == pytest.approx(sum(lost) / 2)
-    assert found["lost"]["own"]["low"] <= found["lost"]["own"]["value"] <= found["lost"]["own"]["high"]
+    mean = found["lost"]["own"]  # of one head: one observation
+    assert mean["value"] == mean["low"] == mean["high"] == pytest.approx(sum(lost) / 2)
+    assert found["changed"] == 0
 
 
 @pytest.mark.parametrize("changes", [{"n": MIN_WORDS - 1}, {"parts": (0, 0)}])
@@ -129,6 +147,19 @@ def test_heads_without_two_operations_of_different_parts_are_left_out(bench, tmp
     found = parts_removed(bench, engine, run)
     assert (found["operations"], found["lost"]) == ([], {})
     assert "No head of run" in read_parts(found)[0]
+
+
+def test_parts_that_are_others_now_are_left_out(bench, tmp_path, monkeypatch):
+    engine, run = a_run(bench, tmp_path)
+    monkeypatch.setattr(head_parts, "MOST_PARTS", 1)
+    found = parts_removed(bench, engine, run)
+    assert (found["operations"], found["changed"]) == ([], 1)
+
+
+def test_a_run_that_was_not_read_as_the_model_runs_is_refused(bench, tmp_path):
+    engine, run = a_run(bench, tmp_path, settings=EngineSettings("embedding"))
+    with pytest.raises(UserMistake, match="read off weights alone"):
+        parts_removed(bench, engine, run)
 
 
 def test_the_command_and_the_report(bench, tmp_path):

@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from maps_engine.checkpoints.opening import open_checkpoint
 from maps_engine.engine import MapsEngine
 from maps_engine.model import Checkpoint
-from maps_engine.ordinary_words import deals
+from maps_engine.ordinary_words import in_finding_half
 from maps_engine.parts import grouping, head_parts
 from maps_engine.parts.head_parts import PartsReader
 from maps_engine.results import EngineSettings, HeadPart
@@ -85,7 +85,7 @@ def test_rows_of_parts_are_rows_of_the_centred_map(checkpoint, settings):
                 for row in (*part.rows, *part.held_out_rows):
                     best = plain[place[row.token_id]].topk(len(row.targets))
                     assert [t.score for t in row.targets] == pytest.approx(best.values.tolist(), rel=close, abs=close)
-                found_by = [place[i] for i in part.members if deals(maps.checkpoint.vocabulary.text(i))]
+                found_by = [place[i] for i in part.members if in_finding_half(maps.checkpoint.vocabulary.text(i))]
                 common = plain[found_by].mean(0).topk(len(part.targets))
                 assert part.size == len(found_by)
                 assert [t.score for t in part.targets] == pytest.approx(common.values.tolist(), rel=close, abs=close)
@@ -96,8 +96,8 @@ def test_halves_find_and_test(one):
     maps = MapsEngine(one, EngineSettings("embedding"))
     text = one.vocabulary.text
     for part in parts_of(maps, 1, 0):
-        assert all(deals(text(row.token_id)) for row in part.rows)
-        assert not any(deals(text(row.token_id)) for row in part.held_out_rows)
+        assert all(in_finding_half(text(row.token_id)) for row in part.rows)
+        assert not any(in_finding_half(text(row.token_id)) for row in part.held_out_rows)
         assert {row.token_id for row in (*part.rows, *part.held_out_rows)} <= part.members
         assert 0 < part.share <= part.along <= 1 + 1e-6
         assert part.test.n == len(part.held_out_rows)

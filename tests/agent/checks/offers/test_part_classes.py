@@ -14,7 +14,7 @@ from agent.describers.lexical import LexicalDescriber
 from agent.results import Evidence, PartClass
 from agent.words.fields import SemanticFields
 from agent.words.spelling import core
-from maps_engine.ordinary_words import deals
+from maps_engine.ordinary_words import in_finding_half
 from maps_engine.relations.catalogue import load_relations
 from maps_engine.results import HeadPart
 from tests.support.agent.mappings import LetterEmbedder, mapping, planted
@@ -57,13 +57,13 @@ def test_the_classes_that_stand_out_make_the_claim(of_parts):
     (one,) = found(of_parts, nothing, a_part(PLURALS, WRITTEN))
     assert (one.part, one.source, one.target) == (1, "plural nouns", "auxiliaries")
     assert (one.k, one.n) == (5, 10)
-    assert one.n_words == sum(deals(word) for word in PLURALS)
+    assert one.n_words == sum(in_finding_half(word) for word in PLURALS)
     assert one.written == ("are", "were", "have")
     assert one.label == 'plural nouns to "are", "were", "have"'
 
 
 def test_words_that_test_a_part_do_not_name_it(of_parts):
-    tests = [word for word in PLURALS if not deals(word)]
+    tests = [word for word in PLURALS if not in_finding_half(word)]
     assert found(of_parts, a_part(tests, WRITTEN)) == ()
 
 
@@ -80,6 +80,13 @@ def test_a_part_without_classes_is_not_named(of_parts, words, common):
     assert found(of_parts, a_part(words, common)) == ()
 
 
+def test_everyday_classes_have_to_hold_nearly_all_targets(of_parts, monkeypatch):
+    monkeypatch.setattr(part_classes, "EVERYDAY", ("auxiliaries",))
+    assert found(of_parts, a_part(PLURALS, WRITTEN)) == ()
+    nearly_all = [" are", "Are", " were", " Are", " have", " do", " are", " were", " have", " token1"]
+    assert [one.target for one in found(of_parts, a_part(PLURALS, nearly_all))] == ["auxiliaries"]
+
+
 def test_the_label_is_a_claim_of_its_class_and_its_words(of_parts, monkeypatch):
     monkeypatch.setattr("agent.checks.claims.word_classes", lambda: CLASSES)
     (one,) = found(of_parts, a_part(PLURALS, WRITTEN))
@@ -93,14 +100,14 @@ def test_other_quotes_are_no_claim_of_words(label):
 
 
 def test_classes_that_are_no_words_are_named_as_a_class():
-    one = PartClass(0, "cities", "quotation marks", 7, 10, 28.0, 53)
+    one = PartClass(0, "cities", "quotation marks", 7, 10, 0.1, 28.0, 53)
     assert one.label == "cities to quotation marks"
-    assert PartClass(0, "cities", "cities", 7, 10, 28.0, 53).label == "cities to other cities"
+    assert PartClass(0, "cities", "cities", 7, 10, 0.1, 28.0, 53).label == "cities to other cities"
 
 
 def test_the_lexical_describer_says_it_of_the_part():
     describer = LexicalDescriber(SemanticFields(LetterEmbedder()), load_relations())
-    one = PartClass(3, "plural nouns", "auxiliaries", 5, 10, 30.0, 40, ("are", "were"))
+    one = PartClass(3, "plural nouns", "auxiliaries", 5, 10, 0.1, 30.0, 40, ("are", "were"))
     evidence = Evidence.of(mapping(planted([("a", "b")] * 30)), part_classes=(one,))
     said = describer.ranked(evidence)[-1]
     assert (said.part, said.operation, said.scored) == (3, 'plural nouns to "are", "were"', True)
