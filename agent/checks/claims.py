@@ -264,7 +264,7 @@ def _tokens_of_class(vocabulary: Vocabulary, wanted: TokenClass) -> tuple[int, .
 
 def chooses(word: str) -> bool:
     """Whether a word is of the half that chooses claims of classes; those of the other half test them."""
-    return in_finding_half(core(word))
+    return in_finding_half(word)
 
 
 def _tokens_in_fixed_order(vocabulary: Vocabulary, seed: str) -> Iterator[tuple[int, str]]:

@@ -72,7 +72,7 @@ class ClassScores:
         """The class of tokens that the head writes whatever it reads, if there is one."""
         if not self._fit:
             return None
-        rows, (names, table) = self._rows(layer, head), self._shared_targets
+        rows, (names, table) = self._rows(layer, head), self.targets
         sizes = table.sum(dim=0)
         needed = [SHARED if size < WIDE else SHARED_WIDE for size in sizes.tolist()]
         shares = self._without_best(rows, table)
@@ -92,11 +92,6 @@ class ClassScores:
             n_targets=rows.numel(),
             words=tuple(word for word, _ in written.most_common(SHOWN) if word),
         )
-
-    @property
-    def targets(self) -> tuple[tuple[str, ...], Tensor]:
-        """Names and members (V, T) of all classes of tokens that a head may write."""
-        return self._shared_targets
 
     def _rows(self, layer: int, head: int) -> Tensor:
         """(n, K): the strongest targets of the words on one head."""
@@ -215,7 +210,7 @@ class ClassScores:
         return tuple(named), table
 
     @cached_property
-    def _shared_targets(self) -> tuple[tuple[str, ...], Tensor]:
+    def targets(self) -> tuple[tuple[str, ...], Tensor]:
         """Names and members (V, T) of the classes that a head may write whatever it reads."""
         (named, table), vocabulary = self._all_targets, self.strongest.maps.checkpoint.vocabulary
         classes = shared_classes()

@@ -200,3 +200,8 @@ def test_planted_rows_satisfy_their_relation():
     claim = claimed_operation("country to capital", RELATIONS)
     rows = planted([(f" {s}", f" {t[0]}") for s, t in CAPITALS.pairs], fit=1.0)
     assert all(claim.satisfied(one) for one in rows)
+
+
+@pytest.mark.parametrize("label", ['rivers to "sea"', 'words to "a", "b"'])
+def test_quoted_words_of_no_known_class_are_free_words(label):
+    assert claimed_operation(label, []) is None

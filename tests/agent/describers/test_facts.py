@@ -76,3 +76,12 @@ def test_parts_are_told_by_their_words_and_what_these_have_in_common():
     assert told_words(evidence) == {f"word{i}" for i in range(6)}
     assert counted_besides(evidence) == 4
     assert counted_besides(Evidence.of(mapping(rows(6)))) == 0
+
+
+def test_held_out_rows_are_not_told_of_parts():
+    own = tuple(row(f" word{i}", [f" out{i}"], first_id=100 + 10 * i) for i in range(3))
+    whole = replace(mapping(rows(6)), parts=(HeadPart(0.3, 0.4, 9, (ScoredToken(" a", 1, 1.0),), own),))
+    kept_back = replace(whole, held_out_rows=(own[1],))
+    assert [one.token for one in Evidence.of(whole).parts[0].rows] == [" word0", " word1", " word2"]
+    assert [one.token for one in Evidence.of(kept_back).parts[0].rows] == [" word0", " word2"]
+    assert " word1" not in " ".join(fact_lines(Evidence.of(kept_back)))

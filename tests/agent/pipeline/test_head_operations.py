@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from agent.pipeline.head_operations import supported, with_operations
-from agent.results import HeadDescription, HeadReport, PairTest, TestedRow, TestResult
+from agent.results import Claim, HeadDescription, HeadReport, PairTest, TestedRow, TestResult
 from maps_engine.relations.catalogue import load_relations
 from maps_engine.results import HeadPart, MappingRow, ScoredToken
 from tests.support.agent.mappings import mapping, planted
@@ -37,7 +37,6 @@ def part(share: float, *words: str) -> HeadPart:
 
 CAPITALS = said_and("country to capital", {"France": "Paris Lyon", "Japan": "Tokyo", "Egypt": "Cairo"})
 PLURALS = said_and('plural nouns to "are", "were"', {"houses": "are were", "dogs": "were", "sharks": "are"}, part=1)
-PRONOUNS = said_and("words to pronouns", {"houses": "they", "dogs": "them", "sharks": "their"}, shuffled=None)
 
 
 def report_of(said, test, operations, parts=None) -> HeadReport:
@@ -120,4 +119,27 @@ def test_the_same_words_with_other_targets_are_two_operations():
 def test_free_words_are_compared_as_they_stand():
     free, again = (said_and("rivers to seas", {"Nile": "Mediterranean"}) for _ in range(2))
     assert len(report_of(*free, [again]).operations) == 1
-    assert PRONOUNS[1].pairs.shuffled is None
+
+
+def test_what_the_test_does_not_support_is_no_operation_though_it_is_recorded():
+    for verdict in ("weak", "not testable"):
+        recorded = CAPITALS[0], replace(CAPITALS[1], verdict=verdict)
+        found = report_of(*recorded, [PLURALS]).operations
+        assert [one.operation for one in found] == ['plural nouns to "are", "were"']
+
+
+def test_a_claim_covers_others_within_as_many_targets_as_its_test_looks_at():
+    first = said_and("words to months", {"sea": "May", "sky": "June"}, shuffled=None)
+    first = (first[0], replace(first[1], pairs=replace(first[1].pairs, k=1)))
+    later = said_and("word to antonym", {"hot": "cold May", "big": "small June"})
+    assert len(report_of(*CAPITALS, [first, later]).operations) == 3
+    wide = (first[0], replace(first[1], pairs=replace(first[1].pairs, k=10)))
+    assert len(report_of(*CAPITALS, [wide, later]).operations) == 2
+
+
+def test_the_kind_is_that_of_the_claim_or_said_by_a_language_model():
+    shown = Claim("rows-shown", "30 rows", 30, 30)
+    said = replace(CAPITALS[0], claims=(shown,))
+    assert report_of(said, CAPITALS[1], []).operations[0].kind == "said"
+    counted = replace(CAPITALS[0], claims=(Claim("scored", "country to capital", 9, 12),))
+    assert report_of(counted, CAPITALS[1], []).operations[0].kind == "scored"

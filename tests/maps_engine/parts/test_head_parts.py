@@ -94,8 +94,9 @@ def test_rows_of_parts_are_rows_of_the_centred_map(checkpoint, settings):
 
 def test_halves_find_and_test(one):
     maps = MapsEngine(one, EngineSettings("embedding"))
-    text = one.vocabulary.text
-    for part in parts_of(maps, 1, 0):
+    text, parts = one.vocabulary.text, parts_of(maps, 1, 0)
+    assert parts
+    for part in parts:
         assert all(in_finding_half(text(row.token_id)) for row in part.rows)
         assert not any(in_finding_half(text(row.token_id)) for row in part.held_out_rows)
         assert {row.token_id for row in (*part.rows, *part.held_out_rows)} <= part.members
@@ -108,6 +109,7 @@ def test_halves_find_and_test(one):
 def test_parts_share_no_word_and_the_largest_is_first(one):
     parts = parts_of(MapsEngine(one, EngineSettings("embedding")), 0, 1)
     members = [word for part in parts for word in part.members]
+    assert members
     assert len(members) == len(set(members))
     assert [part.share for part in parts] == sorted((part.share for part in parts), reverse=True)
     assert sum(part.share for part in parts) <= 1 + 1e-6
@@ -115,7 +117,9 @@ def test_parts_share_no_word_and_the_largest_is_first(one):
 
 def test_centred_x_has_the_same_parts(one):
     plain, centred = (MapsEngine(one, EngineSettings("embedding", centred=flag)) for flag in (False, True))
-    for found, other in zip(parts_of(plain, 0, 2), parts_of(centred, 0, 2), strict=True):
+    both = parts_of(plain, 0, 2), parts_of(centred, 0, 2)
+    assert both[0]
+    for found, other in zip(*both, strict=True):
         assert found.members == other.members
         assert [row.token_id for row in found.rows] == [row.token_id for row in other.rows]
 
@@ -151,15 +155,18 @@ def test_a_head_of_rank_one_has_two_opposite_parts_at_most(one):
 
 def test_other_targets_and_fewer_words_are_listed_as_asked(one, monkeypatch):
     monkeypatch.setattr(head_parts, "ROWS", 2)
-    for part in parts_of(MapsEngine(one, EngineSettings("embedding", targets=13)), 0, 1):
+    parts = parts_of(MapsEngine(one, EngineSettings("embedding", targets=13)), 0, 1)
+    assert parts
+    for part in parts:
         assert len(part.rows) <= 2
         assert all(len(row.targets) == 13 for row in part.rows)
         assert len(part.common) == head_parts.K
 
 
 def test_tokens_that_may_not_be_listed_are_in_no_part(one):
-    settings = EngineSettings("embedding", include_special=False)
-    for part in parts_of(MapsEngine(one, settings), 0, 1):
+    parts = parts_of(MapsEngine(one, EngineSettings("embedding", include_special=False)), 0, 1)
+    assert parts
+    for part in parts:
         assert all(one.vocabulary.kind(t.token_id) == "normal" for row in part.rows for t in row.targets)
 
 
