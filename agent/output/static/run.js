@@ -247,7 +247,7 @@
     ]),
   );
   const partsTable = (parts) => table(
-    "Its parts: words for which it writes alike, beside what it always writes", ["", "share", "words", "what they have in common, strongest first"],
+    "Its parts: words for which it writes alike, beside what it always writes", ["part", "share", "words", "what they have in common, strongest first"],
     parts.map(([share, words, targets], i) => [make("td", "num", i + 1), make("td", "num", share), make("td", "", words), make("td", "", targets)]),
   );
   const page = (head) => {

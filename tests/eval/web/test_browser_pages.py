@@ -234,7 +234,8 @@ def test_browsing_works_without_javascript(browser: Browser, base: tuple[str, En
     assert page.locator(".cell.c8, .cell.c7, .cell.c6").count() > 0
     page.click("a.cell >> nth=0")
     page.click("summary")
-    assert page.locator(".mapping").count() == 3  # tested words, salient tokens, what they suppress
+    assert page.locator(".mapping").count() == 5  # operations, tested words, salient tokens, parts, what they suppress
+    assert page.locator(".mapping.operations tbody tr").count() == page.locator(".mapping.parts tbody tr").count() == 2
     assert page.locator(".mapping.tested tbody tr").count() == 3
     page.goto("/search")
     page.fill("main #q", "France")
