@@ -79,10 +79,11 @@ class PartClasses:
         found = [
             (log_likelihood_ratio(k, len(ids), max(rate, RAREST)), -size, name, k, rate * len(ids))
             for name, k, size, rate in zip(names, counts, self._sizes, self._rates, strict=True)
-            if k >= (EVERYDAY_SHARE * len(ids) if name in EVERYDAY else FEWEST_TARGETS)
+            if k >= FEWEST_TARGETS
         ]
         strength, _, name, k, expected = max(found, default=(0.0, 0, "", 0, 0.0))
-        return (name, k, expected, strength) if strength >= TARGETS_STRENGTH else None
+        mixed = name in EVERYDAY and k < EVERYDAY_SHARE * len(ids)  # and so would be a narrower class of them
+        return (name, k, expected, strength) if strength >= TARGETS_STRENGTH and not mixed else None
 
     def _read(self, part: HeadPart) -> tuple[str, int] | None:
         """The class of the words that found the part, and how many are of it."""
