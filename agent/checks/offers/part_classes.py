@@ -30,11 +30,7 @@ from maps_engine.results import HeadMapping, HeadPart
 
 FEWEST_TARGETS: Final = 3  # of a class among the targets in common
 TARGETS_STRENGTH: Final = 15.0  # nats
-EVERYDAY: Final = (
-    "function words",
-    "punctuation marks",
-    "marks and spaces",
-)  # what null heads write for groups of words
+EVERYDAY: Final = frozenset({"function words", "punctuation marks", "marks and spaces"})  # frequent with null heads
 EVERYDAY_SHARE: Final = 0.9  # of the targets in common, for one of these classes
 FEWEST_WORDS: Final = 12  # of a class among the words of a part
 WORDS_STRENGTH: Final = 40.0  # nats
