@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from agent.checks.claims import ClaimedClass, ClaimedFields, ClaimedForm, ClaimedRelation, claimed_operation
-from agent.results import HeadReport
+from agent.results.reports import HeadReport
 from agent.words.forms import FORMS, PREFIXES, RELATED
 from maps_engine.relations.catalogue import Relation
 

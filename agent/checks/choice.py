@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from agent.results import Attempt, HeadDescription, TestResult, Trial, Verdict
+from agent.results.descriptions import HeadDescription
+from agent.results.outcomes import TestResult, Verdict
+from agent.results.reports import Attempt, Trial
 
 _BETTER: Final[dict[Verdict, int]] = {"supported": 0, "weak": 1, "not testable": 2, "contradicted": 3}
 
@@ -43,10 +45,14 @@ def chosen_of_head(tested: Sequence[Tested]) -> tuple[Tested, tuple[Attempt, ...
     of_parts = [one for one in tested if one[0].part is not None]
     named = next((one for one in of_parts if one[1].verdict == "supported"), None)
     best, attempts = chosen(whole or of_parts[:1], ranked=True)
-    if named is None or best[1].verdict == "supported":
-        return best, (*attempts, *(attempt_of(*one, "proposed") for one in of_parts if attempts))
-    given_up = (attempt_of(*one, "proposed" if one[0].status == "unclear" else "withdrawn") for one in whole)
-    return named, (*given_up, *(attempt_of(*one, "kept" if one is named else "proposed") for one in of_parts))
+    if not of_parts:
+        return best, attempts
+    if best[1].verdict == "supported" or named is None:
+        named, kept = best, "kept" if best[0].status == "ok" else "withdrawn"
+        attempts = attempts or tuple(attempt_of(*one, kept) for one in whole if one[0].status == "ok")
+    else:
+        attempts = tuple(attempt_of(*one, "withdrawn") for one in whole if one[0].status == "ok")
+    return named, (*attempts, *(attempt_of(*one, "kept" if one is named else "proposed") for one in of_parts))
 
 
 def _place(said: HeadDescription, test: TestResult) -> float:

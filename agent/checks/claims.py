@@ -171,7 +171,7 @@ class ClaimedFields:
 
         def usable(token: int) -> bool:
             word = core(vocabulary.text(token))
-            return word not in excluded and not (self.scored and chooses(word))
+            return word not in excluded and not (self.scored and in_finding_half(word))
 
         sources, others = _words_and_others(vocabulary, self.sources, usable, n)
 
@@ -199,7 +199,7 @@ class ClaimedClass:
 
         def usable(token: int) -> bool:
             text = vocabulary.text(token)
-            free = core(text) not in excluded and not (self.scored and chooses(text))
+            free = core(text) not in excluded and not (self.scored and in_finding_half(text))
             return free and not self.target.holds(text)
 
         sources, others = _words_and_others(vocabulary, self.sources, usable, n if targets else 0)
@@ -260,11 +260,6 @@ def _tokens_of_class(vocabulary: Vocabulary, wanted: TokenClass) -> tuple[int, .
     """Normal tokens of a class; none of a class so wide that nearly every head would hit it."""
     found = [i for i in range(len(vocabulary)) if vocabulary.kind(i) == "normal" and wanted.holds(vocabulary.text(i))]
     return tuple(found) if len(found) <= WIDEST_CLASS else ()
-
-
-def chooses(word: str) -> bool:
-    """Whether a word is of the half that chooses claims of classes; those of the other half test them."""
-    return in_finding_half(word)
 
 
 def _tokens_in_fixed_order(vocabulary: Vocabulary, seed: str) -> Iterator[tuple[int, str]]:

@@ -20,7 +20,7 @@ from typing import Final
 
 import numpy as np
 
-from agent.results import IntruderTest
+from agent.results.evidence import IntruderTest
 from agent.words.embedder import Vectors
 from agent.words.fields import SemanticFields
 from agent.words.forms import FORMS

@@ -23,7 +23,9 @@ from agent.checks.claims import MAX_PAIRS, ClaimedOperation, claimed_operation
 from agent.checks.controls import ABOVE_SHUFFLED, FEWEST, mixed_pairs
 from agent.checks.pair_scorer import PairScorer
 from agent.describers.protocol import PairProposer, Proposed
-from agent.results import HeadDescription, HeadReport, PairTest, RowTest, TestedRow, TestResult, Verdict
+from agent.results.descriptions import HeadDescription
+from agent.results.outcomes import PairTest, RowTest, TestedRow, TestResult, Verdict
+from agent.results.reports import HeadReport
 from agent.words.spelled_pairs import spelled_pairs
 from agent.words.spelling import core
 from maps_engine.model import Vocabulary

@@ -11,7 +11,8 @@ from typing import Final
 
 from agent.checks.new_pairs import score_new_pairs, verdict_of
 from agent.checks.pair_scorer import PairScorer
-from agent.results import PairTest, Trial
+from agent.results.outcomes import PairTest
+from agent.results.reports import Trial
 from maps_engine.ov.pair_scores import PairSet
 from maps_engine.results import HeadMapping
 

@@ -22,7 +22,7 @@ from agent.output.console import console, echo_json, progress
 
 if TYPE_CHECKING:
     from agent.pipeline.one_head import DescribedHead
-    from agent.results import HeadReport, Trace
+    from agent.results.reports import HeadReport, Trace
 
 app = command_line()
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from agent.describers.calibration import Calibration
 from agent.describers.findings import Findings
-from agent.results import Claim
+from agent.results.descriptions import Claim
 from agent.words.forms import COPYING, FORM_BY_NAME
 from agent.words.known_pairs import COPYING_RELATIONS, KnownPairs, label_of
 from agent.words.spelling import core

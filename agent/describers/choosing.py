@@ -19,7 +19,8 @@ from agent.describers.prompting import Reasoning, choose_prompt
 from agent.describers.protocol import CHOOSE
 from agent.errors import ModelFault
 from agent.llm.protocol import LanguageModel, Message
-from agent.results import Evidence, HeadDescription
+from agent.results.descriptions import HeadDescription
+from agent.results.evidence import Evidence
 from prompts import load_prompts
 
 TEMPLATES: Final = ("choose", "system")

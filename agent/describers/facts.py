@@ -1,8 +1,9 @@
 """What was counted of a head, in lines for a language model: it cannot count a page of rows by eye.
 
 Facts of rows come from the rows that are shown. Facts of known operations and of classes of words come from words that
-no test uses (`agent.results.HeadDescription.scored`), so that whoever was told them is tested on others. The constant
-part is a mean over hundreds of words, of which no single one can be read; whoever was told it is tested as strictly.
+no test uses (`agent.results.descriptions.HeadDescription.scored`), so that whoever was told them is tested on others.
+Words of parts that are named test nothing afterwards (`told_words`). The constant part is a mean over hundreds of words,
+of which no single one can be read; whoever was told it is tested as strictly.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Final
 
 from agent.describers.findings import shared_words
 from agent.describers.prompting import as_data
-from agent.results import ClassScore, Evidence, KnownScore, SharedScore
+from agent.results.evidence import ClassScore, Evidence, KnownScore, SharedScore
 from agent.words.known_pairs import label_of
 from agent.words.spelling import core
 from maps_engine.results import ConstantPart, HeadPart, MappingRow

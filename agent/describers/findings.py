@@ -10,7 +10,7 @@ import numpy as np
 
 from agent.describers.calibration import UNKNOWN_RATE, Calibration
 from agent.describers.statistics import RowHit, log_likelihood_ratio, strength
-from agent.results import Claim
+from agent.results.descriptions import Claim
 from agent.words.fields import SemanticFields
 from agent.words.forms import FORMS, Holds
 from agent.words.known_pairs import KnownPairs

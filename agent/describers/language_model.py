@@ -27,7 +27,9 @@ from agent.errors import ModelFault
 from agent.llm.options import MAX_REVISIONS
 from agent.llm.protocol import LanguageModel, Message, Reply, Tool
 from agent.llm.structured_output import ECHO
-from agent.results import Attempt, Evidence, HeadDescription
+from agent.results.descriptions import HeadDescription
+from agent.results.evidence import Evidence
+from agent.results.reports import Attempt
 from prompts import load_prompts
 
 TOOL_CALLS: Final = 4  # for one question

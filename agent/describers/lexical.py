@@ -15,16 +15,8 @@ from agent.describers.calibration import Calibration, load_calibration
 from agent.describers.candidates import Candidate, candidates
 from agent.describers.findings import Findings, find
 from agent.describers.statistics import log_likelihood_ratio
-from agent.results import (
-    Claim,
-    ClassScore,
-    Evidence,
-    HeadDescription,
-    KnownScore,
-    PartClass,
-    SharedScore,
-    counted_unit,
-)
+from agent.results.descriptions import Claim, HeadDescription, counted_unit
+from agent.results.evidence import ClassScore, Evidence, KnownScore, PartClass, SharedScore
 from agent.words.fields import SemanticFields
 from agent.words.known_pairs import label_of, tables
 from agent.words.word_classes import word_classes_version

@@ -18,7 +18,9 @@ from pydantic_core import PydanticCustomError
 
 from agent.describers.quotation import repeats_prompt
 from agent.llm.structured_output import ECHO
-from agent.results import Attempt, Claim, Evidence, HeadDescription, IntruderTest, Retrieved, Trial
+from agent.results.descriptions import Claim, HeadDescription
+from agent.results.evidence import Evidence, IntruderTest, Retrieved
+from agent.results.reports import Attempt, Trial
 from maps_engine.results import MappingRow
 from prompts import load_prompts
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol, runtime_checkable
 
 from agent.llm.protocol import Message, Tool
-from agent.results import Attempt, Evidence, HeadDescription
+from agent.results.descriptions import HeadDescription
+from agent.results.evidence import Evidence
+from agent.results.reports import Attempt
 
 CHOOSE: Final = "choose:"  # before the name of a language model that picks among what was counted
 

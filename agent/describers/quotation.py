@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Final
 
-from agent.results import HeadDescription
+from agent.results.descriptions import HeadDescription
 from agent.words.spelling import core
 from prompts import load_prompts
 

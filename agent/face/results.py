@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from agent.results import HeadOperation, HeadReport, Status, Verdict
+from agent.results.descriptions import Status
+from agent.results.outcomes import HeadOperation, Verdict
+from agent.results.reports import HeadReport
 from agent.runs.state import HeadKey
 from agent.runs.stored import StoredHead, stored_heads
 from maps_engine.checkpoints.token_spelling import visible

@@ -30,7 +30,7 @@ import numpy as np
 from agent.errors import OtherEmbedder, UnknownOperation
 from agent.operations.chroma_places import URL_VARIABLE, embedded_client, one_store_error, server_client
 from agent.operations.operation import KnownOperation, same_name
-from agent.results import Retrieved
+from agent.results.evidence import Retrieved
 from agent.words.embedder import BITS, Vectors
 from agent.words.mapping_vectors import MappingEmbedder, Pairs
 from maps_engine.folders import data_folder

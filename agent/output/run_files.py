@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 
 from agent.errors import ExtraMissing
 from agent.output.cells import safe_cell
-from agent.results import HeadOperation
+from agent.results.outcomes import HeadOperation
 from agent.runs.stored import StoredHead, stored_heads
 from maps_engine.errors import UserMistake
 from maps_engine.files import whole_file

@@ -19,7 +19,7 @@ from sqlalchemy import Engine
 
 from agent.output.pages import date_time, report_html
 from agent.output.tokens import SHOWN_CHARACTERS
-from agent.results import HeadOperation, TestedRow, TestResult
+from agent.results.outcomes import HeadOperation, TestedRow, TestResult
 from agent.runs.stored import StoredHead, reading_of, stored_heads
 from agent.runs.tables import RunSummary, show_run
 from maps_engine.checkpoints.token_spelling import visible

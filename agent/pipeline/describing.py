@@ -32,18 +32,10 @@ from agent.llm.protocol import Message
 from agent.llm.token_usage import metered
 from agent.pipeline.head_tools import HeadTools
 from agent.pipeline.workbench import Tell, Workbench, silent
-from agent.results import (
-    Attempt,
-    Evidence,
-    HeadDescription,
-    HeadReport,
-    IntruderTest,
-    Retrieved,
-    TestResult,
-    Trace,
-    Trial,
-    Verdict,
-)
+from agent.results.descriptions import HeadDescription
+from agent.results.evidence import Evidence, IntruderTest, Retrieved
+from agent.results.outcomes import TestResult, Verdict
+from agent.results.reports import Attempt, HeadReport, Trace, Trial
 from agent.words.known_pairs import known_name
 from agent.words.spelling import core
 from maps_engine.ov.pair_scores import PairSet

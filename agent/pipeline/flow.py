@@ -19,7 +19,10 @@ from agent.errors import BudgetSpent, DescriberDown, ModelDown
 from agent.pipeline.describing import counted_evidence, describe_mapping, untested
 from agent.pipeline.head_operations import supported, with_operations
 from agent.pipeline.workbench import RETRIEVED, Tell, Workbench, silent
-from agent.results import HeadDescription, HeadReport, Retrieved, TestResult
+from agent.results.descriptions import HeadDescription
+from agent.results.evidence import Retrieved
+from agent.results.outcomes import TestResult
+from agent.results.reports import HeadReport
 from agent.runs.state import HeadKey
 from agent.runs.workers import KeptReply
 from agent.words.spelling import core

@@ -16,7 +16,9 @@ from typing import Final
 
 from agent.checks.choice import Tested, controlled
 from agent.checks.claims import ClaimedClass, ClaimedFields, ClaimedOperation, claimed_operation
-from agent.results import HeadDescription, HeadOperation, HeadReport, TestResult
+from agent.results.descriptions import HeadDescription
+from agent.results.outcomes import HeadOperation, TestResult
+from agent.results.reports import HeadReport
 from agent.words.spelling import core
 from maps_engine.relations.catalogue import Relation
 from maps_engine.results import HeadMapping, MappingRow

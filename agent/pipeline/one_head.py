@@ -10,7 +10,7 @@ from agent.checks.categories import category_of_report
 from agent.pipeline.flow import Conditions, describe_heads
 from agent.pipeline.request import DescribeRequest
 from agent.pipeline.workbench import Tell, Workbench, open_workbench, silent
-from agent.results import HeadReport
+from agent.results.reports import HeadReport
 from agent.runs.identity import ModelCard, RunIdentity
 from agent.runs.state import finish_if_done
 from agent.runs.store import open_run, store_result

@@ -24,7 +24,7 @@ from agent.operations.store import KnownOperationStore, open_store
 from agent.pipeline import head_operations, head_tools
 from agent.pipeline.neighbours import Neighbours
 from agent.pipeline.request import DescribeRequest
-from agent.results import Provenance
+from agent.results.reports import Provenance
 from agent.runs.identity import RunIdentity, content_hash
 from agent.runs.state import HeadKey
 from agent.words.embedder import load_embedder
@@ -107,9 +107,13 @@ class Workbench:
 
 
 def rules_hash() -> str:
-    """One hash over the numbers of all modules that offer and test claims: under another one a run is another run."""
+    """One hash over the constants of all modules that offer and test claims: another one makes another run."""
     numbers = (
-        {name: value for name, value in vars(module).items() if name.isupper() and isinstance(value, int | float)}
+        {
+            name: sorted(value) if isinstance(value, frozenset) else value
+            for name, value in vars(module).items()
+            if name.isupper() and isinstance(value, int | float | frozenset)
+        }
         for module in RULES
     )
     return content_hash(list(numbers))[:12]
@@ -183,7 +187,7 @@ def assemble(
         scorer=scorer,
         catalogue=CatalogueScores(scorer, relations),
         classes=classes,
-        of_parts=PartClasses(classes, maps),
+        of_parts=PartClasses(classes),
         neighbours=Neighbours(maps, vectors, scorer.lock),
     )
 

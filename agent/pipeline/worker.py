@@ -21,7 +21,7 @@ from agent.llm.token_usage import NO_USAGE, Usage
 from agent.pipeline.flow import Conditions, FailureStreak, describe_heads
 from agent.pipeline.request import LabelJob
 from agent.pipeline.workbench import Workbench
-from agent.results import HeadReport
+from agent.results.reports import HeadReport
 from agent.runs.claims import claim_heads, release_claims, renew_claims
 from agent.runs.state import HeadKey, counts
 from agent.runs.store import store_results

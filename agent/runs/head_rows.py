@@ -11,22 +11,10 @@ from sqlalchemy.orm import Session
 
 from agent.llm.protocol import Message
 from agent.llm.token_usage import Usage
-from agent.results import (
-    NO_TRACE,
-    Attempt,
-    Claim,
-    HeadDescription,
-    HeadOperation,
-    HeadReport,
-    IntruderTest,
-    PairTest,
-    Retrieved,
-    RowTest,
-    TestedRow,
-    TestResult,
-    Trace,
-    Trial,
-)
+from agent.results.descriptions import Claim, HeadDescription
+from agent.results.evidence import IntruderTest, Retrieved
+from agent.results.outcomes import HeadOperation, PairTest, RowTest, TestedRow, TestResult
+from agent.results.reports import NO_TRACE, Attempt, HeadReport, Trace, Trial
 from agent.runs.records import DescriptionRecord, HeadRecord, SearchTermRecord, TestRecord, storable
 from maps_engine.results import (
     ConstantPart,
@@ -101,8 +89,8 @@ def constant_of(values: Mapping[str, Any] | None) -> ConstantPart | None:
     return ConstantPart(values["share"], _scored(values["targets"])) if values else None
 
 
-def part_values(parts: Sequence[HeadPart], *, held_out: bool = True) -> list[dict[str, Any]]:
-    """The JSON values of the parts of a head, as `parts_of` reads them; with or without their held-out rows."""
+def part_values(parts: Sequence[HeadPart]) -> list[dict[str, Any]]:
+    """The JSON values of the parts of a head, as `parts_of` reads them; no test reads held-out rows again."""
     return [
         {
             "share": part.share,
@@ -112,7 +100,6 @@ def part_values(parts: Sequence[HeadPart], *, held_out: bool = True) -> list[dic
             "rows": row_values(part.rows),
             "test": asdict(part.test) if part.test else None,
         }
-        | ({"held_out_rows": row_values(part.held_out_rows)} if held_out else {})
         for part in parts
     ]
 
@@ -126,7 +113,6 @@ def parts_of(values: Sequence[Mapping[str, Any]] | None) -> tuple[HeadPart, ...]
             size=one["size"],
             targets=_scored(one["targets"]),
             rows=rows_of(one["rows"]),
-            held_out_rows=rows_of(one.get("held_out_rows") or []),
             test=PartTest(**one["test"]) if one["test"] else None,
         )
         for one in values or ()

@@ -129,7 +129,7 @@ class DescriptionRecord(Base):
 
 
 class TestRecord(Base):
-    """How a description did on tokens that its describer never saw (`agent.results.TestResult`)."""
+    """How a description did on tokens that its describer never saw (`agent.results.outcomes.TestResult`)."""
 
     __test__ = False  # not a pytest class
     __tablename__ = "tests"

@@ -15,7 +15,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from agent.errors import UnknownRun
-from agent.results import HeadReport
+from agent.results.reports import HeadReport
 from agent.runs.database import alone, writing
 from agent.runs.head_rows import put_description, put_mapping
 from agent.runs.identity import ModelCard, RunIdentity

@@ -15,7 +15,9 @@ from sqlalchemy import Engine, Select, select
 from sqlalchemy.orm import contains_eager, undefer
 
 from agent.errors import DatabaseUnusable, UnknownRun
-from agent.results import Claim, HeadOperation, Retrieved, TestResult
+from agent.results.descriptions import Claim
+from agent.results.evidence import Retrieved
+from agent.results.outcomes import HeadOperation, TestResult
 from agent.runs.database import reading
 from agent.runs.head_rows import (
     claims_of,

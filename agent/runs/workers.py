@@ -17,7 +17,9 @@ from pathlib import Path
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import joinedload
 
-from agent.results import HeadDescription, HeadReport, Retrieved, Trace
+from agent.results.descriptions import HeadDescription
+from agent.results.evidence import Retrieved
+from agent.results.reports import HeadReport, Trace
 from agent.runs.database import reading, writing
 from agent.runs.head_rows import claims_of, put_description, put_mapping, retrieved_of, trace_of
 from agent.runs.records import DescriptionRecord, HeadRecord

@@ -15,7 +15,7 @@ from typing import Any, Final
 from agent.pipeline.flow import describe_heads
 from agent.pipeline.request import HEADS_AT_ONCE, DescribeRequest
 from agent.pipeline.workbench import equip
-from agent.results import HeadReport
+from agent.results.reports import HeadReport
 from eval.faithfulness.bench import Bench
 from maps_engine.engine import MapsEngine
 from maps_engine.null_heads import null_checkpoint

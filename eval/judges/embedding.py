@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.describers.protocol import Proposed
-from agent.results import HeadDescription
+from agent.results.descriptions import HeadDescription
 from agent.runs.identity import content_hash
 from agent.words.known_pairs import label_of
 from agent.words.spelling import core

@@ -15,7 +15,7 @@ from agent.describers.prompting import MAX_PROPOSED, PairsAnswer, as_data, as_se
 from agent.describers.protocol import Proposed
 from agent.errors import DescriberDown, ModelFault
 from agent.llm.protocol import LanguageModel
-from agent.results import HeadDescription
+from agent.results.descriptions import HeadDescription
 from eval.judges.protocol import Assessment
 from eval.judges.said import Said
 from maps_engine.results import MappingRow

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.describers.protocol import Proposed
-from agent.results import HeadDescription
+from agent.results.descriptions import HeadDescription
 from eval.judges.embedding import EmbeddingJudge
 from eval.judges.plain_forms import assess_forms
 from eval.judges.protocol import Assessment

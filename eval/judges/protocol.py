@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from agent.describers.protocol import Proposed
-from agent.results import HeadDescription
+from agent.results.descriptions import HeadDescription
 from eval.judges.said import Said
 from maps_engine.results import MappingRow
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agent.results import HeadDescription
+from agent.results.descriptions import HeadDescription
 
 
 @dataclass(frozen=True, slots=True)

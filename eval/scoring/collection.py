@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.errors import UnknownRun
-from agent.results import HeadDescription
+from agent.results.descriptions import HeadDescription
 from agent.runs.database import reading
 from agent.runs.identity import content_hash
 from agent.runs.records import ModelRecord, RunRecord

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from agent.results import HeadDescription
+from agent.results.descriptions import HeadDescription
 from eval.statistics.intervals import Estimate
 from maps_engine.results import HeadMapping, MappingRow
 

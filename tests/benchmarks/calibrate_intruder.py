@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from agent.checks.intruder import EmbeddingJudge, intruder_test
-from agent.results import Evidence
+from agent.results.evidence import Evidence
 from maps_engine.checkpoints.opening import open_checkpoint
 from maps_engine.engine import MapsEngine
 from maps_engine.model import AttentionWeights, Checkpoint, ModelWeights

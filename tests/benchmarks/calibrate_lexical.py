@@ -29,7 +29,7 @@ import agent.describers
 from agent.describers.calibration import calibration_from
 from agent.describers.findings import Findings, distinct_words, find, without_copies
 from agent.describers.lexical import LexicalDescriber
-from agent.results import Evidence
+from agent.results.evidence import Evidence
 from agent.words.embedder import load_embedder
 from agent.words.fields import SemanticFields
 from agent.words.known_pairs import KnownPairs, tables

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from agent.pipeline.flow import describe_heads
-from agent.results import HeadReport
+from agent.results.reports import HeadReport
 from agent.words.known_pairs import label_of
 from eval.statistics.intervals import wilson
 from maps_engine.checkpoints.opening import open_checkpoint

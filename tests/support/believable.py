@@ -7,18 +7,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
-from agent.results import (
-    Claim,
-    HeadDescription,
-    HeadOperation,
-    HeadReport,
-    PairTest,
-    Provenance,
-    Retrieved,
-    RowTest,
-    TestedRow,
-    TestResult,
-)
+from agent.results.descriptions import Claim, HeadDescription
+from agent.results.evidence import Retrieved
+from agent.results.outcomes import HeadOperation, PairTest, RowTest, TestedRow, TestResult
+from agent.results.reports import HeadReport, Provenance
 from agent.runs.identity import ModelCard, RunIdentity
 from agent.runs.relation_scores import RelationScore, store_relation_scores
 from agent.runs.state import finish_run

@@ -19,7 +19,7 @@ from agent.checks.claims import choosing_pairs
 from agent.checks.controls import FEWEST, mixed_pairs
 from agent.checks.new_pairs import percentiles
 from agent.checks.pair_scorer import PairScorer
-from agent.results import KnownScore
+from agent.results.evidence import KnownScore
 from maps_engine.fitting import fits
 from maps_engine.ov.pair_scores import PairSet
 from maps_engine.relations.catalogue import Relation

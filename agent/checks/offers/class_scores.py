@@ -26,14 +26,14 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from agent.checks.claims import chooses, is_own_word
+from agent.checks.claims import is_own_word
 from agent.checks.offers.strongest import StrongestTargets
-from agent.results import ClassScore, SharedScore
+from agent.results.evidence import ClassScore, SharedScore
 from agent.words.spelling import core
 from agent.words.word_classes import shared_classes, word_classes
 from maps_engine.fitting import fits
 from maps_engine.model import Vocabulary
-from maps_engine.ordinary_words import ordinary_words
+from maps_engine.ordinary_words import in_finding_half, ordinary_words
 
 MOST_WORDS: Final = 48  # of a class: more would cost time on every head and decide little
 FEWEST_WORDS: Final = 10  # of a class, or its share says too little
@@ -163,7 +163,11 @@ class ClassScores:
     @cached_property
     def _chosen(self) -> tuple[int, ...]:
         """Of every class the first MOST_WORDS tokens that are words of the choosing half."""
-        tokens = [(i, word) for i, word in words_of(self.strongest.maps.checkpoint.vocabulary).items() if chooses(word)]
+        tokens = [
+            (i, word)
+            for i, word in words_of(self.strongest.maps.checkpoint.vocabulary).items()
+            if in_finding_half(word)
+        ]
         found: set[int] = set()
         for words in word_classes().values():
             own = [i for i, word in tokens if word in words]

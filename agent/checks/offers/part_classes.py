@@ -21,7 +21,7 @@ from torch import Tensor
 
 from agent.checks.offers.class_scores import ClassScores
 from agent.describers.statistics import log_likelihood_ratio
-from agent.results import PartClass
+from agent.results.evidence import PartClass
 from agent.words.spelling import core, is_word
 from agent.words.word_classes import word_classes
 from maps_engine.engine import MapsEngine
@@ -41,10 +41,14 @@ RAREST: Final = 1e-4  # smallest rate of a class in the vocabulary: narrower cla
 
 @dataclass
 class PartClasses:
-    """Claims of classes for parts of heads, by the words that `maps` reads."""
+    """Claims of classes for parts of heads, by the words that parts are found among."""
 
     classes: ClassScores
-    maps: MapsEngine
+
+    @property
+    def maps(self) -> MapsEngine:
+        """The engine that the parts come from."""
+        return self.classes.strongest.maps
 
     def of_head(self, mapping: HeadMapping) -> tuple[PartClass, ...]:
         """One claim at most for each part of the head, in their order."""
@@ -74,7 +78,7 @@ class PartClasses:
         counts = members[ids].sum(dim=0).tolist()
         found = [
             (log_likelihood_ratio(k, len(ids), max(rate, RAREST)), -size, name, k, rate * len(ids))
-            for name, k, size, rate in zip(names, counts, self._sizes, self._rates, strict=True)
+            for name, k, size, rate in zip(names, counts, *self._sizes, strict=True)
             if k >= FEWEST_TARGETS
         ]
         strength, _, name, k, expected = max(found, default=(0.0, 0, "", 0, 0.0))
@@ -87,7 +91,7 @@ class PartClasses:
         counts, whole = self._sources[places].sum(dim=0), self._sources.sum(dim=0)
         found = [
             (log_likelihood_ratio(k, len(places), n / len(self._sources)), name, k)
-            for name, k, n in zip(self._named, counts.tolist(), whole.tolist(), strict=True)
+            for name, k, n in zip(word_classes(), counts.tolist(), whole.tolist(), strict=True)
             if k >= max(FEWEST_WORDS, WORDS_SHARE * len(places))
         ]
         strength, name, k = max(found, default=(0.0, "", 0))
@@ -100,20 +104,14 @@ class PartClasses:
         return {word: i for i, word in enumerate(w for w in self.maps.part_words if in_finding_half(text(w)))}
 
     @cached_property
-    def _named(self) -> tuple[str, ...]:
-        return tuple(word_classes())
-
-    @cached_property
     def _sources(self) -> Tensor:
         """(n, S) of bool: the classes of each word that finds parts."""
         text = self.maps.checkpoint.vocabulary.text
         return torch.tensor([[core(text(word)) in words for words in word_classes().values()] for word in self._places])
 
     @cached_property
-    def _sizes(self) -> list[int]:
-        sizes: list[int] = self.classes.targets[1].sum(dim=0).tolist()
-        return sizes
-
-    @cached_property
-    def _rates(self) -> list[float]:
-        return [size / len(self.classes.targets[1]) for size in self._sizes]
+    def _sizes(self) -> tuple[list[int], list[float]]:
+        """How many tokens each class of targets has, and their share of the vocabulary."""
+        members = self.classes.targets[1]
+        sizes = members.sum(dim=0)
+        return sizes.tolist(), (sizes.double() / len(members)).tolist()

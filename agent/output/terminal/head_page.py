@@ -11,7 +11,10 @@ from rich.text import Text
 
 from agent.output.console import inert, token_text
 from agent.output.terminal.transcript import attempts_part
-from agent.results import HeadDescription, HeadReport, PairTest, Retrieved, RowTest, TestResult
+from agent.results.descriptions import HeadDescription
+from agent.results.evidence import Retrieved
+from agent.results.outcomes import PairTest, RowTest, TestResult
+from agent.results.reports import HeadReport
 from maps_engine.results import HeadMapping, MappingRow, ScoredToken
 
 SUPPRESSED_ROWS = 10

@@ -14,7 +14,8 @@ from rich.text import Text
 
 from agent.llm.protocol import Message
 from agent.output.console import inert
-from agent.results import Attempt, IntruderTest, Trace
+from agent.results.evidence import IntruderTest
+from agent.results.reports import Attempt, Trace
 from maps_engine.checkpoints.token_spelling import visible
 
 WIDTH: Final = 110

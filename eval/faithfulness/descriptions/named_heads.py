@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from agent.checks.new_pairs import plan_test, predicted_pairs, shown_sources
 from agent.checks.trials import part_of
 from agent.errors import UnknownRun
-from agent.results import HeadDescription
+from agent.results.descriptions import HeadDescription
 from agent.runs.database import reading
 from agent.runs.head_rows import judging_of
 from agent.runs.records import ModelRecord, RunRecord

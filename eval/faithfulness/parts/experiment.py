@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from agent.checks.claims import claimed_operation
-from agent.results import HeadOperation
+from agent.results.outcomes import HeadOperation
 from agent.runs.stored import StoredHead, stored_heads
 from eval.faithfulness.bench import Bench
 from eval.faithfulness.descriptions.named_heads import run_of_checkpoint
@@ -61,11 +61,9 @@ def parts_removed(bench: Bench, engine: Engine, run: int | None, *, directions: 
     """
     run_id = run_of_checkpoint(engine, run, bench.checkpoint)
     relations = load_relations()
-    asked = [
-        (one, pair)
-        for one in stored_heads(engine, run_id)
-        if (pair := _two_operations(one, relations)) is not None and _read_as_it_runs(one)
-    ]
+    pairs_of_heads = ((one, _two_operations(one, relations)) for one in stored_heads(engine, run_id))
+    asked = [(one, pair) for one, pair in pairs_of_heads if pair is not None]
+    _check_readings([one for one, _ in asked])
     rows: list[dict[str, Any]] = []
     changed, maps = 0, MapsEngine(bench.checkpoint, asked[0][0].settings if asked else EngineSettings())
     for done, (head, (first, second)) in enumerate(asked):
@@ -79,15 +77,15 @@ def parts_removed(bench: Bench, engine: Engine, run: int | None, *, directions: 
     return about | {"lost": _lost(rows), "operations": rows}
 
 
-def _read_as_it_runs(head: StoredHead) -> bool:
-    """Whether the parts are of values that the running model has. Raises UserMistake where they are not."""
-    if head.source != "residual":
+def _check_readings(heads: Sequence[StoredHead]) -> None:
+    """Raises UserMistake where parts are of values that the running model has not."""
+    others = {one.source for one in heads} - {"residual"}
+    if others:
         raise UserMistake(
             "parts that were read off weights alone cannot be taken out of the running model",
-            got=f"a run read through {head.source}",
+            got=f"a run read through {', '.join(map(str, sorted(others, key=str)))}",
             expected="a run of label-heads --source residual",
         )
-    return True
 
 
 def _same_parts(maps: MapsEngine, head: StoredHead) -> bool:

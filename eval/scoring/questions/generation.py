@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from agent.checks.claims import MAX_PAIRS, claimed_operation
 from agent.checks.new_pairs import MIN_NEW_PAIRS, pair_test, shown_sources
 from agent.checks.pair_scorer import PairScorer
-from agent.results import HeadDescription
+from agent.results.descriptions import HeadDescription
 from agent.words.spelled_pairs import spelled_pairs
 from eval.judges.protocol import Judge
 from eval.scoring.results import Outcome, Subject

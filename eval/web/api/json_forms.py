@@ -48,7 +48,7 @@ def head_json(d: HeadDetail) -> dict[str, Any]:
         "suppressed_rows": row_values(d.suppressed_rows),
         "same_tokens": view_values(d.stored.same_tokens),
         "constant": constant_values(d.stored.constant),
-        "parts": part_values(d.stored.parts, held_out=False),
+        "parts": part_values(d.stored.parts),
         "undertrained": list(d.stored.undertrained),
         "description": _description_json(d.said) if d.said else None,
         "test": d.test.to_json() if d.test else None,

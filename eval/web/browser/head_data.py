@@ -8,7 +8,7 @@ from sqlalchemy import Engine, and_, func, select
 from sqlalchemy.orm import Session, aliased, joinedload
 
 from agent.errors import UnknownRun
-from agent.results import TestResult
+from agent.results.outcomes import TestResult
 from agent.runs.database import reading
 from agent.runs.records import HeadRecord, ModelRecord, RelationScoreRecord, RunRecord, SearchTermRecord
 from agent.runs.stored import StoredHead, StoredScore, head_of, whole_heads

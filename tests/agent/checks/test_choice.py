@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from agent.checks.choice import chosen, chosen_of_head
-from agent.results import Claim, HeadDescription, PairTest, TestResult, Verdict
+from agent.results.descriptions import Claim, HeadDescription
+from agent.results.outcomes import PairTest, TestResult, Verdict
 
 
 def said_of(*verdicts: Verdict) -> list[tuple[HeadDescription, TestResult]]:

@@ -7,7 +7,9 @@ import torch
 
 from agent.checks.new_pairs import MOST_SPELLED, TESTED_ROWS, PlannedTest, finish_test, with_tested_rows
 from agent.checks.pair_scorer import PairScorer
-from agent.results import HeadDescription, HeadReport, TestResult
+from agent.results.descriptions import HeadDescription
+from agent.results.outcomes import TestResult
+from agent.results.reports import HeadReport
 from agent.runs.head_rows import test_of as read_test
 from maps_engine.engine import MapsEngine
 from maps_engine.ov.pair_scores import PairSet

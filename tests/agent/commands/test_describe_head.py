@@ -16,17 +16,10 @@ from typer.testing import CliRunner
 from agent.commands.describe_head import app
 from agent.output.console import echo_json, fail, inert, one_line_errors, token_text
 from agent.output.terminal.head_page import show_page
-from agent.results import (
-    Claim,
-    HeadDescription,
-    HeadOperation,
-    HeadReport,
-    PairTest,
-    Retrieved,
-    RowTest,
-    TestedRow,
-    TestResult,
-)
+from agent.results.descriptions import Claim, HeadDescription
+from agent.results.evidence import Retrieved
+from agent.results.outcomes import HeadOperation, PairTest, RowTest, TestedRow, TestResult
+from agent.results.reports import HeadReport
 from maps_engine.errors import CacheUnusable, OutOfRange
 from maps_engine.results import ConstantPart, HeadPart, RowsView, ScoredToken
 from tests.support.agent.mappings import HOSTILE, mapping, noise_rows, row

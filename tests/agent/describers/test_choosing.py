@@ -12,7 +12,8 @@ from agent.describers.factory import make_describer
 from agent.describers.protocol import RankingDescriber, RevisingDescriber
 from agent.errors import BudgetSpent, ModelFault, UnknownDescriber
 from agent.llm.structured_output import strict_schema
-from agent.results import Evidence, HeadDescription
+from agent.results.descriptions import HeadDescription
+from agent.results.evidence import Evidence
 from tests.support.agent.mappings import mapping, row
 from tests.support.agent.queue_models import QueueModel
 

@@ -10,7 +10,8 @@ from agent.describers.factory import chosen_name, make_describer
 from agent.describers.language_model import LanguageModelDescriber
 from agent.describers.protocol import PairProposer, RevisingDescriber
 from agent.errors import ModelFault, UnknownDescriber
-from agent.results import Evidence, HeadDescription
+from agent.results.descriptions import HeadDescription
+from agent.results.evidence import Evidence
 from tests.support.agent.mappings import mapping, row
 from tests.support.agent.queue_models import QueueModel, said
 

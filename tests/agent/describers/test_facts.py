@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from agent.describers.facts import counted_besides, fact_lines, told_words
 from agent.describers.prompting import DescribeAnswer, describe_prompt, described
-from agent.results import ClassScore, Evidence, KnownScore, SharedScore
+from agent.results.evidence import ClassScore, Evidence, KnownScore, SharedScore
 from maps_engine.results import ConstantPart, HeadPart, ScoredToken
 from tests.support.agent.mappings import HOSTILE, mapping, row
 

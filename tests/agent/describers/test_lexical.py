@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from agent.describers.lexical import LexicalDescriber
-from agent.results import ClassScore, Evidence, HeadDescription, KnownScore, SharedScore
+from agent.results.descriptions import HeadDescription
+from agent.results.evidence import ClassScore, Evidence, KnownScore, SharedScore
 from agent.words.fields import SemanticFields
 from maps_engine.relations.catalogue import load_relations
 from tests.support.agent.mappings import HOSTILE, NOISE, LetterEmbedder, mapping, noise_rows, planted, row

@@ -25,7 +25,10 @@ from agent.describers.prompting import (
 )
 from agent.describers.quotation import quoted_instructions, repeats_prompt
 from agent.llm.structured_output import ECHO
-from agent.results import Attempt, Evidence, HeadDescription, IntruderTest, PairTest, Retrieved, Trial
+from agent.results.descriptions import HeadDescription
+from agent.results.evidence import Evidence, IntruderTest, Retrieved
+from agent.results.outcomes import PairTest
+from agent.results.reports import Attempt, Trial
 from agent.words.forms import FORM_BY_NAME
 from agent.words.known_pairs import label_of
 from maps_engine.relations.catalogue import load_relations

@@ -10,7 +10,9 @@ from rich.console import Console
 from agent.llm.protocol import Message
 from agent.output.terminal.head_page import show_page
 from agent.output.terminal.transcript import show_transcript, transcript_text
-from agent.results import NO_TRACE, Attempt, HeadDescription, IntruderTest, Trace
+from agent.results.descriptions import HeadDescription
+from agent.results.evidence import IntruderTest
+from agent.results.reports import NO_TRACE, Attempt, Trace
 from tests.agent.commands.test_describe_head import report
 from tests.agent.describers.test_prompting import HOSTILE, TRIAL
 

@@ -12,7 +12,8 @@ from agent.describers.choosing import ChoosingDescriber
 from agent.describers.language_model import LanguageModelDescriber
 from agent.errors import ModelFault
 from agent.pipeline.one_head import describe_on, record_head
-from agent.results import Evidence, HeadDescription
+from agent.results.descriptions import HeadDescription
+from agent.results.evidence import Evidence
 from agent.runs.database import open_database
 from agent.runs.stored import stored_head
 from tests.support.agent.queue_models import PairMaker, QueueModel, agent_bench, said

@@ -16,7 +16,10 @@ from agent.errors import BudgetSpent, ModelFault
 from agent.pipeline.describing import NOT_TESTED, best_attempt, describe_mapping, settled
 from agent.pipeline.head_tools import HeadTools
 from agent.pipeline.one_head import describe_on
-from agent.results import Attempt, HeadDescription, IntruderTest, PairTest, Trial
+from agent.results.descriptions import HeadDescription
+from agent.results.evidence import IntruderTest
+from agent.results.outcomes import PairTest
+from agent.results.reports import Attempt, Trial
 from agent.words.spelling import core
 from tests.support.agent.queue_models import PairMaker, QueueModel, agent_bench, revised, said
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from agent.pipeline.head_operations import supported, with_operations
-from agent.results import Claim, HeadDescription, HeadReport, PairTest, TestedRow, TestResult
+from agent.results.descriptions import Claim, HeadDescription
+from agent.results.outcomes import PairTest, TestedRow, TestResult
+from agent.results.reports import HeadReport
 from maps_engine.relations.catalogue import load_relations
 from maps_engine.results import HeadPart, MappingRow, ScoredToken
 from tests.support.agent.mappings import mapping, planted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.results import Evidence
+from agent.results.evidence import Evidence
 from maps_engine.checkpoints.opening import open_checkpoint
 from maps_engine.engine import MapsEngine
 from maps_engine.ov.pair_scores import PairSet

@@ -8,7 +8,7 @@ import pytest
 from agent.errors import UnknownDescriber
 from agent.pipeline.one_head import describe_head, describe_on
 from agent.pipeline.request import DescribeRequest
-from agent.results import Evidence
+from agent.results.evidence import Evidence
 from agent.words.embedder import embed_fixed, load_embedder
 from agent.words.fields import SemanticFields
 from maps_engine.engine import MapsEngine

@@ -13,7 +13,7 @@ from agent.checks.claims import MAX_PAIRS, choosing_pairs
 from agent.checks.controls import ROUNDS, mixed_pairs
 from agent.checks.new_pairs import MIN_NEW_PAIRS, pair_test, percentiles
 from agent.errors import UnknownRun
-from agent.results import Claim
+from agent.results.descriptions import Claim
 from agent.runs.database import open_database
 from eval.commands.check import app
 from eval.commands.check_options import NEW_PAIRS

@@ -9,7 +9,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from agent.results import HeadOperation, PairTest, TestedRow, TestResult
+from agent.results.outcomes import HeadOperation, PairTest, TestedRow, TestResult
 from agent.runs.database import open_database
 from eval.commands.check import app
 from eval.faithfulness.final_logits.asked import neutral_prompts

@@ -117,7 +117,7 @@ def test_ratings_stay_in_range_for_hostile_tokens(lexical, fields):
 
 
 def test_embeddings_take_the_nearest_known_relation_for_pairs(fields):
-    from agent.results import HeadDescription
+    from agent.results.descriptions import HeadDescription
 
     judge = EmbeddingJudge(lambda: fields, load_relations)
     said = HeadDescription("ok", "x", "", "Maps a country to its capital city.", "country to capital")
@@ -184,7 +184,7 @@ def test_the_intruder_is_rated_lowest():
 
 
 def test_pairs_are_asked_for_and_may_fail():
-    from agent.results import HeadDescription
+    from agent.results.descriptions import HeadDescription
 
     said = HeadDescription("ok", "x", "", "Maps a word to its first letter.", "letters")
     model = QueuedModel({"exact": True, "pairs": [{"source": "walk", "target": "w"}]})

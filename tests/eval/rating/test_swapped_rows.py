@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from agent.checks.new_pairs import PlannedTest, finish_test, with_tested_rows
 from agent.checks.pair_scorer import PairScorer
-from agent.results import HeadReport
+from agent.results.reports import HeadReport
 from eval.errors import BadStudy
 from eval.rating.items import Swap, described_heads
 from eval.rating.studies import StudySettings, create_study

@@ -20,7 +20,9 @@ from typer.testing import CliRunner
 from agent.checks.pair_scorer import PairScorer
 from agent.describers.protocol import Proposed
 from agent.errors import BudgetSpent
-from agent.results import HeadDescription, HeadReport, TestResult
+from agent.results.descriptions import HeadDescription
+from agent.results.outcomes import TestResult
+from agent.results.reports import HeadReport
 from agent.runs.database import open_database, reading
 from agent.runs.identity import ModelCard, RunIdentity
 from agent.runs.records import Base, DescriptionScoreRecord

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent.checks.pair_scorer import PairScorer
-from agent.results import HeadDescription
+from agent.results.descriptions import HeadDescription
 from eval.judges.opening import open_judge
 from eval.scoring.collection import Collection
 from eval.scoring.job import ScoreJob

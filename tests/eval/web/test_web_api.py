@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Engine, event, select
 from starlette.testclient import TestClient
 
-from agent.results import Claim
+from agent.results.descriptions import Claim
 from agent.runs.database import writing
 from agent.runs.identity import ModelCard, RunIdentity
 from agent.runs.records import DescriptionRecord

@@ -10,7 +10,8 @@ from agent.describers.lexical import LexicalDescriber
 from agent.describers.protocol import Proposed
 from agent.pipeline.request import LabelRequest
 from agent.pipeline.workbench import Workbench, assemble
-from agent.results import Claim, Evidence, HeadDescription
+from agent.results.descriptions import Claim, HeadDescription
+from agent.results.evidence import Evidence
 from agent.words.embedder import load_embedder
 from agent.words.fields import SemanticFields
 from maps_engine.engine import MapsEngine

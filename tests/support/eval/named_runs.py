@@ -7,7 +7,9 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from agent.results import NO_TRACE, HeadDescription, HeadReport, TestResult, Trace
+from agent.results.descriptions import HeadDescription
+from agent.results.outcomes import TestResult
+from agent.results.reports import NO_TRACE, HeadReport, Trace
 from agent.runs.identity import ModelCard, RunIdentity
 from agent.runs.state import finish_run
 from agent.runs.store import open_run, store_results

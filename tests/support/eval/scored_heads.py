@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from agent.results import HeadDescription
+from agent.results.descriptions import HeadDescription
 from eval.scoring.results import Subject
 from maps_engine.results import EngineSettings, HeadMapping, MappingRow, ScoredToken
 from tests.support.agent.mappings import NOISE

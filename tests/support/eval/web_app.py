@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from agent.pipeline.one_head import DescribedHead
-from agent.results import HeadReport
+from agent.results.reports import HeadReport
 from agent.runs.identity import ModelCard, RunIdentity
 from eval.errors import BadStudy
 from maps_engine.model import ModelShape

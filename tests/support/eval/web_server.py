@@ -55,7 +55,7 @@ def served(database: str, *options: str) -> Iterator[str]:
 
 def main() -> None:
     """Serve the database named on the command line, with a stand-in for the describer."""
-    from agent.results import HeadReport
+    from agent.results.reports import HeadReport
     from eval.web.serve import serve
     from tests.support.believable import a_mapping, a_report
 

@@ -13,7 +13,7 @@ from agent.checks.controls import ABOVE_SHUFFLED, FEWEST, mixed_pairs
 from agent.checks.new_pairs import HIGH, score_new_pairs
 from agent.checks.offers.catalogue_scores import ABOVE, OFFERED, CatalogueScores
 from agent.checks.pair_scorer import PairScorer
-from agent.results import KnownScore
+from agent.results.evidence import KnownScore
 from maps_engine import fitting
 from maps_engine.engine import MapsEngine
 from maps_engine.model import Checkpoint

@@ -9,18 +9,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from agent.checks.claims import MAX_WORDS, ClaimedFields, chooses, claimed_operation
+from agent.checks.claims import MAX_WORDS, ClaimedFields, claimed_operation
 from agent.checks.controls import FEWEST, mixed_pairs
 from agent.checks.offers import class_scores
 from agent.checks.offers.class_scores import ClassScores
 from agent.checks.offers.strongest import K, StrongestTargets
 from agent.checks.pair_scorer import PairScorer
-from agent.results import ClassScore
+from agent.results.evidence import ClassScore
 from agent.words.spelling import core
 from maps_engine import fitting
 from maps_engine.checkpoints.opening import open_checkpoint
 from maps_engine.engine import MapsEngine
 from maps_engine.model import Checkpoint, Vocabulary
+from maps_engine.ordinary_words import in_finding_half
 from maps_engine.ov.pair_scores import PairSet
 from maps_engine.ov.source_maps import SourceEngine
 from maps_engine.relations.catalogue import load_relations
@@ -73,7 +74,7 @@ def share(checkpoint, words, members, layer, head):
 
 def test_shares_are_those_of_the_plain_rows(opened, classes):
     scores, shape, seen = scores_of(opened), opened.weights.shape, 0
-    chosen = [i for i, word in pieces_of(opened.vocabulary).items() if chooses(word)]
+    chosen = [i for i, word in pieces_of(opened.vocabulary).items() if in_finding_half(word)]
     for layer in range(shape.n_layers):
         for head in range(shape.n_heads):
             for one in scores.of_head(layer, head):
@@ -98,7 +99,7 @@ def test_what_is_written_whatever_is_read_is_that_of_the_plain_rows(opened, clas
     monkeypatch.setattr(class_scores, "SHARED", 0.1)
     scores, shape, seen = scores_of(opened), opened.weights.shape, 0
     engine = MapsEngine(opened, EngineSettings("embedding", targets=K, include_special=True))
-    chosen = [i for i, word in pieces_of(opened.vocabulary).items() if chooses(word)]
+    chosen = [i for i, word in pieces_of(opened.vocabulary).items() if in_finding_half(word)]
     for layer in range(shape.n_layers):
         for head in range(shape.n_heads):
             one = scores.shared_by(layer, head)
@@ -137,16 +138,16 @@ def test_what_is_written_whatever_is_read_is_tested_by_the_strongest_target_of_o
         )
         assert (whole.k, scored.k) == (10, 1)
         assert len(scored.sources) == MAX_WORDS
-        assert not any(chooses(vocabulary.text(i)) for i in scored.sources)
+        assert not any(in_finding_half(vocabulary.text(i)) for i in scored.sources)
         assert not scored.others
 
 
 def test_words_are_dealt_in_halves_by_their_spelling_alone():
     words = sorted({word for one in load_relations() for word, _ in one.pairs})
-    chosen = [word for word in words if chooses(word)]
+    chosen = [word for word in words if in_finding_half(word)]
     assert 0.45 < len(chosen) / len(words) < 0.55
-    assert all(chooses(f" {word.upper()}") == chooses(word) for word in words if word.isascii())
-    assert chooses("dogs") == (zlib.crc32(b"dogs") % 2 == 0)
+    assert all(in_finding_half(f" {word.upper()}") == in_finding_half(word) for word in words if word.isascii())
+    assert in_finding_half("dogs") == (zlib.crc32(b"dogs") % 2 == 0)
 
 
 @pytest.mark.model
@@ -158,8 +159,8 @@ def test_what_chose_a_claim_of_classes_does_not_test_it():
     assert isinstance(scored, ClaimedFields)
     pairs = scored.pairs(vocabulary, excluded=frozenset(), n=60)
     assert len(pairs.sources) == len(pairs.others) == MAX_WORDS
-    assert not any(chooses(vocabulary.text(i)) for i in (*pairs.sources, *pairs.others))
-    assert any(chooses(vocabulary.text(i)) for i in whole.pairs(vocabulary, excluded=frozenset(), n=60).sources)
+    assert not any(in_finding_half(vocabulary.text(i)) for i in (*pairs.sources, *pairs.others))
+    assert any(in_finding_half(vocabulary.text(i)) for i in whole.pairs(vocabulary, excluded=frozenset(), n=60).sources)
     assert {core(vocabulary.text(i)) for i in pairs.sources} <= whole.sources
     assert not {core(vocabulary.text(i)) for i in pairs.others} & whole.sources
 

@@ -11,7 +11,7 @@ from agent.checks.claims import ClaimedFields, claimed_operation
 from agent.checks.offers import part_classes
 from agent.checks.offers.part_classes import PartClasses
 from agent.describers.lexical import LexicalDescriber
-from agent.results import Evidence, PartClass
+from agent.results.evidence import Evidence, PartClass
 from agent.words.fields import SemanticFields
 from agent.words.spelling import core
 from maps_engine.ordinary_words import in_finding_half
@@ -34,7 +34,8 @@ def of_parts(monkeypatch: pytest.MonkeyPatch) -> PartClasses:
     maps = SimpleNamespace(
         checkpoint=SimpleNamespace(vocabulary=vocabulary), part_words=tuple(range(len(PLURALS) + len(OTHERS)))
     )
-    return PartClasses(SimpleNamespace(targets=(tuple(CLASSES), members)), maps)
+    strongest = SimpleNamespace(maps=maps)
+    return PartClasses(SimpleNamespace(targets=(tuple(CLASSES), members), strongest=strongest))
 
 
 def a_part(words: list[str], common: list[str]) -> HeadPart:
