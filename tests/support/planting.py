@@ -85,26 +85,15 @@ def plant(
     max_pairs: int = 60,
 ) -> Checkpoint:
     """`checkpoint` with each (relation, layer, head) planted, read through `source`."""
-    planted = PlantedWeights(checkpoint.weights)
-    engine = MapsEngine(replace(checkpoint, weights=planted), EngineSettings(source)).at(source)
-    g = torch.Generator().manual_seed(0)
-    bystanders = torch.randperm(checkpoint.weights.shape.vocab_size, generator=g)[:BYSTANDERS]
-    whitened = _whitened(engine.unembedding.hold())
+    ground = _Ground(checkpoint, source)
     # from below: what is planted changes what heads of later layers read under `residual`
     for relation, layer, head in sorted(operations, key=lambda one: one[1]):
-        encoded = encode_relation(relation, checkpoint.vocabulary)
-        sources = torch.tensor(encoded.source_ids[:max_pairs])
-        towards = [whitened[torch.tensor(t)].mean(0) for t in encoded.target_ids[:max_pairs]]
-        x = engine.sources.rows(layer, sources)
-        w_v, w_o = _fit(x, torch.stack(towards), engine.sources.rows(layer, bystanders))
-        norm = checkpoint.weights.attention_norm(layer)
-        if engine.folding.norms and norm is not None and norm.gain is not None:
-            w_v = w_v / norm.gain[:, None]
+        x, y = ground.pairs(relation, layer, max_pairs)
+        w_v, w_o = _fit(x, y, ground.others(layer))
         missing = checkpoint.weights.shape.d_head - len(x)
         w_v, w_o = (torch.nn.functional.pad(w_v, (0, missing)), torch.nn.functional.pad(w_o, (0, 0, 0, missing)))
-        planted.planted[layer, head] = (w_v, w_o)
-    name = f"{checkpoint.name} with {len(operations)} planted operations"
-    return replace(checkpoint, name=name, fingerprint=_fingerprint(checkpoint, planted), weights=planted)
+        ground.put(layer, head, w_v, w_o)
+    return ground.planted_checkpoint(f"{len(operations)} planted operations")
 
 
 def plant_together(
@@ -119,28 +108,46 @@ def plant_together(
     More pairs than d_h cannot all be met: of the map that fits them all best, and writes little for other tokens, the
     d_h strongest directions are planted, as a head that learned the operations would have them.
     """
-    planted = PlantedWeights(checkpoint.weights)
-    engine = MapsEngine(replace(checkpoint, weights=planted), EngineSettings(source)).at(source)
-    g = torch.Generator().manual_seed(0)
-    bystanders = torch.randperm(checkpoint.weights.shape.vocab_size, generator=g)[:BYSTANDERS]
-    whitened = _whitened(engine.unembedding.hold())
+    ground = _Ground(checkpoint, source)
     for (layer, head), relations in sorted(operations.items()):
-        read, written = [], []
-        for relation in relations:
-            encoded = encode_relation(relation, checkpoint.vocabulary)
-            sources = torch.tensor(encoded.source_ids[:max_pairs])
-            towards = torch.stack([whitened[torch.tensor(t)].mean(0) for t in encoded.target_ids[:max_pairs]])
-            weight = len(sources) ** -0.5
-            read.append(engine.sources.rows(layer, sources) * weight)
-            written.append(towards * weight)
-        others = engine.sources.rows(layer, bystanders)
-        w_v, w_o = _fit_many(torch.cat(read), torch.cat(written), others, checkpoint.weights.shape.d_head)
-        norm = checkpoint.weights.attention_norm(layer)
-        if engine.folding.norms and norm is not None and norm.gain is not None:
+        pairs = [ground.pairs(relation, layer, max_pairs) for relation in relations]
+        x, y = (torch.cat([one * len(one) ** -0.5 for one in side]) for side in zip(*pairs, strict=True))
+        ground.put(layer, head, *_fit_many(x, y, ground.others(layer), checkpoint.weights.shape.d_head))
+    return ground.planted_checkpoint(f"{len(operations)} planted heads")
+
+
+class _Ground:
+    """A checkpoint that heads are planted in, one after the other, from below."""
+
+    def __init__(self, checkpoint: Checkpoint, source: str) -> None:
+        self._checkpoint, self._planted = checkpoint, PlantedWeights(checkpoint.weights)
+        self._engine = MapsEngine(replace(checkpoint, weights=self._planted), EngineSettings(source)).at(source)
+        g = torch.Generator().manual_seed(0)
+        self._bystanders = torch.randperm(checkpoint.weights.shape.vocab_size, generator=g)[:BYSTANDERS]
+        self._whitened = _whitened(self._engine.unembedding.hold())
+
+    def pairs(self, relation: Relation, layer: int, at_most: int) -> tuple[Tensor, Tensor]:
+        """X of the sources (n, d) and the directions (n, d) that single out their targets."""
+        encoded = encode_relation(relation, self._checkpoint.vocabulary)
+        sources = torch.tensor(encoded.source_ids[:at_most])
+        towards = [self._whitened[torch.tensor(t)].mean(0) for t in encoded.target_ids[:at_most]]
+        return self._engine.sources.rows(layer, sources), torch.stack(towards)
+
+    def others(self, layer: int) -> Tensor:
+        """X (m, d) of tokens for which little is to be written."""
+        return self._engine.sources.rows(layer, self._bystanders)
+
+    def put(self, layer: int, head: int, w_v: Tensor, w_o: Tensor) -> None:
+        """Plant a head; X is read behind the norm's gain where that is folded in."""
+        norm = self._checkpoint.weights.attention_norm(layer)
+        if self._engine.folding.norms and norm is not None and norm.gain is not None:
             w_v = w_v / norm.gain[:, None]
-        planted.planted[layer, head] = (w_v, w_o)
-    name = f"{checkpoint.name} with {len(operations)} planted heads"
-    return replace(checkpoint, name=name, fingerprint=_fingerprint(checkpoint, planted), weights=planted)
+        self._planted.planted[layer, head] = (w_v, w_o)
+
+    def planted_checkpoint(self, what: str) -> Checkpoint:
+        """The checkpoint with all that was planted."""
+        name, fingerprint = f"{self._checkpoint.name} with {what}", _fingerprint(self._checkpoint, self._planted)
+        return replace(self._checkpoint, name=name, fingerprint=fingerprint, weights=self._planted)
 
 
 def _fit_many(x: Tensor, y: Tensor, others: Tensor, rank: int) -> tuple[Tensor, Tensor]:
