@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from agent.checks.claims import ClaimedClass, ClaimedFields, ClaimedForm, ClaimedRelation, claimed_operation
 from agent.results.reports import HeadReport
 from agent.words.forms import FORMS, PREFIXES, RELATED
-from maps_engine.relations.catalogue import Relation
+from maps_engine.relations.catalogue import Relation, load_relations
 
 CATEGORIES: Final = ("algorithmic", "knowledge", "linguistic", "translation", "word fields", "other")
 _PREFIXED: Final = {f"word to its {prefix}- form" for prefix in PREFIXES}
@@ -41,3 +42,9 @@ def category_of(operation: str, relations: Sequence[Relation]) -> str:
             return "translation"
         return "linguistic" if claim.form.name in _LINGUISTIC_FORMS else "algorithmic"
     return "linguistic" if operation.casefold().endswith("to related words") else "other"
+
+
+@lru_cache(4096)
+def built_in_category(operation: str) -> str:
+    """`category_of` by the built-in relations; in whatever case the operation is written."""
+    return category_of(operation, load_relations())

@@ -42,7 +42,7 @@ def chosen(tested: Sequence[Tested], *, ranked: bool) -> tuple[Tested, tuple[Att
 def chosen_of_head(tested: Sequence[Tested]) -> tuple[Tested, tuple[Attempt, ...]]:
     """The same of ranked descriptions: of the whole head, else of the largest of its parts that has a supported one."""
     whole = [one for one in tested if one[0].part is None]
-    of_parts = [one for one in tested if one[0].part is not None]
+    of_parts = sorted((one for one in tested if one[0].part is not None), key=lambda one: one[0].part or 0)
     named = next((one for one in of_parts if one[1].verdict == "supported"), None)
     best, attempts = chosen(whole or of_parts[:1], ranked=True)
     if not of_parts:

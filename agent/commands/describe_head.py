@@ -72,6 +72,7 @@ def describe_head(
             store_folder=Path(stack.enter_context(tempfile.TemporaryDirectory())) if no_cache else None,
             model_options=language_model.given(device=checkpoint.device, no_cache=no_cache),
             max_revisions=describer.max_revisions,
+            most_parts=describer.name_parts,
             counted=describer.counted,
         )
         described = run(request, layer, head, tell=tell)

@@ -80,6 +80,7 @@ def label_heads(
         heads_at_once=run.heads_at_once,
         model_options=language_model.given(device=checkpoint.device, workers=run.workers),
         max_revisions=describer.max_revisions,
+        most_parts=describer.name_parts,
         counted=describer.counted,
     )
     check_request(request, run.engine)

@@ -14,7 +14,17 @@ import typer
 from agent.commands.command_line import OptionGroup
 from agent.commands.completion import DEVICES, SOURCES, models, words
 from agent.describers.factory import BEGINNINGS, NAMES, chosen_name
-from agent.llm.options import MAX_REVISIONS, MAX_TOKENS, TIMEOUT, Mode, ModelOptions, cache_wanted, checked, parse_price
+from agent.llm.options import (
+    MAX_REVISIONS,
+    MAX_TOKENS,
+    NAMED_PARTS,
+    TIMEOUT,
+    Mode,
+    ModelOptions,
+    cache_wanted,
+    checked,
+    parse_price,
+)
 
 if TYPE_CHECKING:
     from maps_engine.results import EngineSettings
@@ -160,6 +170,17 @@ class DescriberOptions(OptionGroup):
             envvar="HEADSCRIBE_MAX_REVISIONS",
         ),
     ] = MAX_REVISIONS
+    name_parts: Annotated[
+        int,
+        typer.Option(
+            "--name-parts",
+            min=0,
+            max=8,
+            help="How many parts of a head, the largest, a language model is asked to name one by one; "
+            "0 saves up to one reply more than that for every head.",
+            envvar="HEADSCRIBE_NAME_PARTS",
+        ),
+    ] = NAMED_PARTS
     counted: Annotated[
         bool,
         typer.Option(

@@ -13,9 +13,10 @@ from typing import Any, Final
 
 from pydantic import BaseModel, Field, create_model
 
-from agent.describers.facts import fact_lines
+from agent.describers.asking.answers import Reasoning
+from agent.describers.asking.facts import fact_lines
+from agent.describers.asking.prompting import choose_prompt
 from agent.describers.lexical import LexicalDescriber
-from agent.describers.prompting import Reasoning, choose_prompt
 from agent.describers.protocol import CHOOSE
 from agent.errors import ModelFault
 from agent.llm.protocol import LanguageModel, Message

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from agent.describers.protocol import CHOOSE, Describer
 from agent.errors import UnknownDescriber
+from agent.llm.options import MAX_REVISIONS, NAMED_PARTS
 from maps_engine.relations.catalogue import Relation
 
 if TYPE_CHECKING:
@@ -37,12 +38,13 @@ def make_describer(
     fields: Callable[[], SemanticFields],
     relations: Sequence[Relation],
     options: ModelOptions | None = None,
-    max_revisions: int | None = None,
+    max_revisions: int = MAX_REVISIONS,
+    most_parts: int = NAMED_PARTS,
 ) -> Describer:
     """The describer of that name: `lexical`, `auto`, or a language model (`agent.llm.models`).
 
     `fields` loads the labelled word lists and is called where the lexical describer counts. `options` and
-    `max_revisions` are for language models. Raises UnknownDescriber, ExtraMissing, UserMistake.
+    `max_revisions` and `most_parts` are for language models. Raises UnknownDescriber, ExtraMissing, UserMistake.
     """
     name = chosen_name(name)
     if name == "lexical":
@@ -53,7 +55,6 @@ def make_describer(
         raise UnknownDescriber("no such describer", got=name, expected=NAMES)
     from agent.describers.language_model import LanguageModelDescriber
     from agent.llm.models import open_language_model
-    from agent.llm.options import MAX_REVISIONS
 
     if name.startswith(CHOOSE):
         from agent.describers.choosing import ChoosingDescriber
@@ -62,4 +63,4 @@ def make_describer(
         model = open_language_model(name.removeprefix(CHOOSE), options=options)
         return ChoosingDescriber(model, LexicalDescriber(fields(), relations))
     model = open_language_model(name, options=options)
-    return LanguageModelDescriber(model, max_revisions=MAX_REVISIONS if max_revisions is None else max_revisions)
+    return LanguageModelDescriber(model, max_revisions=max_revisions, most_parts=most_parts)

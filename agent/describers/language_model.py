@@ -1,5 +1,7 @@
 """A describer that asks a language model, whoever serves it: names, revises after a trial, thinks of new pairs.
 
+It also names the parts of a head one by one.
+
 What goes wrong with one question (`ModelFault`) is a failed description with the kind, the reason and the raw reply;
 what must stop the run (`BudgetSpent`, `ModelDown`) is raised.
 """
@@ -9,22 +11,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from agent.describers.facts import counted_besides, fact_lines
-from agent.describers.prompting import (
-    MAX_PROPOSED,
-    TEMPLATES,
-    DescribeAnswer,
-    PairsAnswer,
-    ReviseAnswer,
-    describe_prompt,
-    described,
-    pairs_prompt,
-    revise_prompt,
-)
-from agent.describers.protocol import Proposed, Said
-from agent.describers.quotation import quoted_instructions
+from agent.describers.asking.answers import MAX_PROPOSED, DescribeAnswer, PairsAnswer, ReviseAnswer, described
+from agent.describers.asking.facts import counted_besides, fact_lines, parts_to_tell
+from agent.describers.asking.part_names import TEMPLATE as PARTS_TEMPLATE
+from agent.describers.asking.part_names import named_parts, parts_answer, parts_prompt
+from agent.describers.asking.prompting import TEMPLATES, describe_prompt, pairs_prompt, revise_prompt
+from agent.describers.asking.quotation import quoted_instructions
+from agent.describers.protocol import Proposed, Said, SaidOfParts
 from agent.errors import ModelFault
-from agent.llm.options import MAX_REVISIONS
+from agent.llm.options import MAX_REVISIONS, NAMED_PARTS
 from agent.llm.protocol import LanguageModel, Message, Reply, Tool
 from agent.llm.structured_output import ECHO
 from agent.results.descriptions import HeadDescription
@@ -38,19 +33,24 @@ TOOL_CALLS: Final = 4  # for one question
 class LanguageModelDescriber:
     """`openai:MODEL`, `local:PATH_OR_ID` or any provider of LangChain: see `agent.llm.models`."""
 
-    def __init__(self, model: LanguageModel, *, max_revisions: int = MAX_REVISIONS) -> None:
+    def __init__(
+        self, model: LanguageModel, *, max_revisions: int = MAX_REVISIONS, most_parts: int = NAMED_PARTS
+    ) -> None:
         self._model = model
         self.max_revisions = max_revisions
+        self.most_parts = most_parts
         self.name = model.name
 
     @property
     def settings(self) -> Mapping[str, Any]:
         """The model's settings with the versions of all prompts; no API key."""
         templates = load_prompts().templates
-        versions = {name: templates[name].version for name in TEMPLATES}
+        asked = (*TEMPLATES, *([PARTS_TEMPLATE] if self.most_parts else []))
+        versions = {name: templates[name].version for name in asked}
         return dict(self._model.settings) | {
             "prompts": versions,
             "max_revisions": self.max_revisions,
+            "most_parts": self.most_parts,
             "tool_calls_offered": TOOL_CALLS,
         }
 
@@ -76,6 +76,21 @@ class LanguageModelDescriber:
         answer = reply.answer
         pairs = tuple((pair.source, pair.target) for pair in answer.pairs)
         return Proposed(pairs, _turns(reply), exact=answer.exact)
+
+    def name_parts(self, evidence: Evidence) -> SaidOfParts:
+        """What the largest parts of the head do; names that would be refused for a head are left out."""
+        parts = parts_to_tell(evidence, self.most_parts)
+        if not parts:
+            return SaidOfParts(())
+        prompt, about = parts_prompt(evidence, parts), f"parts of head {evidence.layer}.{evidence.head}"
+        try:
+            reply = self._model.ask(prompt, parts_answer(len(parts)), system=_system(), about=about)
+        except ModelFault as fault:
+            return SaidOfParts((), _fault_turns(prompt, fault), _why(fault))
+        given: Any = reply.answer
+        found = named_parts(given.parts, parts, raw=reply.raw, describer=self.name, settings=dict(self.settings))
+        shown = _shown_tokens(evidence)
+        return SaidOfParts(tuple(one for one in found if not quoted_instructions(one, shown)), _turns(reply))
 
     def _said(
         self,

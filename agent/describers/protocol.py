@@ -79,3 +79,22 @@ class RevisingDescriber(PairProposer, Protocol):
 
     def revise(self, evidence: Evidence, attempts: Sequence[Attempt], *, tools: Sequence[Tool] = ()) -> Said:
         """The last of `attempts` kept, changed or withdrawn, in view of how its test went."""
+
+
+@dataclass(frozen=True, slots=True)
+class SaidOfParts:
+    """Descriptions of parts of a head, largest first; `problem` says why there are none."""
+
+    descriptions: tuple[HeadDescription, ...]
+    conversation: tuple[Message, ...] = ()
+    problem: str = ""
+
+
+@runtime_checkable
+class PartNamer(PairProposer, Protocol):
+    """A describer that names the parts of a head one by one, or says that two of them are one."""
+
+    most_parts: int  # of a head, the largest; 0: none is named
+
+    def name_parts(self, evidence: Evidence) -> SaidOfParts:
+        """What each of the largest parts does, where a pattern shows."""

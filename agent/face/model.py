@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.face.progress import Progress, shown
 from agent.face.results import Description, LabelledHeads, MappingTable, RelationTable, as_html
-from agent.llm.options import MAX_REVISIONS, ModelOptions
+from agent.llm.options import MAX_REVISIONS, NAMED_PARTS, ModelOptions
 from agent.pipeline.flow import never
 from agent.pipeline.label import label, prepare
 from agent.pipeline.one_head import describe_on, record_head
@@ -154,6 +155,7 @@ class Model:
         workers: int = DEFAULT_WORKERS,
         model_options: ModelOptions | None = None,
         max_revisions: int = MAX_REVISIONS,
+        name_parts: int = NAMED_PARTS,
         counted: bool = True,
         operations: str | Path | None = None,
         progress: Progress | None = None,
@@ -166,14 +168,14 @@ class Model:
             describer: "auto", "lexical", "openai:MODEL", "local:PATH_OR_ID" or a LangChain provider's;
                 "choose:" before one of these models lets it choose among what "lexical" counts.
             workers: replies of a language model in flight.
-            model_options, max_revisions, counted, operations: as of `Head.describe`.
+            model_options, max_revisions, name_parts, counted, operations: as of `Head.describe`.
             progress: called as (done, total, what); by default a bar on a terminal and in a notebook.
 
         Returns: the heads asked for, those that an earlier call has done included.
 
         Raises: UserMistake, OutOfRange, DescriberDown, DatabaseUnusable (all of them `HeadscribeError`).
         """
-        how = self.request(describer, model_options, max_revisions, operations, counted=counted)
+        how = self.request(describer, model_options, max_revisions, name_parts, operations, counted=counted)
         request = LabelRequest(**vars(how), layers=layers, heads=heads, workers=workers)
         plan = prepare(request, database=None if store is None else str(store), bench=self.bench(how))
         with shown(progress, "heads", plan.before.total, done=plan.before.done) as step:
@@ -190,6 +192,7 @@ class Model:
         describer: str = "auto",
         model_options: ModelOptions | None = None,
         max_revisions: int = MAX_REVISIONS,
+        name_parts: int = NAMED_PARTS,
         operations: str | Path | None = None,
         *,
         counted: bool = True,
@@ -205,6 +208,7 @@ class Model:
             store_url=url,
             model_options=model_options or ModelOptions(),
             max_revisions=max_revisions,
+            most_parts=name_parts,
             counted=counted,
         )
 
@@ -234,7 +238,7 @@ class Head:
     layer: int
     head: int
 
-    @property
+    @cached_property
     def mapping(self) -> MappingTable:
         """The head's most salient tokens and what it maps them to (the paper, section 3.2)."""
         with shown(None, "reading the residual stream", self.layer + 1) as step:
@@ -254,6 +258,7 @@ class Head:
         describer: str = "auto",
         model_options: ModelOptions | None = None,
         max_revisions: int = MAX_REVISIONS,
+        name_parts: int = NAMED_PARTS,
         counted: bool = True,
         operations: str | Path | None = None,
         record: bool = False,
@@ -267,6 +272,7 @@ class Head:
                 "local:PATH_OR_ID" or a LangChain provider's "PROVIDER:MODEL"; "choose:" before one of these models.
             model_options: limits, address and prices of a language model.
             max_revisions: how often a language model may think again after a trial.
+            name_parts: how many parts of the head, the largest, a language model is asked to name one by one.
             counted: whether a counted claim that its test supports takes the place of a model's words that theirs
                 does not.
             operations: folder or Chroma server of the known operations; None is the user's own.
@@ -275,7 +281,7 @@ class Head:
 
         Raises: UnknownDescriber, BudgetSpent, ModelDown, StoreBusy (all of them `HeadscribeError`).
         """
-        request = self.model.request(describer, model_options, max_revisions, operations, counted=counted)
+        request = self.model.request(describer, model_options, max_revisions, name_parts, operations, counted=counted)
         described = describe_on(self.model.bench(request), self.layer, self.head, tell=progress)
         if record:
             database = open_database(None if store is None else str(store))

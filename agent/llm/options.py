@@ -17,6 +17,7 @@ MODES: tuple[Mode, ...] = ("auto", "tools", "json_schema", "json_object", "text"
 MAX_TOKENS = 1200
 TIMEOUT = 120.0  # a server of one's own may need that long for a long reply
 MAX_REVISIONS = 2  # of one description
+NAMED_PARTS = 4  # of a head, the largest, that a language model is asked to name
 Price = tuple[float, float]  # of a million tokens read, and written
 
 

@@ -119,7 +119,7 @@ def flat_rows(heads: Iterable[StoredHead]) -> Iterator[dict[str, Any]]:
             "constant_share": part.share if part else None,
             "constant_targets": " ".join(visible(one.token) for one in part.targets) if part else None,
             "operations": "; ".join(map(_operation, head.operations)),
-            "retrieved": "; ".join(one.operation for one in head.retrieved),
+            "retrieved": "; ".join(one.operation for one in head.retrieved if one.part is None),
         }
         yield {name: values[name] if name in values else getattr(head, name) for name in COLUMNS}
 

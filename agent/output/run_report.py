@@ -112,7 +112,7 @@ def head_values(head: StoredHead) -> dict[str, Any]:
         "verdict": head.verdict or "not testable",
         "test": _test_words(head.test) if head.test else "",
         "source": head.source or "",
-        "retrieved": [[_line(one.operation), _number(one.similarity)] for one in head.retrieved],
+        "retrieved": [[_line(one.operation), _number(one.similarity)] for one in head.retrieved if one.part is None],
         "rows": [_row(one) for one in head.rows],
         "same_tokens": _view(head.same_tokens),
         "constant": _constant_words(head.constant) if head.constant else "",
@@ -149,10 +149,10 @@ def _undertrained(head: StoredHead) -> set[str]:
 
 
 def _operation(one: HeadOperation) -> list[Any]:
-    """Part, label, score of its test, and the same without."""
+    """Parts, label, score of its test, and the same without."""
     pairs = one.test.pairs
     numbers = [_number(pairs.score), _number(pairs.shuffled)] if pairs else [None, None]
-    return [None if one.part is None else one.part + 1, _line(one.operation), *numbers]
+    return [", ".join(str(place + 1) for place in one.parts), _line(one.operation), *numbers]
 
 
 def _part(part: HeadPart) -> list[Any]:

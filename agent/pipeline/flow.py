@@ -12,16 +12,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from agent.checks.choice import Tested, attempt_of, chosen, chosen_of_head
-from agent.checks.new_pairs import PlannedTest, finish_test, plan_test, with_tested_rows
-from agent.describers.protocol import PairProposer, RankingDescriber, RevisingDescriber
+from agent.describers.protocol import PartNamer, RankingDescriber, RevisingDescriber
 from agent.errors import BudgetSpent, DescriberDown, ModelDown
-from agent.pipeline.describing import counted_evidence, describe_mapping, untested
-from agent.pipeline.head_operations import supported, with_operations
-from agent.pipeline.workbench import RETRIEVED, Tell, Workbench, silent
+from agent.operations.store import KnownOperationStore
+from agent.pipeline.describing import describe_mapping, untested
+from agent.pipeline.final_tests import final_tests
+from agent.pipeline.workbench import RETRIEVED, RETRIEVED_OF_PART, Tell, Workbench, silent
 from agent.results.descriptions import HeadDescription
 from agent.results.evidence import Retrieved
-from agent.results.outcomes import TestResult
 from agent.results.reports import HeadReport
 from agent.runs.state import HeadKey
 from agent.runs.workers import KeptReply
@@ -132,9 +130,21 @@ def retrieve(bench: Workbench, mappings: Sequence[HeadMapping], tell: Tell = sil
     if not mappings:
         return []
     tell("looking for known operations alike")
-    bench.fields.vectors(sorted(set(_words(mappings))))  # one batch, kept by the fields
+    named = bench.describer.most_parts if isinstance(bench.describer, PartNamer) else 0
+    parts = [[(place, mapping.of_part(place)) for place in range(len(mapping.parts[:named]))] for mapping in mappings]
+    words = _words([*mappings, *(part for own in parts for _, part in own)])
+    bench.fields.vectors(sorted(set(words)))  # one batch, kept by the fields
     with bench.open_operations() as store:
-        return [(mapping, store.retrieve(mapping, RETRIEVED)) for mapping in mappings]
+        return [
+            (mapping, (*store.retrieve(mapping, RETRIEVED), *_of_parts(store, own)))
+            for mapping, own in zip(mappings, parts, strict=True)
+        ]
+
+
+def _of_parts(store: KnownOperationStore, parts: Sequence[tuple[int, HeadMapping]]) -> Iterator[Retrieved]:
+    """Known operations whose mappings are like the rows of a part, with its place."""
+    for place, part in parts:
+        yield from (replace(one, part=place) for one in store.retrieve(part, RETRIEVED_OF_PART))
 
 
 def propose(bench: Workbench, found: Sequence[Found], conditions: Conditions) -> Iterator[HeadReport]:
@@ -162,82 +172,6 @@ def propose(bench: Workbench, found: Sequence[Found], conditions: Conditions) ->
         for report in _few_in_flight(pool, describe, found, limit=conditions.workers, stop=conditions.stop):
             conditions.streak.count(report.description)
             yield report
-
-
-def final_tests(bench: Workbench, described: Sequence[HeadReport], tell: Tell = silent) -> list[HeadReport]:
-    """The reports with the descriptions that their tests choose, all pairs scored in one pass over the model."""
-    plans = [
-        [_plan(bench, report, report.description), *(_plan_counted(bench, report, said) for said in others)]
-        for report, others in ((report, _alternatives(bench, report)) for report in described)
-    ]
-    pair_sets = [one for plan in plans for each in plan for one in each.sets]
-    if pair_sets:
-        tell("testing on all heads what was said")
-    bench.scorer.prepare(pair_sets)
-    settled = [_settled(bench, report, plan) for report, plan in zip(described, plans, strict=True)]
-    return [with_operations(report, bench.relations) for report in with_tested_rows(settled, bench.scorer)]
-
-
-def _settled(bench: Workbench, report: HeadReport, plans: Sequence[PlannedTest]) -> HeadReport:
-    """The report with the description that its tests choose, and all operations that tests support."""
-    tested = [(plan.description, finish_test(plan, bench.scorer)) for plan in plans]
-    return replace(_chosen(bench, report, tested), operations=supported(tested))
-
-
-def _chosen(bench: Workbench, report: HeadReport, tested: Sequence[Tested]) -> HeadReport:
-    """The report with the description that its tests choose.
-
-    What one description says stands where its test supports it, or no counted claim is supported.
-    """
-    if isinstance(bench.describer, RankingDescriber):
-        (said, test), attempts = chosen_of_head(tested)
-        trace = replace(report.trace, attempts=attempts) if attempts else report.trace
-        return replace(report, description=said, test=test, trace=trace, alternatives=())
-    (said, test), _ = chosen(tested[:1], ranked=False)
-    report = replace(report, description=said, test=test)
-    if tested[1:] and test.verdict != "supported":
-        (counted, its_test), _ = chosen_of_head(tested[1:])
-        if its_test.verdict == "supported":
-            return _with_counted(report, counted, its_test)
-    return report
-
-
-def _with_counted(report: HeadReport, counted: HeadDescription, test: TestResult) -> HeadReport:
-    """With a counted claim: what the language model saw, and the pairs kept for its words, do not test it."""
-    attempts = (*report.trace.attempts, attempt_of(counted, test, "counted"))
-    trace = replace(report.trace, attempts=attempts, seen=(), judging=None)
-    return replace(report, description=counted, test=test, trace=trace)
-
-
-def _alternatives(bench: Workbench, report: HeadReport) -> tuple[HeadDescription, ...]:
-    """Other descriptions that are tested; a failed one stands alone, so that the head is asked about again."""
-    if bench.counted is None or report.description.status == "failed":
-        return report.alternatives
-    ranked = bench.counted.ranked(counted_evidence(bench, report.mapping, report.retrieved))
-    return tuple(one for one in ranked if one.status == "ok")
-
-
-def _plan(bench: Workbench, report: HeadReport, said: HeadDescription) -> PlannedTest:
-    return plan_test(
-        said,
-        _read_by(report, said),
-        vocabulary=bench.maps.checkpoint.vocabulary,
-        relations=bench.relations,
-        proposer=bench.describer if isinstance(bench.describer, PairProposer) else None,
-        seen=report.trace.seen,
-        judging=report.trace.judging,
-    )
-
-
-def _plan_counted(bench: Workbench, report: HeadReport, said: HeadDescription) -> PlannedTest:
-    """The test of a claim that was counted: what a language model saw or chose has no part in it."""
-    mapping = _read_by(report, said)
-    return plan_test(said, mapping, vocabulary=bench.maps.checkpoint.vocabulary, relations=bench.relations)
-
-
-def _read_by(report: HeadReport, said: HeadDescription) -> HeadMapping:
-    """What a description was read from: the head, or one of its parts."""
-    return report.mapping if said.part is None else report.mapping.of_part(said.part)
 
 
 def _few_in_flight(

@@ -4,7 +4,7 @@ The description that is recorded comes first, where its test supports it. Others
 that their words belong to.
 Of those that say the same one is told, the recorded one or the one with the clearest test: two say the same where half
 of the words that each holds for satisfy the other, or those of one of them where both are about the same part, or
-neither is about one.
+neither is about one. The one that is told then stands for the parts of both.
 """
 
 from __future__ import annotations
@@ -34,9 +34,8 @@ def supported(tested: Sequence[Tested]) -> tuple[HeadOperation, ...]:
 
 def _operation(said: HeadDescription, test: TestResult) -> HeadOperation:
     kind = said.claims[0].kind if said.claims else SAID
-    return HeadOperation(
-        said.operation, said.observed_pattern, SAID if kind.endswith("-shown") else kind, test, said.part
-    )
+    kind = SAID if kind.endswith("-shown") else kind
+    return HeadOperation(said.operation, said.observed_pattern, kind, test, said.part, joined=said.joined)
 
 
 def with_operations(report: HeadReport, relations: Sequence[Relation]) -> HeadReport:
@@ -46,8 +45,11 @@ def with_operations(report: HeadReport, relations: Sequence[Relation]) -> HeadRe
     others = sorted((one for one in report.operations if one.operation != said.operation), key=_clearest_first)
     found: list[HeadOperation] = []
     for one in (_placed(each, report.mapping) for each in (*recorded, *others)):
-        if not any(_same(one, other, relations) for other in found):
+        twin = next((place for place, other in enumerate(found) if _same(one, other, relations)), None)
+        if twin is None:
             found.append(one)
+        else:
+            found[twin] = _with_share(_joined(found[twin], one), report.mapping)
     n = len(recorded)
     operations = (*found[:n], *sorted(found[n:], key=lambda one: -(one.share or 0.0)))
     parts = tuple(replace(part, members=frozenset(), common=()) for part in report.mapping.parts)  # thousands of ids
@@ -68,7 +70,19 @@ def _placed(one: HeadOperation, mapping: HeadMapping) -> HeadOperation:
         counts = Counter(place for word in held for place, part in enumerate(mapping.parts) if word in part.members)
         place, n = max(counts.items(), key=lambda item: item[1], default=(0, 0))
         part = place if 2 * n > len(held) else None
-    return replace(one, part=part, share=None if part is None else mapping.parts[part].share)
+    return _with_share(replace(one, part=part), mapping)
+
+
+def _with_share(one: HeadOperation, mapping: HeadMapping) -> HeadOperation:
+    shares = [mapping.parts[place].share for place in one.parts]
+    return replace(one, share=sum(shares) if shares else None)
+
+
+def _joined(told: HeadOperation, other: HeadOperation) -> HeadOperation:
+    """The one that is told, with the parts of another that says the same."""
+    if told.part is None:
+        return told
+    return replace(told, joined=(*told.joined, *(place for place in other.parts if place not in told.parts)))
 
 
 def _same(one: HeadOperation, other: HeadOperation, relations: Sequence[Relation]) -> bool:

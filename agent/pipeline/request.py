@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, get_args
 
-from agent.llm.options import MAX_REVISIONS, ModelOptions
+from agent.llm.options import MAX_REVISIONS, NAMED_PARTS, ModelOptions
 from agent.runs.claims import LEASE_SECONDS
 from agent.runs.state import HeadKey
 from maps_engine.checkpoints.opening import pick_device
@@ -37,6 +37,7 @@ class DescribeRequest:
     store_url: str | None = None
     model_options: ModelOptions = field(default_factory=ModelOptions)
     max_revisions: int = MAX_REVISIONS
+    most_parts: int = NAMED_PARTS  # of a head, that a language model is asked to name
     counted: bool = (
         True  # a counted claim that its test supports takes the place of a model's words that theirs does not
     )

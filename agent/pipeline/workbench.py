@@ -16,14 +16,16 @@ from agent.checks.offers.class_scores import ClassScores
 from agent.checks.offers.part_classes import PartClasses
 from agent.checks.offers.strongest import StrongestTargets
 from agent.checks.pair_scorer import PairScorer
-from agent.describers import facts
+from agent.describers.asking import facts, part_names
 from agent.describers.factory import chosen_name, make_describer
 from agent.describers.lexical import LexicalDescriber
 from agent.describers.protocol import Describer, RankingDescriber
 from agent.operations.store import KnownOperationStore, open_store
-from agent.pipeline import head_operations, head_tools
-from agent.pipeline.neighbours import Neighbours
+from agent.pipeline import head_operations
+from agent.pipeline.asking import head_tools
+from agent.pipeline.asking.neighbours import Neighbours
 from agent.pipeline.request import DescribeRequest
+from agent.results.evidence import Evidence, Retrieved
 from agent.results.reports import Provenance
 from agent.runs.identity import RunIdentity, content_hash
 from agent.runs.state import HeadKey
@@ -42,9 +44,10 @@ from prompts import load_prompts
 
 RULES: Final = (
     catalogue_scores, claims, class_scores, controls, intruder, new_pairs, part_classes, strongest, trials, head_tools,
-    facts, head_operations, undertrained, centred, grouping, head_parts,
+    facts, part_names, head_operations, undertrained, centred, grouping, head_parts,
 )  # fmt: skip
 RETRIEVED: Final = 5  # known operations that a describer is shown
+RETRIEVED_OF_PART: Final = 3
 Tell = Callable[[str], None]
 
 
@@ -79,6 +82,18 @@ class Workbench:
             describer=self.describer.name,
             describer_settings=dict(self.describer.settings),
             embedder=self.vectors.name,
+        )
+
+    def evidence(self, mapping: HeadMapping, retrieved: tuple[Retrieved, ...]) -> Evidence:
+        """The rows that may be seen, and what was counted of the head on words that no test uses."""
+        place = mapping.layer, mapping.head
+        return Evidence.of(
+            mapping,
+            retrieved,
+            known=self.catalogue.of_head(*place),
+            classes=self.classes.of_head(*place),
+            shared=self.classes.shared_by(*place),
+            part_classes=self.of_parts.of_head(mapping),
         )
 
     @property
@@ -146,6 +161,7 @@ def equip(maps: MapsEngine, request: DescribeRequest) -> Workbench:
         relations=relations,
         options=request.model_options,
         max_revisions=request.max_revisions,
+        most_parts=request.most_parts,
     )
     return assemble(
         maps,

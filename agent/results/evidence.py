@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from maps_engine.results import ConstantPart, HeadMapping, HeadPart, MappingRow
 
@@ -15,6 +16,7 @@ class Retrieved:
     similarity: float
     description: str = ""
     examples: tuple[tuple[str, str], ...] = ()
+    part: int | None = None  # of the head, whose rows are alike; None: those of the whole head
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,7 @@ class Evidence:
     rows: tuple[MappingRow, ...]
     suppressed_rows: tuple[MappingRow, ...] = ()
     retrieved: tuple[Retrieved, ...] = ()
+    retrieved_of_parts: Mapping[int, tuple[Retrieved, ...]] = field(default_factory=dict)
     intruder: IntruderTest | None = None
     known: tuple[KnownScore, ...] = ()  # operations that the head passes on, best first
     classes: tuple[ClassScore, ...] = ()  # classes of words that it maps to others, clearest first
@@ -142,7 +145,8 @@ class Evidence:
             source=mapping.source,
             rows=mapping.evidence(mapping.rows),
             suppressed_rows=mapping.evidence(mapping.suppressed_rows),
-            retrieved=retrieved,
+            retrieved=tuple(one for one in retrieved if one.part is None),
+            retrieved_of_parts=_by_part(retrieved),
             intruder=intruder,
             known=known,
             classes=classes,
@@ -158,3 +162,8 @@ def _told_part(mapping: HeadMapping, part: HeadPart) -> HeadPart:
     kept_back = {row.token_id for row in mapping.held_out_rows}
     rows = tuple(row for row in mapping.evidence(part.rows) if row.token_id not in kept_back)
     return replace(part, rows=rows, targets=mapping.trained(part.targets), held_out_rows=())
+
+
+def _by_part(retrieved: Sequence[Retrieved]) -> dict[int, tuple[Retrieved, ...]]:
+    places = dict.fromkeys(one.part for one in retrieved if one.part is not None)
+    return {place: tuple(one for one in retrieved if one.part == place) for place in places}

@@ -87,12 +87,19 @@ class HeadOperation:
     kind: str  # of the claim that it stands on, as `Claim.kind`; "said" for the words of a language model
     test: TestResult
     part: int | None = None  # of the mapping's parts, by its place; None where its words lie in several or in none
-    share: float | None = None  # of that part
+    share: float | None = None  # of that part, and of those joined to it
+    joined: tuple[int, ...] = ()  # other parts for which the head does the same
+
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """Its part, and those joined to it."""
+        return () if self.part is None else (self.part, *self.joined)
 
     def to_json(self) -> dict[str, Any]:
-        """`operation, observed_pattern, kind, part, share, rows, test` as plain JSON values."""
+        """`operation, observed_pattern, kind, part, joined, share, rows, test` as plain JSON values."""
         names = ("operation", "observed_pattern", "kind", "part", "share")
         return {name: getattr(self, name) for name in names} | {
+            "joined": list(self.joined),
             "rows": self.test.rows_to_json(),
             "test": self.test.to_json(),
         }

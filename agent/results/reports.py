@@ -33,7 +33,7 @@ class Attempt:
 
     description: HeadDescription
     trial: Trial | None = None  # None where nothing was tried
-    decision: str = "proposed"  # "proposed" | "changed" | "kept" | "withdrawn" | "failed" | "counted"
+    decision: str = "proposed"  # "proposed" | "changed" | "kept" | "withdrawn" | "failed" | "counted" | "part"
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values: what was said, without settings and reply, and its trial."""
@@ -41,6 +41,14 @@ class Attempt:
         names = ("status", "operation", "observed_pattern", "input_strings", "confidence", "reason")
         trial = asdict(self.trial) if self.trial else None
         return {"decision": self.decision} | {name: getattr(said, name) for name in names} | {"trial": trial}
+
+
+@dataclass(frozen=True, slots=True)
+class NamedPart:
+    """What a language model says of a part of a head, and the pairs that judge it."""
+
+    description: HeadDescription
+    judging: PairSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +60,7 @@ class Trace:
     intruder: IntruderTest | None = None
     seen: tuple[str, ...] = ()  # sources, casefolded, that the describer saw or asked for: never judged on
     judging: PairSet | None = None  # pairs for the final verdict, where they are chosen already
+    named_parts: tuple[NamedPart, ...] = ()  # what the describer says of parts, largest first
     usage: Usage = NO_USAGE  # of all questions to language models
 
     def to_json(self) -> dict[str, Any]:
@@ -103,7 +112,7 @@ class HeadReport:
         return (
             self.mapping.to_json()
             | {
-                "retrieved": [{"operation": r.operation, "similarity": round(r.similarity, 4)} for r in self.retrieved],
+                "retrieved": [_retrieved(one) for one in self.retrieved],
                 "description": self.description.to_json() | {"operations": [one.to_json() for one in self.operations]},
                 "test": self.test.to_json(),
                 "tested_rows": self.test.rows_to_json(),
@@ -111,3 +120,7 @@ class HeadReport:
             }
             | self.trace.to_json()
         )
+
+
+def _retrieved(one: Retrieved) -> dict[str, Any]:
+    return {"operation": one.operation, "similarity": round(one.similarity, 4), "part": one.part}

@@ -14,7 +14,7 @@ from agent.llm.token_usage import Usage
 from agent.results.descriptions import Claim, HeadDescription
 from agent.results.evidence import IntruderTest, Retrieved
 from agent.results.outcomes import HeadOperation, PairTest, RowTest, TestedRow, TestResult
-from agent.results.reports import NO_TRACE, Attempt, HeadReport, Trace, Trial
+from agent.results.reports import NO_TRACE, Attempt, HeadReport, NamedPart, Trace, Trial
 from agent.runs.records import DescriptionRecord, HeadRecord, SearchTermRecord, TestRecord, storable
 from maps_engine.results import (
     ConstantPart,
@@ -38,6 +38,11 @@ def fold(token: str) -> str:
     A token of nothing but spaces keeps one, so that it can be found too.
     """
     return storable(token).strip().casefold()[:TERM_LENGTH] or " "
+
+
+def folded_name(operation: str) -> str:
+    """The name of an operation as search sees it: storable, casefolded, on one line."""
+    return " ".join(storable(operation).casefold().split())
 
 
 def put_mapping(session: Session, record: HeadRecord, mapping: HeadMapping) -> None:
@@ -123,9 +128,24 @@ def operations_of(values: Sequence[Mapping[str, Any]] | None) -> tuple[HeadOpera
     """What a head does, from its JSON values; nothing of heads that were stored before that was known."""
     names = ("operation", "observed_pattern", "kind", "part", "share")
     return tuple(
-        HeadOperation(**{name: one[name] for name in names}, test=test_of(one["test"], one["rows"]))
+        HeadOperation(
+            **{name: one[name] for name in names},
+            test=test_of(one["test"], one["rows"]),
+            joined=tuple(one.get("joined", ())),  # absent from what was stored before parts could be joined
+        )
         for one in values or ()
     )
+
+
+def operation_names_of(said: DescriptionRecord) -> tuple[str, ...]:
+    """What a head does by name, without its tests: the recorded operation as it is written, others as search sees them.
+
+    Of a head that was stored before operations were known, the recorded one, where its test supports it.
+    """
+    recorded = folded_name(said.operation)
+    supported = said.test is not None and said.test.verdict == "supported"
+    names = said.operation_names.split("\n") if said.operation_names else [recorded] * supported
+    return tuple(said.operation if name == recorded else name for name in names)
 
 
 def _targets(scored: Sequence[ScoredToken]) -> list[dict[str, Any]]:
@@ -175,6 +195,7 @@ def retrieved_of(values: Sequence[dict[str, Any]]) -> tuple[Retrieved, ...]:
             one["similarity"],
             one["description"],
             tuple((source, target) for source, target in one["examples"]),
+            one.get("part"),  # absent from what was stored before parts were compared
         )
         for one in values
     )
@@ -210,7 +231,7 @@ def put_description(
         name: storable(getattr(said, name))
         for name in ("operation", "input_strings", "observed_pattern", "reasoning", "reason")
     }
-    names = "\n".join(storable(one.operation) for one in report.operations)
+    names = "\n".join(folded_name(one.operation) for one in report.operations)
     searchable = " ".join((*(texts[name] for name in ("operation", "input_strings", "observed_pattern")), names))
     record.description = DescriptionRecord(
         **texts,
@@ -222,7 +243,7 @@ def put_description(
         retrieved=[asdict(found) for found in report.retrieved],
         provenance=report.provenance.to_json() | {"describer": said.describer, "describer_settings": said.settings},
         operations=[one.to_json() for one in report.operations],
-        operation_names=names.casefold(),
+        operation_names=names,
         search_text=searchable.casefold(),
         trace=_trace_values(report.trace),
         created=when,
@@ -235,7 +256,15 @@ def _trace_values(trace: Trace) -> dict[str, Any] | None:
     if trace == NO_TRACE:
         return None
     judging = trace.judging
-    return trace.to_json() | {"judging": asdict(judging) if judging is not None else None}
+    named = [_named_values(one) for one in trace.named_parts]
+    return trace.to_json() | {"judging": asdict(judging) if judging is not None else None, "named_parts": named}
+
+
+def _named_values(named: NamedPart) -> dict[str, Any]:
+    """What is said of a part and its pairs; settings and reply are those of the head."""
+    said = asdict(named.description)
+    del said["settings"], said["raw_reply"]
+    return {"description": said, "judging": asdict(named.judging)}
 
 
 def trace_of(record: DescriptionRecord) -> Trace:
@@ -250,6 +279,7 @@ def trace_of(record: DescriptionRecord) -> Trace:
         intruder=IntruderTest(**intruder) if intruder else None,
         seen=tuple(stored["seen"]),
         judging=judging_of(stored),
+        named_parts=tuple(_named_part(one, record) for one in stored.get("named_parts", ())),
         usage=Usage(**stored["usage"]),
     )
 
@@ -258,6 +288,13 @@ def judging_of(trace: Mapping[str, Any] | None) -> PairSet | None:
     """The pairs that a stored trace keeps for the final test; None for a describer that leaves them to the test."""
     judging = trace.get("judging") if trace else None
     return _pair_set(judging) if judging else None
+
+
+def _named_part(values: dict[str, Any], record: DescriptionRecord) -> NamedPart:
+    said = values["description"]
+    settings = dict(record.provenance.get("describer_settings", {}))
+    said = said | {"claims": claims_of(said["claims"]), "joined": tuple(said["joined"]), "settings": settings}
+    return NamedPart(HeadDescription(**said), _pair_set(values["judging"]))
 
 
 def _attempt(values: dict[str, Any]) -> Attempt:

@@ -23,6 +23,7 @@ from agent.runs.head_rows import (
     claims_of,
     constant_of,
     constant_values,
+    operation_names_of,
     operations_of,
     part_values,
     parts_of,
@@ -84,6 +85,7 @@ class StoredLine:
     reason: str = ""
     reasoning: str = ""
     max_salience: float | None = None
+    operation_names: tuple[str, ...] = ()  # that tests support, as `operation_names_of` has them
 
     @property
     def described(self) -> bool:
@@ -188,6 +190,7 @@ def head_of_json(values: Mapping[str, Any]) -> StoredHead:
         constant=constant_of(values.get("constant")),
         parts=parts_of(values.get("parts")),
         operations=operations_of(values.get("operations")),
+        operation_names=tuple(one["operation"] for one in values.get("operations") or ()),
         undertrained=tuple(values.get("undertrained") or ()),
         claims=claims_of(values.get("claims") or []),
         settings=_settings({"source": "first-mlp"}, values["provenance"]),
@@ -321,7 +324,7 @@ def _line_values(record: HeadRecord, run: RunRecord) -> dict[str, Any]:
         "describer": (said.provenance.get("describer") if said else None) or run.describer,
         "max_salience": record.max_salience,
         "test": _test(said),
-    } | ({name: getattr(said, name) for name in _SAID} if said else {})
+    } | ({name: getattr(said, name) for name in _SAID} | {"operation_names": operation_names_of(said)} if said else {})
 
 
 def _test(said: DescriptionRecord | None, *, with_rows: bool = False) -> TestResult | None:

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, Field, create_model
 
-from agent.describers.prompting import MAX_PROPOSED, PairsAnswer, as_data, as_sentence, pairs_prompt, row_line
+from agent.describers.asking.answers import MAX_PROPOSED, PairsAnswer
+from agent.describers.asking.prompting import as_data, as_sentence, pairs_prompt, row_line
 from agent.describers.protocol import Proposed
 from agent.errors import DescriberDown, ModelFault
 from agent.llm.protocol import LanguageModel

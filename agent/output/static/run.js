@@ -243,7 +243,7 @@
   const operationsTable = (found) => table(
     "All operations that its tests support", ["part", "operation", "score", "without"],
     found.map(([part, name, score, without]) => [
-      make("td", "num", part ?? ""), make("td", "", name), make("td", "num", score?.toFixed(2) ?? ""), make("td", "num", without?.toFixed(2) ?? ""),
+      make("td", "num", part), make("td", "", name), make("td", "num", score?.toFixed(2) ?? ""), make("td", "num", without?.toFixed(2) ?? ""),
     ]),
   );
   const partsTable = (parts) => table(

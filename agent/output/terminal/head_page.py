@@ -116,7 +116,7 @@ def _retrieved(retrieved: Sequence[Retrieved]) -> RenderableType:
     for place, one in enumerate(retrieved):
         line.append(", " if place else "")
         line.append_text(inert(one.operation))
-        line.append(f" {one.similarity:.2f}", "dim")
+        line.append(f" {one.similarity:.2f}" + ("" if one.part is None else f" (part {one.part + 1})"), "dim")
     return line
 
 
@@ -138,7 +138,7 @@ def _operations(report: HeadReport) -> Table:
     table.add_column("higher than", justify="right", no_wrap=True)
     table.add_column("such as", overflow="fold")
     for one in report.operations:
-        pairs, part = one.test.pairs, "" if one.part is None else str(one.part + 1)
+        pairs, part = one.test.pairs, ", ".join(str(place + 1) for place in one.parts)
         numbers = ("", "", "")
         if pairs is not None:
             without = "" if pairs.shuffled is None else f"{pairs.shuffled:.2f}"

@@ -52,7 +52,7 @@ def test_settings_hold_every_prompt_version_and_no_key(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-not-a-real-key")
     settings = dict(make_describer("openai:m", fields=lambda: None, relations=()).settings)
     assert "sk-not" not in json.dumps(settings)
-    assert set(settings["prompts"]) == {"describe", "revise", "propose_pairs", "system"}
+    assert set(settings["prompts"]) == {"describe", "name_parts", "revise", "propose_pairs", "system"}
     assert {"max_revisions", "tool_calls", "model", "base_url"} <= set(settings)
 
 

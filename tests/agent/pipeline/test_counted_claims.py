@@ -60,7 +60,7 @@ def run(maker_and_bench):
 
     def described(*answers, counted: tuple[HeadDescription, ...] | None):
         model = QueueModel(answers, maker)
-        describer = LanguageModelDescriber(model, max_revisions=0)
+        describer = LanguageModelDescriber(model, max_revisions=0, most_parts=0)
         beside = Counting(counted) if counted is not None else None
         return describe_on(replace(bench, describer=describer, counted=beside), *AT)
 

@@ -10,11 +10,12 @@ import pytest
 
 from agent.checks.intruder import CHANCE_LIKE
 from agent.checks.trials import TOO_FEW
+from agent.describers.asking.answers import DescribeAnswer, PairsAnswer, ReviseAnswer
 from agent.describers.language_model import LanguageModelDescriber
-from agent.describers.prompting import DescribeAnswer, PairsAnswer, ReviseAnswer
 from agent.errors import BudgetSpent, ModelFault
-from agent.pipeline.describing import NOT_TESTED, best_attempt, describe_mapping, settled
-from agent.pipeline.head_tools import HeadTools
+from agent.pipeline.asking.conversation import best_attempt, settled
+from agent.pipeline.asking.head_tools import HeadTools
+from agent.pipeline.describing import NOT_TESTED, describe_mapping
 from agent.pipeline.one_head import describe_on
 from agent.results.descriptions import HeadDescription
 from agent.results.evidence import IntruderTest
@@ -44,7 +45,7 @@ def described(bench):
 
     def run(*answers, pairs=None, max_revisions=2):
         model = QueueModel(answers, pairs or maker)
-        asking = replace(bench, describer=LanguageModelDescriber(model, max_revisions=max_revisions))
+        asking = replace(bench, describer=LanguageModelDescriber(model, max_revisions=max_revisions, most_parts=0))
         return describe_on(asking, *AT).report, model
 
     return run

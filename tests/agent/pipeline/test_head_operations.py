@@ -145,3 +145,19 @@ def test_the_kind_is_that_of_the_claim_or_said_by_a_language_model():
     assert report_of(said, CAPITALS[1], []).operations[0].kind == "said"
     counted = replace(CAPITALS[0], claims=(Claim("scored", "country to capital", 9, 12),))
     assert report_of(counted, CAPITALS[1], []).operations[0].kind == "scored"
+
+
+def test_what_is_said_of_two_parts_alike_stands_for_both():
+    parts = (part(0.3, "France", "Japan"), part(0.1, "Egypt", "Kenya"))
+    one = said_and("country to capital", {"France": "Paris", "Japan": "Tokyo"}, part=0)
+    other = said_and("countries to cities", {"Egypt": "Cairo", "Kenya": "Nairobi"}, part=1)
+    (found,) = report_of(*one, [one, other], parts).operations
+    assert (found.operation, found.parts, found.share) == ("country to capital", (0, 1), 0.4)
+
+
+def test_parts_that_a_describer_joins_add_their_shares():
+    parts = (part(0.3, "France"), part(0.2, "Egypt"), part(0.1, "Kenya"))
+    said, test = said_and("country to capital", {"France": "Paris"}, part=0)
+    (found,) = report_of(replace(said, joined=(2,)), test, [], parts).operations
+    assert (found.part, found.joined, found.share) == (0, (2,), 0.4)
+    assert found.to_json()["joined"] == [2]

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
+from agent.describers.asking.answers import PairsAnswer
 from agent.describers.language_model import LanguageModelDescriber
-from agent.describers.prompting import PairsAnswer
 from agent.errors import BudgetSpent
 from agent.pipeline import label as bulk
 from agent.pipeline.describing import NOT_TESTED

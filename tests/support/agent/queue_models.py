@@ -14,8 +14,8 @@ from typing import Any
 from pydantic import BaseModel
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from agent.describers.asking.answers import PairsAnswer
 from agent.describers.language_model import LanguageModelDescriber
-from agent.describers.prompting import PairsAnswer
 from agent.llm.protocol import Message, Reply, Tool
 from agent.llm.token_usage import Usage, count
 from agent.pipeline.workbench import Workbench
@@ -47,20 +47,20 @@ class Asked:
 
 
 class QueueModel:
-    """Answers from a queue, one list for descriptions and revisions, one rule for pairs."""
+    """Answers from a queue, one list for descriptions and revisions, one rule for pairs, one for parts."""
 
     name = "fake:queue"
 
-    def __init__(self, answers: Sequence[Given], pairs: Given | None = None) -> None:
+    def __init__(self, answers: Sequence[Given], pairs: Given | None = None, parts: Given | None = None) -> None:
         self.settings = {"model": "queue"}
         self.asked: list[Asked] = []
-        self._answers, self._pairs, self._lock = list(answers), pairs, threading.Lock()
+        self._answers, self._pairs, self._parts, self._lock = list(answers), pairs, parts, threading.Lock()
 
     def ask(self, prompt, answer, *, system="", tools=(), max_tool_calls=4, about=""):
         asked = Asked(prompt, answer, system, tools)
         with self._lock:
             self.asked.append(asked)
-            given = self._pairs if answer is PairsAnswer else self._answers.pop(0)
+            given = self._given(answer)
         if isinstance(given, Exception):
             raise given
         value = given(asked) if callable(given) else given
@@ -68,6 +68,25 @@ class QueueModel:
         raw = json.dumps(value)
         turns = (Message("user", prompt), *asked.turns, Message("assistant", raw))
         return Reply(answer.model_validate(value), raw, turns, Usage(10, 2), 1)
+
+    def _given(self, answer: type[BaseModel]) -> Given | None:
+        if answer is PairsAnswer:
+            return self._pairs
+        if answer.__name__.startswith("PartsAnswer"):
+            return self._parts or no_part
+        return self._answers.pop(0)
+
+
+def no_part(asked: Asked) -> dict[str, Any]:
+    """No pattern in any part."""
+    n = int(asked.answer.__name__.removeprefix("PartsAnswer"))
+    return {"parts": [part_said(place, "unclear") for place in range(1, n + 1)]}
+
+
+def part_said(part: int, operation: str, same_as: int = 0) -> dict[str, Any]:
+    """An answer on one part, by its number from 1."""
+    told = {"observed_pattern": f"Maps {operation}.", "operation": operation, "confidence": 6}
+    return {"part": part, "same_as": same_as} | told
 
 
 def said(operation: str = "red to blue", **changes: Any) -> dict[str, Any]:
@@ -135,7 +154,9 @@ def wordy_model(folder: Path) -> Path:
     return folder
 
 
-def agent_bench(folder: Path, model: QueueModel, *, max_revisions: int = 2, **changes: Any) -> Workbench:
+def agent_bench(
+    folder: Path, model: QueueModel, *, max_revisions: int = 2, most_parts: int = 0, **changes: Any
+) -> Workbench:
     """A workbench on a tiny model whose describer asks `model`."""
-    describer = LanguageModelDescriber(model, max_revisions=max_revisions)
+    describer = LanguageModelDescriber(model, max_revisions=max_revisions, most_parts=most_parts)
     return letter_bench(tiny_request(wordy_model(folder), describer=model.name, **changes), describer)

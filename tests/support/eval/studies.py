@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Engine, select
 
 from agent.runs.database import reading
-from eval.rating.items import Head, described_heads
+from eval.rating.heads.described import Head, described_heads
 from eval.rating.people import invite, redeem
 from eval.rating.ratings import Answer, save
 from eval.rating.slots import Screen, confirm_instructions, next_screen

@@ -7,7 +7,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from agent.pipeline.head_tools import KEPT_BACK, HeadTools, NothingAsked, PairsAsked, TokensAsked, sources_in
+from agent.pipeline.asking.head_tools import KEPT_BACK, HeadTools, NothingAsked, PairsAsked, TokensAsked, sources_in
 from agent.words.spelling import core
 from tests.agent.describers.test_prompting import HOSTILE
 from tests.support.agent.queue_models import PairMaker, QueueModel, agent_bench

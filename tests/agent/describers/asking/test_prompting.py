@@ -12,18 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from agent.describers.asking.answers import LONGEST_REASONING, DescribeAnswer, ReviseAnswer, described
+from agent.describers.asking.prompting import as_data, describe_prompt, pairs_prompt, revise_prompt
+from agent.describers.asking.quotation import quoted_instructions, repeats_prompt
 from agent.describers.language_model import LanguageModelDescriber
-from agent.describers.prompting import (
-    LONGEST_REASONING,
-    DescribeAnswer,
-    ReviseAnswer,
-    as_data,
-    describe_prompt,
-    described,
-    pairs_prompt,
-    revise_prompt,
-)
-from agent.describers.quotation import quoted_instructions, repeats_prompt
 from agent.llm.structured_output import ECHO
 from agent.results.descriptions import HeadDescription
 from agent.results.evidence import Evidence, IntruderTest, Retrieved

@@ -9,10 +9,11 @@ words, of which no single one can be read; whoever was told it is tested as stri
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
 from typing import Final
 
+from agent.describers.asking.prompting import as_data
 from agent.describers.findings import shared_words
-from agent.describers.prompting import as_data
 from agent.results.evidence import ClassScore, Evidence, KnownScore, SharedScore
 from agent.words.known_pairs import label_of
 from agent.words.spelling import core
@@ -31,7 +32,7 @@ def fact_lines(evidence: Evidence) -> list[str]:
         *([_of_constant(evidence.constant)] if evidence.constant is not None and evidence.constant.targets else []),
         *(_of_known(one) for one in evidence.known[:MOST_KNOWN]),
         *map(_of_classes, evidence.classes),
-        *map(_of_part, _told(evidence)),
+        *map(_of_part, parts_to_tell(evidence)),
         *([_of_shared(evidence.shared)] if evidence.shared is not None else []),
     ]
 
@@ -39,17 +40,18 @@ def fact_lines(evidence: Evidence) -> list[str]:
 def counted_besides(evidence: Evidence) -> int:
     """How many facts are told that were counted on words besides the rows."""
     whole = (evidence.shared, evidence.constant)
-    several = (evidence.known[:MOST_KNOWN], evidence.classes, _told(evidence))
+    several = (evidence.known[:MOST_KNOWN], evidence.classes, parts_to_tell(evidence))
     return sum(map(len, several)) + sum(one is not None for one in whole)
 
 
 def told_words(evidence: Evidence) -> frozenset[str]:
     """The words of parts that are named, casefolded: whoever was told them is not tested on them."""
-    return frozenset(core(row.token) for part in _told(evidence) for row in part.rows[:PART_WORDS])
+    return frozenset(core(row.token) for part in parts_to_tell(evidence) for row in part.rows[:PART_WORDS])
 
 
-def _told(evidence: Evidence) -> Sequence[HeadPart]:
-    return [part for part in evidence.parts[:MOST_PARTS] if part.rows and part.targets]
+def parts_to_tell(evidence: Evidence, n: int = MOST_PARTS) -> Sequence[HeadPart]:
+    """The `n` parts of largest share, in their places; none behind one that has nothing to show."""
+    return list(takewhile(lambda part: part.rows and part.targets, evidence.parts[:n]))
 
 
 def _of_part(part: HeadPart) -> str:

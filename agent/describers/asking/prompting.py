@@ -1,4 +1,4 @@
-"""Evidence to prompts, and validated answers to descriptions: the same for every language model.
+"""Evidence to prompts: the same for every language model.
 
 Tokens are data: quoted as JSON strings with control, direction and zero-width characters escaped, between lines
 whose mark is a hash of the rows themselves, so that no token can close the block.
@@ -8,17 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import unicodedata
 from collections.abc import Sequence
-from typing import Annotated, Any, Final, Literal
+from typing import Final
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic_core import PydanticCustomError
-
-from agent.describers.quotation import repeats_prompt
-from agent.llm.structured_output import ECHO
-from agent.results.descriptions import Claim, HeadDescription
+from agent.results.descriptions import HeadDescription
 from agent.results.evidence import Evidence, IntruderTest, Retrieved
 from agent.results.reports import Attempt, Trial
 from maps_engine.results import MappingRow
@@ -28,94 +22,17 @@ TEMPLATES: Final = ("describe", "revise", "propose_pairs", "system")
 LONGEST_TOKEN: Final = 120
 LONGEST_SENTENCE: Final = 3000  # what a model wrote is shown to a model in full; this only keeps prompts finite
 SHOWN_TRIED: Final = 8  # hits, and misses, of a trial
-MAX_PROPOSED: Final = 30  # a small model takes half a second for one
-LONGEST_REASONING: Final = 800  # characters: where a schema is enforced, small models fill what they are given
-LONGEST_FIELD: Final = 500
-LONGEST_LABEL: Final = 120
-FEWEST_PROPOSED: Final = 16  # pairs that a schema asks for; fewer are taken, and some are lost before the test
-
-
-def _cut_reasoning(value: Any) -> Any:
-    """Cut instead of refused: a model that is held to no schema may reason at length, and no test reads it."""
-    return value[:LONGEST_REASONING] if isinstance(value, str) else value
-
-
-def _not_echoed(text: str) -> str:
-    """`text`, unless it repeats what a prompt says to every model about every head."""
-    repeated = repeats_prompt(text)
-    if repeated:
-        told = "this repeats the question ({repeated}); say what this head does, by its own rows"
-        raise PydanticCustomError(ECHO, told, {"repeated": repr(repeated)})
-    return text
-
-
-def _own_words(text: str) -> str:
-    """A sentence that only repeats the question is left out: the label is what is tested."""
-    return "" if repeats_prompt(text) else text
-
-
-Reasoning = Annotated[str, BeforeValidator(_cut_reasoning), Field(max_length=LONGEST_REASONING)]
-
-
-Pattern = Annotated[str, Field(max_length=LONGEST_FIELD), AfterValidator(_own_words)]
-Label = Annotated[str, Field(min_length=1, max_length=LONGEST_LABEL), AfterValidator(_not_echoed)]
-
-
-class DescribeAnswer(BaseModel):
-    """What a language model says of a head."""
-
-    model_config = ConfigDict(extra="ignore", str_strip_whitespace=True)
-
-    reasoning: Reasoning
-    input_strings: Pattern
-    observed_pattern: Pattern
-    operation: Label
-    confidence: int = Field(ge=0, le=10)
-
-
-class ReviseAnswer(BaseModel):
-    """What it says once it knows how its description did."""
-
-    model_config = ConfigDict(extra="ignore", str_strip_whitespace=True)
-
-    reasoning: Reasoning
-    decision: Literal["keep", "change", "withdraw"]
-    input_strings: Pattern
-    observed_pattern: Pattern
-    operation: Label
-    confidence: int = Field(ge=0, le=10)
-
-
-class ProposedPair(BaseModel):
-    """One new example."""
-
-    source: str = Field(max_length=60)
-    target: str = Field(max_length=60)
-
-
-def _first_pairs(value: Any) -> Any:
-    """More than were asked for are no reason to ask again."""
-    return value[:MAX_PROPOSED] if isinstance(value, list) else value
-
-
-class PairsAnswer(BaseModel):
-    """New examples of an operation; `exact` where spacing and capital letters count."""
-
-    exact: bool = False
-    pairs: Annotated[list[ProposedPair], BeforeValidator(_first_pairs)] = Field(
-        max_length=MAX_PROPOSED, json_schema_extra={"minItems": FEWEST_PROPOSED}
-    )
 
 
 def describe_prompt(evidence: Evidence, facts: Sequence[str] = ()) -> str:
-    """The filled prompt for one head; `facts` are sentences on what was counted (`agent.describers.facts`)."""
+    """The filled prompt for one head; `facts` are sentences on what was counted (`agent.describers.asking.facts`)."""
     rows = _lines(evidence.rows)
-    return _filled(
+    return filled(
         "describe",
         n_rows=str(len(evidence.rows)),
-        mark=_mark(rows),
+        mark=marked(rows),
         rows=rows,
-        retrieved=_retrieved_line(evidence.retrieved),
+        retrieved=retrieved_line(evidence.retrieved),
         evidence=_intruder_line(evidence.intruder),
         facts=_fact_list(facts),
     )
@@ -127,10 +44,10 @@ def revise_prompt(evidence: Evidence, attempts: Sequence[Attempt], facts: Sequen
     if last.trial is None or last.trial.pairs is None:
         raise ValueError("nothing was tried: there is nothing to revise by")
     rows, tried = _lines(evidence.rows), _trial_lines(last.trial)
-    return _filled(
+    return filled(
         "revise",
         n_rows=str(len(evidence.rows)),
-        mark=_mark(rows + tried),
+        mark=marked(rows + tried),
         rows=rows,
         trial=tried,
         operation=as_sentence(last.description.operation),
@@ -147,10 +64,10 @@ def choose_prompt(evidence: Evidence, counted: Sequence[HeadDescription], facts:
     numbered = [
         f"{i}. {as_sentence(one.operation)}: {as_sentence(one.observed_pattern)}" for i, one in enumerate(counted, 1)
     ]
-    return _filled(
+    return filled(
         "choose",
         n_rows=str(len(evidence.rows)),
-        mark=_mark(rows),
+        mark=marked(rows),
         rows=rows,
         facts=_fact_list(facts),
         candidates="\n".join(numbered),
@@ -159,7 +76,7 @@ def choose_prompt(evidence: Evidence, counted: Sequence[HeadDescription], facts:
 
 def pairs_prompt(description: HeadDescription, *, n: int, excluded: Sequence[str]) -> str:
     """A question for `n` new pairs that the description predicts."""
-    return _filled(
+    return filled(
         "propose_pairs",
         operation=as_sentence(description.operation),
         observed_pattern=as_sentence(description.observed_pattern),
@@ -185,56 +102,15 @@ def row_line(row: MappingRow) -> str:
     return f"{as_data(row.token)} -> {', '.join(as_data(t.token) for t in row.targets)}"
 
 
-def described(
-    answer: DescribeAnswer | ReviseAnswer,
-    *,
-    raw: str,
-    describer: str,
-    settings: dict[str, Any],
-    n_rows: int,
-    n_facts: int = 0,
-) -> HeadDescription:
-    """The description in a validated answer; "unclear" in label or pattern, or a withdrawal, makes it unclear.
-
-    n_facts: how many facts it was told that were counted on words besides the rows.
-    """
-    withdrawn = isinstance(answer, ReviseAnswer) and answer.decision == "withdraw"
-    unclear = withdrawn or any(map(_says_unclear, (answer.operation, answer.observed_pattern)))
-    return HeadDescription(
-        status="unclear" if unclear else "ok",
-        describer=describer,
-        input_strings=answer.input_strings,
-        observed_pattern="Unclear." if withdrawn else answer.observed_pattern or _sentence(answer.operation),
-        operation="unclear" if unclear else answer.operation,
-        confidence=0.0 if unclear else answer.confidence / 10,
-        reasoning=answer.reasoning,
-        claims=(
-            Claim("rows-shown", "rows shown to the describer", n_rows, n_rows),
-            *([Claim("facts-shown", "facts told to the describer", n_facts, n_facts)] if n_facts else []),
-        ),
-        reason="withdrawn by the describer" if withdrawn else "the describer saw no pattern" if unclear else "",
-        raw_reply=raw,
-        settings=settings,
-    )
-
-
-def _sentence(label: str) -> str:
-    return f"{label[:1].upper()}{label[1:]}."
-
-
 def _fact_list(facts: Sequence[str]) -> str:
     return "\n".join(f"- {fact}" for fact in facts) or "- none"
 
 
-def _filled(name: str, **values: str) -> str:
+def filled(name: str, **values: str) -> str:
     return load_prompts().templates[name].fill(**values)
 
 
-def _says_unclear(text: str) -> bool:
-    return re.fullmatch(r"[\W_]*unclear[\W_]*", text, re.I) is not None
-
-
-def _mark(text: str) -> str:
+def marked(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:8]
 
 
@@ -275,7 +151,7 @@ def _intruder_line(test: IntruderTest | None) -> str:
     )
 
 
-def _retrieved_line(retrieved: Sequence[Retrieved]) -> str:
+def retrieved_line(retrieved: Sequence[Retrieved]) -> str:
     return ", ".join(map(_retrieved_part, retrieved)) or "none"
 
 

@@ -19,9 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from agent.checks.new_pairs import held_out_sources
 from agent.checks.pair_scorer import PairScorer
 from agent.checks.trials import score_each
-from agent.describers.prompting import as_data, row_line
+from agent.describers.asking.prompting import as_data, row_line
 from agent.llm.protocol import Message, Tool
-from agent.pipeline.neighbours import Neighbours
+from agent.pipeline.asking.neighbours import Neighbours
 from agent.words.spelled_pairs import single_token, spelled_pairs
 from agent.words.spelling import core
 from maps_engine.relations.thresholds import DEFAULT_K

@@ -5,8 +5,9 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import replace
 
-from agent.describers.facts import counted_besides, fact_lines, told_words
-from agent.describers.prompting import DescribeAnswer, describe_prompt, described
+from agent.describers.asking.answers import DescribeAnswer, described
+from agent.describers.asking.facts import counted_besides, fact_lines, told_words
+from agent.describers.asking.prompting import describe_prompt
 from agent.results.evidence import ClassScore, Evidence, KnownScore, SharedScore
 from maps_engine.results import ConstantPart, HeadPart, ScoredToken
 from tests.support.agent.mappings import HOSTILE, mapping, row

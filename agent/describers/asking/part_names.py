@@ -1,0 +1,132 @@
+"""A language model names the parts of a head: the question, the form of its answer, and the answer as descriptions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
+
+from agent.describers.asking.answers import Label, Pattern, says_unclear, sentence
+from agent.describers.asking.facts import parts_to_tell
+from agent.describers.asking.prompting import as_data, filled, marked, retrieved_line, row_line
+from agent.results.descriptions import Claim, HeadDescription
+from agent.results.evidence import Evidence
+from agent.words.spelling import core
+from maps_engine.results import HeadPart
+
+TEMPLATE: Final = "name_parts"
+PART_ROWS: Final = 8
+
+
+class NamedPartAnswer(BaseModel):
+    """What a language model says of one part, by its number from 1; `same_as` 0 for none."""
+
+    model_config = ConfigDict(extra="ignore", str_strip_whitespace=True)
+
+    part: int
+    same_as: int
+    observed_pattern: Pattern
+    operation: Label
+    confidence: int = Field(ge=0, le=10)
+
+
+def parts_answer(n: int) -> type[BaseModel]:
+    """The form of an answer on `n` parts: one entry each; where one model gives more, the first n are taken."""
+    number, other = ((int, Field(ge=first, le=n)) for first in (1, 0))
+    one = create_model("NamedPart", __base__=NamedPartAnswer, part=number, same_as=other)
+    listed = Annotated[list[one], BeforeValidator(_first(n)), Field(max_length=n, json_schema_extra={"minItems": n})]  # type: ignore[valid-type]
+    return create_model(f"PartsAnswer{n}", parts=(listed, ...))
+
+
+def _first(n: int) -> Any:
+    return lambda value: value[:n] if isinstance(value, list) else value
+
+
+def parts_prompt(evidence: Evidence, parts: Sequence[HeadPart]) -> str:
+    """The question about the first of a head's parts, which `parts` are."""
+    shown = "\n\n".join(_part_block(place, part) for place, part in enumerate(parts, 1))
+    hints = [hint for place in range(len(parts)) for hint in _hints(evidence, place)]
+    return filled(
+        TEMPLATE,
+        n_parts=str(len(parts)),
+        mark=marked(shown),
+        parts=shown,
+        hints="\n".join(hints) or "- none",
+    )
+
+
+def _part_block(number: int, part: HeadPart) -> str:
+    common = ", ".join(as_data(one.token) for one in part.targets)
+    head = f"part {number}, {part.share:.0%} of what the input adds; in common: {common}"
+    return "\n".join([head, *map(row_line, part.rows[:PART_ROWS])])
+
+
+def _hints(evidence: Evidence, place: int) -> list[str]:
+    alike = evidence.retrieved_of_parts.get(place, ())
+    counted = [one for one in evidence.part_classes if one.part == place]
+    return [
+        *([f"- part {place + 1} looks like: {retrieved_line(alike)}"] if alike else []),
+        *(f"- part {place + 1}, counted: {one.label} ({one.k} of {one.n} outputs in common)" for one in counted),
+    ]
+
+
+def shown_words(evidence: Evidence, n: int) -> frozenset[str]:
+    """The words that a question about the `n` largest parts shows, casefolded: none of them tests an answer."""
+    rows = [row.token for part in parts_to_tell(evidence, n) for row in part.rows[:PART_ROWS]]
+    alike = [s for place in range(n) for one in evidence.retrieved_of_parts.get(place, ()) for s, _ in one.examples]
+    return frozenset(map(core, (*rows, *alike)))
+
+
+def named_parts(
+    answers: Sequence[NamedPartAnswer], parts: Sequence[HeadPart], *, raw: str, describer: str, settings: dict[str, Any]
+) -> list[HeadDescription]:
+    """One description of each part that is named, with the parts that are said to be the same joined to it."""
+    answered = {one.part - 1: one for one in reversed(answers)}  # of two on one part the first counts
+    one_with: dict[int, int] = {}
+    for place, one in sorted(answered.items()):
+        earlier = one.same_as - 1
+        one_with[place] = one_with[earlier] if earlier in one_with and earlier < place else place
+    return [
+        _description(
+            answered[place],
+            parts[place],
+            joined=tuple(other for other, first in one_with.items() if first == place and other != place),
+            raw=raw,
+            describer=describer,
+            settings=settings,
+        )
+        for place in one_with
+        if one_with[place] == place and not _is_unclear(answered[place])
+    ]
+
+
+def _is_unclear(answer: NamedPartAnswer) -> bool:
+    return says_unclear(answer.operation) or says_unclear(answer.observed_pattern)
+
+
+def _description(
+    answer: NamedPartAnswer,
+    part: HeadPart,
+    *,
+    joined: tuple[int, ...],
+    raw: str,
+    describer: str,
+    settings: dict[str, Any],
+) -> HeadDescription:
+    n = len(part.rows[:PART_ROWS])
+    return HeadDescription(
+        status="ok",
+        describer=describer,
+        observed_pattern=answer.observed_pattern or sentence(answer.operation),
+        operation=answer.operation,
+        confidence=answer.confidence / 10,
+        claims=(
+            Claim("rows-shown", "rows shown to the describer", n, n),
+            Claim("facts-shown", "facts told to the describer", 1, 1),  # what the part's words have in common
+        ),
+        raw_reply=raw,
+        settings=settings,
+        part=answer.part - 1,
+        joined=joined,
+    )
