@@ -15,7 +15,7 @@ from agent.output.console import console, echo_json, inert
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from eval.rating.items import Head
+    from eval.rating.heads.described import Head
     from eval.rating.studies import StudySettings
 
 StudyId = Annotated[int, typer.Argument(help="Number of the study.", min=1)]
@@ -32,10 +32,18 @@ class HeadOptions(OptionGroup):
     first_layer: Annotated[int | None, typer.Option(help="First layer.")] = None
     last_layer: Annotated[int | None, typer.Option(help="Last layer.")] = None
     stratify: Annotated[bool, typer.Option(help="The same number from every layer.")] = True
+    each_operation: Annotated[
+        bool,
+        typer.Option(
+            "--each-operation",
+            help="Ask about each operation of a head that a test supports, one item each, with the rows of its part "
+            "of the head; of a head without any, about its description. Not with --heads.",
+        ),
+    ] = False
 
     def described(self, engine: Engine) -> list[Head]:
         """The heads to draw from. Raises BadStudy, UnknownRun."""
-        from eval.rating.items import described_heads, heads_from_jsonl
+        from eval.rating.heads.described import described_heads, heads_from_jsonl
 
         if self.heads is None:
             return described_heads(engine, self.run or 0)
@@ -52,7 +60,7 @@ class DesignOptions(OptionGroup):
     """What raters meet."""
 
     title: ClassVar[str] = "Design"
-    raters: Annotated[int, typer.Option(help="Raters per head.")] = 3
+    raters: Annotated[int, typer.Option(help="Raters per description.")] = 3
     controls: Annotated[float, typer.Option(help="Share of control items (swapped descriptions).")] = 0.2
     practice: Annotated[int, typer.Option(help="Practice items.")] = 2
     attention: Annotated[int, typer.Option(help="Attention items.")] = 2
@@ -83,6 +91,7 @@ class DesignOptions(OptionGroup):
             pattern_first=self.pattern_first,
             lease_minutes=self.lease_minutes,
             items_per_rater=self.items_per_rater,
+            each_operation=heads.each_operation,
             source=heads.origin,
         )
 
@@ -109,6 +118,8 @@ def create(
 
     if (heads.run is None) == (heads.heads is None):
         raise BadStudy("name one source of heads", expected="--run NUMBER or --heads FILE")
+    if heads.each_operation and heads.run is None:
+        raise BadStudy("heads of another tool have no operations besides their description", expected="--run NUMBER")
     engine = study_engine(database)
     described, settings = heads.described(engine), design.settings(heads)
     reread = SwappedRows(engine, heads.run) if design.tested_rows and heads.run is not None else None

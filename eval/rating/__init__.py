@@ -1,4 +1,4 @@
-"""Rating studies: people judge descriptions of heads without seeing who made them, each head by exactly k of them.
+"""Rating studies: people judge descriptions of heads without seeing who made them, each by exactly k people.
 
 See docs/design.md, "Rating studies".
 

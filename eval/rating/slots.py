@@ -1,6 +1,6 @@
 """Which item a rater gets next: leases on slots that were made at launch.
 
-Exactly k answers per head under races: a slot is taken in a transaction that holds the write lock (SQLite) or
+Exactly k answers per item under races: a slot is taken in a transaction that holds the write lock (SQLite) or
 locks the row and passes over rows locked by others (PostgreSQL), and UNIQUE(study, item, rater) stands behind.
 """
 

@@ -15,11 +15,11 @@ from agent.runs.database import reading, writing
 from agent.runs.identity import content_hash
 from agent.runs.records import storable
 from eval.errors import BadStudy, ContentChanged, NotFound
+from eval.rating.heads.choice import choose_heads
+from eval.rating.heads.described import Head, by_operation
 from eval.rating.items import (
-    Head,
     NewItem,
     Reread,
-    choose_heads,
     control_items,
     hand_made_items,
     mixed_order,
@@ -55,6 +55,7 @@ class StudySettings:
     pattern_first: bool = True  # question 1 is answered before the description shows
     lease_minutes: float = 30.0
     items_per_rater: int | None = None
+    each_operation: bool = False  # one item for each operation of a head that a test supports
     instructions: str = INSTRUCTIONS
     source: str = ""  # where the heads come from, for the report
 
@@ -89,7 +90,7 @@ def create_study(
 def _check(name: str, k: int, settings: StudySettings) -> None:
     problems = {
         "the study needs a name of at most 200 characters": 0 < len(name.strip()) <= 200,
-        "raters per head must be between 1 and 50": 1 <= k <= 50,
+        "raters per description must be between 1 and 50": 1 <= k <= 50,
         "the share of control items must be between 0 and 1": 0 <= settings.control_share <= 1,
         "leases must last between 1 and 1440 minutes": 1 <= settings.lease_minutes <= 1440,
         "the number of heads must be positive": settings.n_heads is None or settings.n_heads > 0,
@@ -108,9 +109,10 @@ def _make_items(heads: Sequence[Head], seed: int, settings: StudySettings, rerea
         last = settings.last_layer if settings.last_layer is not None else 10**6
         layers = range(settings.first_layer or 0, last + 1)
     chosen = choose_heads(heads, n=settings.n_heads, layers=layers, stratify=settings.stratify, rng=rng)
+    shown, everybody = (by_operation(some) if settings.each_operation else some for some in (chosen, heads))
     items = hand_made_items("practice", settings.practice) + hand_made_items("attention", settings.attention)
-    items += real_items(chosen, tested=reread is not None)
-    items += control_items(chosen, heads, share=settings.control_share, rng=rng, reread=reread)
+    items += real_items(shown, tested=reread is not None)
+    items += control_items(shown, everybody, share=settings.control_share, rng=rng, reread=reread)
     return mixed_order(items, rng)
 
 

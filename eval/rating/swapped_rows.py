@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from agent.runs.stored import stored_heads
 from eval.errors import BadStudy
-from eval.rating.items import Head, Row, Swap, row_of
+from eval.rating.heads.described import Head, Row, row_of
+from eval.rating.items import Swap
 from maps_engine.errors import HeadscribeError
 
 if TYPE_CHECKING:
@@ -29,18 +30,21 @@ class SwappedRows:
         self._database, self._run_id = database, run_id
 
     def __call__(self, swaps: Sequence[Swap]) -> list[tuple[Row, ...]]:
-        """The rows of each swap: the words of the donor's test, read on the host, which stands in one swap only.
+        """The rows of each swap: the words of the donor's test, read on the host.
 
         Raises BadStudy where the model cannot be opened or read.
         """
-        wanted = {_place(host): donor.tested_ids for host, donor in swaps}
+        wanted: dict[tuple[int, int], tuple[int, ...]] = {}
+        for host, donor in swaps:
+            wanted[_place(host)] = tuple(dict.fromkeys((*wanted.get(_place(host), ()), *donor.tested_ids)))
         if not any(wanted.values()):
             return [() for _ in swaps]
         try:
             found = self._scorer().rows_of_heads(wanted)
         except HeadscribeError as error:
             raise BadStudy(error.what, got=error.got, expected=error.expected, next_step=WITHOUT) from error
-        return [tuple(map(row_of, found[_place(host)])) for host, _ in swaps]
+        read = {place: {row.token_id: row_of(row) for row in rows} for place, rows in found.items()}
+        return [tuple(read[_place(host)][token] for token in donor.tested_ids) for host, donor in swaps]
 
     def _scorer(self) -> PairScorer:
         from agent.checks.pair_scorer import PairScorer  # torch: only where there is something to read

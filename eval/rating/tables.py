@@ -34,7 +34,7 @@ class Study(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(Text)
     state: Mapped[str] = mapped_column(String(16), default="draft")  # draft | launched | closed
-    k: Mapped[int]  # raters per head
+    k: Mapped[int]  # raters per item
     seed: Mapped[int]
     settings: Mapped[dict[str, Any]]  # see studies.StudySettings
     content_hash: Mapped[str | None] = mapped_column(String(64))
@@ -190,7 +190,7 @@ class Draft(Base):
 
 
 class Adjudication(Base):
-    """The lead's verdict on a head whose raters disagree."""
+    """The lead's verdict on an item whose raters disagree."""
 
     __tablename__ = "adjudications"
 

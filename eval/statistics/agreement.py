@@ -11,8 +11,8 @@ They answer different questions: on data that is nearly all "yes", raters who an
 a high percentage while alpha is near zero. So they are always given together, with the prevalence. When all ratings
 are equal, alpha and kappa are 0/0: that is said as "undefined: all ratings equal" and never as a number.
 
-Intervals (`eval.statistics.intervals`): coefficients and rates of ratings by a bootstrap that draws heads (answers on
-one head belong together); rates of heads by Wilson's score interval.
+Intervals (`eval.statistics.intervals`): coefficients and rates of ratings by a bootstrap that draws items (answers on
+one item belong together); rates of items by Wilson's score interval.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from numpy.typing import NDArray
 from eval.statistics.intervals import Estimate, clustered_rate, percentile_interval, resamples, wilson
 
 UNDEFINED = "undefined: all ratings equal"
-TOO_FEW = "undefined: no head has two ratings"
+TOO_FEW = "undefined: no item has two ratings"
 Table = NDArray[np.float64]  # (raters, items); category numbers, nan where there is no answer
 
 
 @dataclass(frozen=True)
 class Answered:
-    """One answer of one rater on one item (head)."""
+    """One answer of one rater on one item: a description of a head with its rows."""
 
     item: str
     rater: str
@@ -61,7 +61,7 @@ class Agreement:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in self.prevalence.items())
         return (
             f"percent {self.percent.text()}, alpha {self.alpha.text()}, AC1 {self.ac1.text()}; "
-            f"n = {self.n_ratings} ratings of {self.n_items} heads by {self.n_raters} raters ({shares})"
+            f"n = {self.n_ratings} ratings of {self.n_items} items by {self.n_raters} raters ({shares})"
         )
 
 
@@ -188,9 +188,9 @@ def _with_interval(
 
 @dataclass(frozen=True)
 class Rates:
-    """Share of heads (majority of their raters) and of ratings that say `wanted`."""
+    """Share of items (majority of their raters) and of ratings that say `wanted`."""
 
-    heads: Estimate  # ties left out of the denominator
+    items: Estimate  # ties left out of the denominator
     ties: int
     ratings: Estimate
 
@@ -202,14 +202,14 @@ def majority(values: Sequence[bool]) -> bool | None:
 
 
 def rates(answers: Iterable[Answered], *, wanted: Sequence[str], draws: int = 1000, seed: int = 0) -> Rates:
-    """The share of heads, by majority, and of ratings that say one of `wanted`; ties are counted separately."""
+    """The share of items, by majority, and of ratings that say one of `wanted`; ties are counted separately."""
     by_item: dict[str, list[bool]] = defaultdict(list)
     for answer in answers:
         by_item[answer.item].append(answer.value in wanted)
     verdicts = [majority(values) for values in by_item.values()]
     decided = [verdict for verdict in verdicts if verdict is not None]
     return Rates(
-        heads=wilson(sum(decided), len(decided)),
+        items=wilson(sum(decided), len(decided)),
         ties=len(verdicts) - len(decided),
         ratings=clustered_rate(list(by_item.values()), draws=draws, seed=seed),
     )

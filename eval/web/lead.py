@@ -12,7 +12,7 @@ from agent.runs.database import reading
 from agent.runs.tables import list_runs
 from eval.errors import BadStudy
 from eval.rating.exchange.export import FORMATS, export
-from eval.rating.items import described_heads
+from eval.rating.heads.described import described_heads
 from eval.rating.judges import make_judge, run_judge
 from eval.rating.people import invite
 from eval.rating.progress import progress
@@ -91,6 +91,7 @@ def _create(request: Request, form: dict[str, str], by: str) -> int:
         pattern_first="pattern_first" in form,
         lease_minutes=float(_whole(form, "lease_minutes") or 30),
         items_per_rater=_whole(form, "items_per_rater"),
+        each_operation="each_operation" in form,
         instructions=form.get("instructions", "")[:20_000].strip() or INSTRUCTIONS,
         source=f"run {run_id}",
     )

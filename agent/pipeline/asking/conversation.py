@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from agent.checks.choice import withdrawn
-from agent.checks.claims import MAX_PAIRS, ClaimedClass, ClaimedFields, claimed_operation
+from agent.checks.claims import MAX_PAIRS, ClaimedClass, ClaimedFields, ClaimedRelation, claimed_operation
 from agent.checks.intruder import CHANCE_LIKE, EmbeddingJudge, intruder_test
 from agent.checks.new_pairs import held_out_sources, predicted_pairs, shown_sources, without_sources
 from agent.checks.trials import TOO_FEW, TRIAL_PAIRS, run_trial, split_pairs
@@ -34,7 +34,7 @@ from agent.results.descriptions import HeadDescription
 from agent.results.evidence import IntruderTest, Retrieved
 from agent.results.outcomes import Verdict
 from agent.results.reports import Attempt, NamedPart, Trace, Trial
-from agent.words.known_pairs import known_name
+from agent.words.known_pairs import known_name, label_of
 from agent.words.spelling import core
 from maps_engine.ov.pair_scores import PairSet
 from maps_engine.relations.catalogue import Relation
@@ -168,6 +168,8 @@ def in_known_words(said: HeadDescription, relations: Sequence[Relation]) -> Head
     """The description, the name of a known operation in the catalogue's own words."""
     claim = claimed_operation(said.operation, relations)
     any_words = isinstance(claim, ClaimedFields | ClaimedClass) and not claim.sources  # "names to pronouns"
+    if isinstance(claim, ClaimedRelation):
+        return replace(said, operation=label_of(claim.relation.name))
     if claim is not None and not any_words:
         return said
     return replace(said, operation=known_name(said.operation, relations))

@@ -21,7 +21,7 @@ from eval.rating.exchange.dump import dump
 from eval.rating.exchange.label_studio import label_studio_task
 
 FORMATS = ("csv", "jsonl", "label-studio")
-_ABOUT_ITEM = ["item", "kind", "model", "layer", "head", "describer", "category", "operation"]
+_ABOUT_ITEM = ["item", "kind", "model", "layer", "head", "describer", "category", "operation", "part", "claim"]
 _ANSWER = ["rater", "judge", "pattern", "plausible", "note", "skip_reason"]
 _STATE = ["counted", "version", "created", "updated", "input_strings", "observed_pattern"]
 _COLUMNS = _ABOUT_ITEM + _ANSWER + _STATE

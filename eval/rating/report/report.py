@@ -1,5 +1,7 @@
 """The numbers of a study and the report around them, in the form of the paper's human study:
-how many heads show a pattern, and how many descriptions people judge correct, by layer.
+how many sets of rows show a pattern, and how many descriptions people judge correct, by layer.
+
+What is rated is an item: a description of a head with its rows. A study may ask about several descriptions of a head.
 
 Practice and attention items never enter a rate; control items have a rate of their own. Judges (programs) are
 listed beside people and never mixed with them.
@@ -28,7 +30,7 @@ PARTLY = ("yes", "partly")
 
 @dataclass(frozen=True)
 class Row:
-    """Plausibility and patterns of one group of heads."""
+    """Plausibility and patterns of one group of descriptions."""
 
     group: str
     plausible: Rates
@@ -38,7 +40,7 @@ class Row:
 
 @dataclass(frozen=True)
 class JudgeRow:
-    """A program's rates beside people's, and how often both agree on a head."""
+    """A program's rates beside people's, and how often both agree on a description."""
 
     judge: str
     plausible: Rates
@@ -56,6 +58,7 @@ class StudyReport:
     content_hash: str
     source: str
     n_heads: int
+    n_descriptions: int  # of these heads, each an item
     n_controls: int
     k: int
     skipped: int
@@ -80,7 +83,7 @@ def study_report(engine: Engine, study_id: int, *, draws: int = 1000, seed: int 
         study = get_study(session, study_id)
         kinds = [item.kind for item in study.items]
         facts = (study.name, study.state, study.content_hash or "", str(study.settings["source"]))
-        runs = {i.origin.get("run") for i in study.items if i.kind == "real"}
+        origins = [item.origin for item in study.items if item.kind == "real"]
         k = study.k
     people = [r for r in ratings if r.judge is None and r.kind in ("real", "control")]
     real = [r for r in people if r.kind == "real"]
@@ -91,13 +94,14 @@ def study_report(engine: Engine, study_id: int, *, draws: int = 1000, seed: int 
     verdicts = adjudications(engine, study_id)
     return StudyReport(
         *facts,
-        n_heads=kinds.count("real"),
+        n_heads=len({(one.get("fingerprint"), one.get("layer"), one.get("head")) for one in origins}),
+        n_descriptions=len(origins),
         n_controls=kinds.count("control"),
         k=k,
         skipped=sum(r.skip_reason is not None for r in people),
         late=sum(not r.counted for r in people),
         cannot=sum(r.usable and r.plausible == "cannot" for r in people),
-        overall=_row("all heads", real, "real", draws, seed),
+        overall=_row("all descriptions", real, "real", draws, seed),
         by_layer=grouped("layer"),
         by_category=grouped("category"),
         by_describer=grouped("describer"),
@@ -105,7 +109,7 @@ def study_report(engine: Engine, study_id: int, *, draws: int = 1000, seed: int 
         gap=_gap(people, draws, seed) if "control" in kinds else Estimate(None, why="no control items"),
         agreement={q: _agreement(real, q, draws, seed) for q in ("plausible", "pattern")},
         judges=_judges(ratings, real, draws, seed),
-        coverage=_coverage(engine, runs),
+        coverage=_coverage(engine, {one.get("run") for one in origins}),
         adjudicated={v: sum(a.verdict == v for a in verdicts.values()) for v in ("yes", "partly", "no")},
     )
 
@@ -131,10 +135,10 @@ def _groups(ratings: list[FinalRating], key: Callable[[FinalRating], object], dr
 
 
 def _clusters(ratings: Sequence[FinalRating], kind: str) -> list[list[bool]]:
-    heads: dict[str, list[bool]] = defaultdict(list)
+    items: dict[str, list[bool]] = defaultdict(list)
     for a in answered(list(ratings), "plausible", kind=kind):
-        heads[a.item].append(a.value in PLAUSIBLE)
-    return list(heads.values())
+        items[a.item].append(a.value in PLAUSIBLE)
+    return list(items.values())
 
 
 def _gap(people: list[FinalRating], draws: int, seed: int) -> Estimate:
@@ -168,10 +172,10 @@ def _judges(ratings: list[FinalRating], people: list[FinalRating], draws: int, s
 
 
 def _majorities(answers: Sequence[Answered]) -> dict[str, bool]:
-    heads: dict[str, list[bool]] = defaultdict(list)
+    items: dict[str, list[bool]] = defaultdict(list)
     for a in answers:
-        heads[a.item].append(a.value in PLAUSIBLE)
-    return {item: sum(v) * 2 > len(v) for item, v in heads.items() if sum(v) * 2 != len(v)}
+        items[a.item].append(a.value in PLAUSIBLE)
+    return {item: sum(v) * 2 > len(v) for item, v in items.items() if sum(v) * 2 != len(v)}
 
 
 def _coverage(engine: Engine, runs: set[object]) -> Estimate | None:

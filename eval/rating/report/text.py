@@ -13,7 +13,10 @@ from eval.rating.report.report import Row, StudyReport
 from maps_engine.files import write_whole
 
 REAL_AGAINST_SWAPPED, BY_LAYER = "real-against-swapped", "by-layer"  # names of the figures
-_HEAD = ("group", "heads plausible", "at least partly", "ratings plausible", "heads with a pattern", "heads", "ties")
+_HEAD = (
+    *("group", "descriptions plausible", "at least partly", "ratings plausible", "rows with a pattern"),
+    *("descriptions", "ties"),
+)
 
 
 def figures(report: StudyReport) -> tuple[Picture, ...]:
@@ -26,11 +29,15 @@ def figures(report: StudyReport) -> tuple[Picture, ...]:
     charts = [Picture(REAL_AGAINST_SWAPPED, chart, "Share of ratings that call a description plausible")]
     if rows := report.by_layer:
         by_layer = [
-            Series("a pattern is seen", [row.pattern.heads for row in rows]),
-            Series("description plausible", [row.plausible.heads for row in rows]),
+            Series("a pattern is seen", [row.pattern.items for row in rows]),
+            Series("description plausible", [row.plausible.items for row in rows]),
         ]
         chart = bar_chart([row.group for row in rows], by_layer, axis="layer")
-        charts.append(Picture(BY_LAYER, chart, "Heads with a pattern and with a plausible description, by layer"))
+        charts.append(
+            Picture(
+                BY_LAYER, chart, "Share of items with a pattern in the rows, and of plausible descriptions, by layer"
+            )
+        )
     return tuple(charts)
 
 
@@ -57,7 +64,8 @@ def _facts(r: StudyReport) -> list[str]:
     settled = ", ".join(f"{n} {verdict}" for verdict, n in r.adjudicated.items() if n) or "none"
     return [
         f"- study: {r.state}; content hash `{r.content_hash[:16] or 'none yet'}`; source: {escaped(r.source) or '-'}",
-        f"- {r.n_heads} heads and {r.n_controls} control items (swapped descriptions), {r.k} raters each",
+        f"- {r.n_descriptions} descriptions of {r.n_heads} heads and {r.n_controls} control items (swapped "
+        f"descriptions), {r.k} raters each",
         f"- coverage: share of the run's heads that have a description: {coverage}",
         f"- {r.skipped} skips; {r.cannot} answers `cannot judge`, left out of rates; {r.late} late, not counted",
         f"- adjudicated by the lead: {settled}",
@@ -72,11 +80,11 @@ def _cells(row: Row) -> tuple[str, ...]:
     """The cells of one line, in the order of the table's head."""
     return (
         escaped(row.group),
-        row.plausible.heads.text(),
-        row.at_least_partly.heads.text(),
+        row.plausible.items.text(),
+        row.at_least_partly.items.text(),
         row.plausible.ratings.text(),
-        row.pattern.heads.text(),
-        str(row.plausible.heads.n),
+        row.pattern.items.text(),
+        str(row.plausible.items.n),
         str(row.plausible.ties),
     )
 
@@ -97,17 +105,19 @@ def _agreement(report: StudyReport) -> list[str]:
 
 def _judges(report: StudyReport) -> list[str]:
     rows = [
-        (escaped(j.judge), *(part.heads.text() for part in (j.plausible, j.partly, j.swapped)), j.same_as_people.text())
+        (escaped(j.judge), *(part.items.text() for part in (j.plausible, j.partly, j.swapped)), j.same_as_people.text())
         for j in report.judges
     ]
-    titles = ("judge", "heads plausible", "at least partly", "swapped plausible", "same verdict as people")
+    titles = ("judge", "descriptions plausible", "at least partly", "swapped plausible", "same verdict as people")
     return [table(titles, rows, numbers=False)]
 
 
 def _notes() -> list[str]:
     return [
-        "- Head rates: majority of a head's raters, Wilson's 95 % interval; ties are left out and counted apart.",
-        "- Rating rates and coefficients: 95 % bootstrap intervals that draw whole heads.",
+        "- Rates of descriptions and rows: majority of an item's raters, Wilson's 95 % interval; ties are left out "
+        "and counted apart.",
+        "- Rating rates and coefficients: 95 % bootstrap intervals that draw whole items.",
+        "- An item is a description with its rows. Several descriptions of one head are several items.",
         "- Percent and AC1 can be high by prevalence alone; read them together with alpha.",
         "- Practice and attention items are in no rate. Swapped descriptions have a rate of their own.",
     ]

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from agent.errors import UnknownRun
+from agent.runs.head_rows import folded_name
 from eval.errors import BadStudy
 from eval.web.api.json_forms import AsciiJson, head_json
 from eval.web.browser.browse_data import ModelGrid, model_grid, models, relation_values
@@ -118,9 +119,11 @@ def _values(request: Request, data: ModelGrid, metric: str) -> dict[tuple[int, i
 
 
 def _common(data: ModelGrid) -> list[tuple[str, int]]:
-    """The most frequent operations."""
-    found = Counter(line.operation for line in data.heads if line.status == "ok" and line.operation)
-    return found.most_common(8)
+    """The most frequent of all that heads do, with how many do it; spelled as a description has it where one does."""
+    described = [line for line in data.heads if line.status == "ok" and line.operation]
+    spelled = {folded_name(line.operation): line.operation for line in described}
+    found = Counter(folded_name(name) for line in described for name in (line.operation, *line.others))
+    return [(spelled.get(name, name), n) for name, n in found.most_common(8)]
 
 
 @models_router.get("/{slug}/head/{layer}/{head}.json")

@@ -65,6 +65,17 @@ class HeadLine:
     score: float | None
     percentile: float | None
     salience: float | None
+    operations: tuple[str, ...]  # that tests support, by name, as `agent.runs.head_rows.operation_names_of` has them
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """What tests support besides the recorded description."""
+        return tuple(name for name in self.operations if name != self.operation)
+
+    @property
+    def n_operations(self) -> int | None:
+        """How many operations tests support; None where there is no answer of a describer."""
+        return len(self.operations) if self.status in ("ok", "unclear") else None
 
 
 def models(engine: Engine) -> list[ModelLine]:
@@ -158,6 +169,7 @@ def shown_line(stored: StoredLine) -> HeadLine:
         score=finite(pairs.score) if pairs else None,
         percentile=finite(pairs.percentile) if pairs else None,
         salience=stored.max_salience,
+        operations=stored.operation_names,
     )
 
 

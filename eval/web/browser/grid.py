@@ -1,26 +1,45 @@
 """The layer x head grid: what each cell shows for the chosen metric, as classes, letters and words.
 
-Colour is never alone: a category has its letter, a number its value in the cell's title and in the table twin.
+Colour is never alone: a category has its letter, a number its value in the cell's title and in the table twin. A head
+that does things of several categories shows two, that of its recorded description first; its words tell all.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from eval.web.browser.browse_data import HeadLine, ModelGrid
 
 STEPS = 9  # colours of the ramp, classes c0 … c8
 BASIC = {
-    "category": "category of the operation",
+    "category": "categories of the operations",
     "status": "described, unclear or failed",
     "percentile": "test: percentile among heads",
     "score": "test: score of the description's own pairs",
     "confidence": "confidence of the describer",
     "salience": "strongest salience",
+    "operations": "operations that a test supports",
 }
+FACES = 2  # of one cell
 _KNOWN = ("algorithmic", "knowledge", "linguistic", "translation")
+
+
+@dataclass(frozen=True)
+class Face:
+    """One colour with its letter."""
+
+    look: str  # CSS class
+    letter: str
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a cell shows: its value in words, and one face, or two side by side."""
+
+    words: str
+    faces: tuple[Face, ...]
 
 
 @dataclass(frozen=True)
@@ -29,18 +48,15 @@ class Cell:
 
     layer: int
     head: int
-    look: str  # CSS classes
-    letter: str
-    words: str  # value in words, for titles and the table
+    look: Look
     operation: str
 
 
 @dataclass(frozen=True)
 class Legend:
-    """One entry: the look of a cell and what it means."""
+    """One entry: a face and what it means."""
 
-    look: str
-    letter: str
+    face: Face
     text: str
 
 
@@ -68,12 +84,13 @@ def make_grid(page: ModelGrid, metric: str, values: Mapping[tuple[int, int], flo
         looks, legend = _category_looks(page.heads)
     elif metric == "status":
         looks, legend = _status_looks(page.heads)
+    elif metric == "operations":
+        looks, legend = _count_looks([line.n_operations for line in page.heads])
     else:
         looks, legend = _number_looks(page.heads, metric, values)
     by_layer: dict[int, list[Cell]] = {}
-    for line, (look, letter, words) in zip(page.heads, looks, strict=True):
-        cell = Cell(line.layer, line.head, look, letter, words, line.operation)
-        by_layer.setdefault(line.layer, []).append(cell)
+    for line, look in zip(page.heads, looks, strict=True):
+        by_layer.setdefault(line.layer, []).append(Cell(line.layer, line.head, look, line.operation))
     rows = tuple((layer, tuple(by_layer[layer])) for layer in sorted(by_layer, reverse=True))
     title = metrics(page)[metric] + _read_how(page, metric)
     return Grid(metric, title, rows, page.model.n_heads, tuple(legend))
@@ -85,51 +102,74 @@ def _read_how(page: ModelGrid, metric: str) -> str:
     return "" if how is None else f", in the top {how.k}, source {how.source or 'unknown'}"
 
 
-_Look = tuple[str, str, str]
+_UNCLEAR, _FAILED, _EMPTY = Face("is-unclear", "·"), Face("is-failed", "!"), Face("is-none", "")
+_OTHERS = (Legend(_UNCLEAR, "unclear"), Legend(_FAILED, "failed"))
+_NO_VALUE = Look("no value", (_EMPTY,))
 
 
-def _other_looks(line: HeadLine) -> _Look:
+def _other_look(line: HeadLine) -> Look:
+    """Of a head without a description."""
     words = {"unclear": "unclear", "failed": "failed", "none": "no result yet"}[line.status]
-    return f"is-{line.status}", {"unclear": "·", "failed": "!", "none": ""}[line.status], words
+    return Look(words, ({"unclear": _UNCLEAR, "failed": _FAILED, "none": _EMPTY}[line.status],))
 
 
-_OTHERS = (
-    Legend("is-unclear", "·", "unclear"),
-    Legend("is-failed", "!", "failed"),
-)
+def _category_looks(lines: Sequence[HeadLine]) -> tuple[list[Look], list[Legend]]:
+    carried = [_categories(line) for line in lines]
+    present = Counter(name for names in carried for name in names)
+    faces = _category_faces(present)
+
+    def look(line: HeadLine, names: Sequence[str]) -> Look:
+        if not names:
+            return _other_look(line)
+        words = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+        return Look(words, tuple(faces[name] for name in names[:FACES]))
+
+    looks = [look(line, names) for line, names in zip(lines, carried, strict=True)]
+    return looks, [*(Legend(faces[n], f"{n} ({present[n]})") for n in faces if n in present), *_OTHERS]
 
 
-def _category_looks(lines: Sequence[HeadLine]) -> tuple[list[_Look], list[Legend]]:
-    present = Counter(line.category or "other" for line in lines if line.status == "ok")
-    rest = sorted(set(present) - set(_KNOWN))
-    number = {name: i for i, name in enumerate([*_KNOWN, *rest])}
-    letters: dict[str, str] = {}
-    for name in number:
-        free = [c for c in name.upper() + "XYZQJ" if c.isalpha() and c not in letters.values()]
-        letters[name] = free[0] if free else "?"
-
-    def look(line: HeadLine) -> _Look:
-        if line.status != "ok":
-            return _other_looks(line)
-        name = line.category or "other"
-        return f"k{number[name] % 8}", letters[name], name
-
-    legend = [
-        Legend(f"k{number[name] % 8}", letters[name], f"{name} ({present[name]})") for name in number if name in present
-    ]
-    return [look(line) for line in lines], [*legend, *_OTHERS]
+def _categories(line: HeadLine) -> tuple[str, ...]:
+    """Of all that a described head does, each once, that of its recorded description first."""
+    if line.status != "ok":
+        return ()
+    return tuple(dict.fromkeys((line.category or "other", *map(_category, line.others))))
 
 
-def _status_looks(lines: Sequence[HeadLine]) -> tuple[list[_Look], list[Legend]]:
-    def look(line: HeadLine) -> _Look:
-        return ("k2", "✓", "described") if line.status == "ok" else _other_looks(line)
+def _category(operation: str) -> str:
+    from agent.checks.categories import built_in_category  # torch: only where a head does more than one thing
 
-    return [look(line) for line in lines], [Legend("k2", "✓", "described"), *_OTHERS]
+    return built_in_category(operation)
+
+
+def _category_faces(present: Iterable[str]) -> dict[str, Face]:
+    """A colour and a letter of its own for each category, the paper's first."""
+    faces: dict[str, Face] = {}
+    for i, name in enumerate([*_KNOWN, *sorted(set(present) - set(_KNOWN))]):
+        taken = {face.letter for face in faces.values()}
+        free = [c for c in name.upper() + "XYZQJ" if c.isalpha() and c not in taken]
+        faces[name] = Face(f"k{i % 8}", free[0] if free else "?")
+    return faces
+
+
+def _status_looks(lines: Sequence[HeadLine]) -> tuple[list[Look], list[Legend]]:
+    described = Face("k2", "✓")
+    looks = [Look("described", (described,)) if line.status == "ok" else _other_look(line) for line in lines]
+    return looks, [Legend(described, "described"), *_OTHERS]
+
+
+def _count_looks(counts: Sequence[int | None]) -> tuple[list[Look], list[Legend]]:
+    """Whole numbers, each with an entry of its own in the legend."""
+    present = Counter(n for n in counts if n is not None)
+    most = max(present, default=0) or 1
+    faces = {n: Face(f"c{(STEPS - 1) * n // most}", str(n)) for n in sorted(present)}
+    looks = [_NO_VALUE if n is None else Look(str(n), (faces[n],)) for n in counts]
+    legend = [Legend(face, f"{present[n]} head{'' if present[n] == 1 else 's'}") for n, face in faces.items()]
+    return looks, [*legend, Legend(_EMPTY, "no value")]
 
 
 def _number_looks(
     lines: Sequence[HeadLine], metric: str, values: Mapping[tuple[int, int], float] | None
-) -> tuple[list[_Look], list[Legend]]:
+) -> tuple[list[Look], list[Legend]]:
     given: list[float | None]
     if values is not None:
         given = [values.get((line.layer, line.head)) for line in lines]
@@ -137,22 +177,22 @@ def _number_looks(
         given = [getattr(line, metric) for line in lines]
     present = [v for v in given if v is not None]
     if not present:
-        return [("is-none", "", "no value")] * len(lines), [Legend("is-none", "", "no value")]
+        return [_NO_VALUE] * len(lines), [Legend(_EMPTY, "no value")]
     low, high = (0.0, _ceiling(metric, present)) if metric != "salience" else (min(present), max(present))
     width = (high - low) or 1.0
 
-    def look(value: float | None) -> _Look:
+    def look(value: float | None) -> Look:
         if value is None:
-            return "is-none", "", "no value"
+            return _NO_VALUE
         step = min(STEPS - 1, max(0, int((value - low) / width * STEPS)))
         if high > 10:
-            return f"c{step}", f"{value:.0f}", f"{value:.1f}"
-        return f"c{step}", "1" if value >= 0.995 else f"{value:.2f}".lstrip("0"), f"{value:.2f}"
+            return Look(f"{value:.1f}", (Face(f"c{step}", f"{value:.0f}"),))
+        return Look(f"{value:.2f}", (Face(f"c{step}", "1" if value >= 0.995 else f"{value:.2f}".lstrip("0")),))
 
     digits = 0 if high > 10 else 2
     bounds = [low + width * step / STEPS for step in range(STEPS)]
-    legend = [Legend(f"c{i}", "", f"from {b:.{digits}f}") for i, b in enumerate(bounds)]
-    return [look(value) for value in given], [*legend, Legend("is-none", "", "no value")]
+    legend = [Legend(Face(f"c{i}", ""), f"from {b:.{digits}f}") for i, b in enumerate(bounds)]
+    return [look(value) for value in given], [*legend, Legend(_EMPTY, "no value")]
 
 
 def _ceiling(metric: str, present: Sequence[float]) -> float:

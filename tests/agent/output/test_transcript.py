@@ -14,7 +14,7 @@ from agent.results.descriptions import HeadDescription
 from agent.results.evidence import IntruderTest
 from agent.results.reports import NO_TRACE, Attempt, Trace
 from tests.agent.commands.test_describe_head import report
-from tests.agent.describers.test_prompting import HOSTILE, TRIAL
+from tests.agent.describers.asking.test_prompting import HOSTILE, TRIAL
 
 SAID = HeadDescription("ok", "x", operation="[bold]copying[/bold]\x1b[31m\u202e")
 TURNS = (

@@ -11,7 +11,9 @@ from sqlalchemy import Engine, event, select, text
 from agent.errors import DatabaseUnusable, UnknownRun
 from agent.runs.claims import retry_heads
 from agent.runs.database import reading, writing
+from agent.runs.identity import ModelCard, RunIdentity
 from agent.runs.records import HeadRecord, RunRecord
+from agent.runs.store import open_run, store_results
 from agent.runs.stored import (
     NO_DESCRIPTION,
     StoredScore,
@@ -23,13 +25,15 @@ from agent.runs.stored import (
     stored_lines,
     whole_heads,
 )
-from tests.support.believable import SETTINGS, Believable
+from maps_engine.model import ModelShape
+from tests.support.believable import SETTINGS, Believable, a_mapping, a_report
 from tests.support.record_fixtures import *  # noqa: F403
 
 LINE = (
     "model fingerprint run layer head describer test status operation category input_strings observed_pattern "
     "confidence reason reasoning"
 )
+WEAKER = "UPDATE tests SET verdict = 'weak', details = json_set(details, '$.verdict', 'weak') WHERE description_id % 2"
 SCORE = "scorer judge settings_hash score low high n swapped"
 WHOLE = (
     "model fingerprint run layer head describer test rows suppressed_rows held_out_rows same_tokens constant "
@@ -165,3 +169,46 @@ def test_a_damaged_record_is_one_line(believable: tuple[Engine, Believable], col
         place = f"{first.layer}.{first.head}"
     with pytest.raises(DatabaseUnusable, match=f"head {place} of run {facts.run_id} is damaged: got"):
         list(stored_heads(engine, facts.run_id))
+
+
+def test_a_line_names_the_operations_of_a_head_without_reading_their_rows(
+    believable: tuple[Engine, Believable],
+) -> None:
+    engine, facts = believable
+    whole = {(one.layer, one.head): one for one in stored_heads(engine, facts.run_id)}
+    asked: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
+    lines = list(stored_lines(engine, facts.run_id))
+    assert not [sql for sql in asked if "descriptions.operations " in sql or "descriptions.operations," in sql]
+    for line in lines:
+        assert line.operation_names == tuple(one.operation for one in whole[line.layer, line.head].operations)
+    assert {len(line.operation_names) for line in lines} == {0, 2}
+
+
+def test_the_recorded_operation_keeps_its_case_and_others_stand_as_search_has_them(sqlite_engine: Engine) -> None:
+    mapping = a_mapping(0, 0, operation="antonym")
+    report = a_report(mapping, "antonym")
+    recorded, other = report.operations
+    said = replace(report.description, operation="English  to\nFrench")
+    both = (replace(other, operation="Names\nof Rivers"), replace(recorded, operation=said.operation))
+    run = open_run(
+        sqlite_engine,
+        card=ModelCard("m", mapping.fingerprint, ModelShape(1, 1, 1, 8, 8, 100)),
+        identity=RunIdentity(mapping.fingerprint, SETTINGS, "p" * 12, "lexical"),
+    ).run_id
+    store_results(sqlite_engine, run, [(replace(report, description=said, operations=both), None)])
+    (line,) = stored_lines(sqlite_engine, run)
+    assert line.operation_names == ("names of rivers", "English  to\nFrench")
+
+
+def test_heads_stored_before_operations_were_known_have_the_recorded_one_where_its_test_supports_it(
+    believable: tuple[Engine, Believable],
+) -> None:
+    engine, facts = believable
+    with writing(engine) as session:
+        session.execute(text("UPDATE descriptions SET operations = NULL, operation_names = ''"))
+        session.execute(text(WEAKER))
+    lines = list(stored_lines(engine, facts.run_id))
+    for line in lines:
+        assert line.operation_names == ((line.operation,) if line.test and line.test.verdict == "supported" else ())
+    assert {len(line.operation_names) for line in lines if line.status == "ok"} == {0, 1}

@@ -97,6 +97,16 @@ def test_a_study_without_answers_says_so(database: str, tmp_path: Path) -> None:
     assert json.loads(ok("approve", "1", "--dry-run", "--json")) == []
 
 
+def test_a_study_of_each_operation(database: str, tmp_path: Path) -> None:
+    options = ("--run", "1", "--heads-wanted", "5", "--each-operation", *PLAIN, "--launch")
+    ok("create", "--name", "S", *options)
+    (status,) = json.loads(ok("status", "--json"))
+    assert status["slots"] == (10 + 2) * 3  # two operations of each head, and a fifth as many controls
+    report = json.loads(ok("agreement", "1", "--draws", "20", "--json"))
+    assert (report["n_descriptions"], report["n_heads"], report["n_controls"]) == (10, 5, 2)
+    assert "10 descriptions of 5 heads and 2 control items" in ok("agreement", "1", "--draws", "20")
+
+
 def test_a_study_of_heads_from_another_tool(database: str, tmp_path: Path) -> None:
     rows = [{"token": f"a{i}", "targets": ["b", "c"]} for i in range(3)]
     heads = [
@@ -105,6 +115,8 @@ def test_a_study_of_heads_from_another_tool(database: str, tmp_path: Path) -> No
     file = tmp_path / "heads.jsonl"
     file.write_text("\n".join(json.dumps(h) for h in heads))
     assert "launched" in ok("create", "--name", "S", "--heads", str(file), "--launch")
+    told = refused("create", "--name", "S", "--heads", str(file), "--each-operation")
+    assert "no operations besides their description; expected --run NUMBER" in told
     file.write_text("{}\n")
     assert "line 1 is not a described head" in refused("create", "--name", "S", "--heads", str(file))
 

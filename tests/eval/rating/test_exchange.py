@@ -132,7 +132,7 @@ def test_hand_made_items_are_in_no_rate(rated: tuple[Engine, int]) -> None:
     report = study_report(engine, study, draws=50)
     plausible = [r for r in ratings if r.kind == "real" and r.usable and r.plausible != "cannot"]
     assert report.overall.plausible.ratings.n == len(plausible)
-    assert report.control.plausible.heads.value == 0.0
+    assert report.control.plausible.items.value == 0.0
     assert (report.skipped, report.cannot) == (1, 1)
     share = sum(r.plausible == "yes" for r in plausible) / len(plausible)
     assert report.gap.value == pytest.approx(share)
@@ -183,7 +183,7 @@ def test_judges_are_marked_and_never_mixed(rated: tuple[Engine, int]) -> None:
     assert after.overall == before.overall
     assert after.agreement == before.agreement
     (judge,) = after.judges
-    assert (judge.judge, judge.plausible.heads.value) == ("llm: stub", 0.0)
+    assert (judge.judge, judge.plausible.items.value) == ("llm: stub", 0.0)
     people = answered(final_ratings(engine, study), "plausible")
     assert not [a for a in people if a.rater.startswith("judge")]
     person = invite(engine, study_id=study)[0]

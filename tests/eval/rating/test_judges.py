@@ -74,7 +74,7 @@ def test_a_judge_has_a_rate_of_its_own_for_swapped_descriptions(tmp_path: Path) 
     number = launched(engine, 6, control_share=0.5)
     run_judge(engine, number, ModelJudge(QueuedModel({"pattern": "yes", "plausible": "partly"})), kind="m")
     (row,) = study_report(engine, number, draws=20).judges
-    found = [(part.heads.n, part.heads.value) for part in (row.plausible, row.partly, row.swapped)]
+    found = [(part.items.n, part.items.value) for part in (row.plausible, row.partly, row.swapped)]
     assert found == [(6, 0.0), (6, 1.0), (3, 0.0)]
     engine.dispose()
 

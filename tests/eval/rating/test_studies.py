@@ -12,7 +12,7 @@ from sqlalchemy import Engine, inspect, select, update
 
 from agent.runs.database import reading, writing
 from eval.errors import BadImport, BadStudy, ContentChanged
-from eval.rating.items import described_heads, heads_from_jsonl
+from eval.rating.heads.described import described_heads, heads_from_jsonl
 from eval.rating.people import invite
 from eval.rating.ratings import save
 from eval.rating.slots import next_screen

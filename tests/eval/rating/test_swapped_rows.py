@@ -15,7 +15,8 @@ from agent.checks.new_pairs import PlannedTest, finish_test, with_tested_rows
 from agent.checks.pair_scorer import PairScorer
 from agent.results.reports import HeadReport
 from eval.errors import BadStudy
-from eval.rating.items import Swap, described_heads
+from eval.rating.heads.described import described_heads
+from eval.rating.items import Swap
 from eval.rating.studies import StudySettings, create_study
 from eval.rating.swapped_rows import SwappedRows
 from maps_engine.engine import MapsEngine

@@ -103,10 +103,10 @@ def test_rates_by_majority_with_ties_apart() -> None:
     said = {"a": "yes yes no", "b": "no no yes", "c": "yes no", "d": "partly partly yes"}
     answers = [Answered(item, str(i), v) for item, values in said.items() for i, v in enumerate(values.split())]
     found = rates(answers, wanted=("yes",), draws=50)
-    assert (found.heads.value, found.heads.n, found.ties) == (pytest.approx(1 / 3), 3, 1)
+    assert (found.items.value, found.items.n, found.ties) == (pytest.approx(1 / 3), 3, 1)
     assert found.ratings.value == pytest.approx(5 / 11)
-    assert rates(answers, wanted=("yes", "partly"), draws=50).heads.value == pytest.approx(2 / 3)
-    assert rates([], wanted=("yes",)).heads.text() == "no heads"
+    assert rates(answers, wanted=("yes", "partly"), draws=50).items.value == pytest.approx(2 / 3)
+    assert rates([], wanted=("yes",)).items.text() == "no heads"
 
 
 @given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 3), st.sampled_from(["yes", "no", "partly"])), min_size=1))

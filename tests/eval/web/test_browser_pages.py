@@ -23,6 +23,7 @@ PAGES = (
     "/",
     "/believable-360m",
     "/believable-360m?metric=percentile",
+    "/believable-360m?metric=operations",
     "/believable-360m?metric=relation:antonym&view=table",
     "/believable-360m/head/7/0",
     "/believable-360m/head/7/1",
@@ -194,6 +195,24 @@ def test_the_grid_keeps_its_metric_in_the_address_and_goes_back(browser: Browser
     assert watched.errors == []
 
 
+@pytest.mark.parametrize("width", [320, 1280])
+def test_both_letters_of_a_cell_fit_side_by_side(browser: Browser, base: tuple[str, Engine], width: int) -> None:
+    page = open_page(browser, base[0], viewport={"width": width, "height": 800}).page
+    page.goto("/believable-360m")
+    cell = page.locator("a.cell.sides").first
+    box, sides = cell.bounding_box(), [side.bounding_box() for side in cell.locator(".side").all()]
+    assert box is not None
+    left, right = (side for side in sides if side is not None)
+    assert left["width"] == pytest.approx(right["width"], abs=0.5)
+    assert left["x"] + left["width"] == pytest.approx(right["x"], abs=0.5)
+    assert left["width"] + right["width"] == pytest.approx(box["width"], abs=0.5)
+    assert (left["height"], right["height"]) == (box["height"], box["height"])
+    wide = cell.locator(".side").evaluate_all("sides => sides.map((one) => one.scrollWidth - one.clientWidth)")
+    assert wide == [0, 0]
+    cell.click()
+    assert "Layer 7, head 0" in page.inner_text("h1")
+
+
 def test_search_finds_heads_and_compare_shows_two(browser: Browser, base: tuple[str, Engine]) -> None:
     page = open_page(browser, base[0]).page
     page.goto("/believable-360m")
@@ -232,6 +251,11 @@ def test_browsing_works_without_javascript(browser: Browser, base: tuple[str, En
     page.select_option("#metric", "score")
     page.click("main button:has-text('Show')")
     assert page.locator(".cell.c8, .cell.c7, .cell.c6").count() > 0
+    page.select_option("#metric", "operations")
+    page.click("main button:has-text('Show')")
+    assert page.locator("a.cell.c8").first.inner_text() == "2"
+    page.goto("/believable-360m")
+    assert page.locator("a.cell.sides").first.inner_text().split() == ["L", "W"]
     page.click("a.cell >> nth=0")
     page.click("summary")
     assert page.locator(".mapping").count() == 5  # operations, tested words, salient tokens, parts, what they suppress

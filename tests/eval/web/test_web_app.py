@@ -244,6 +244,25 @@ def test_the_lead_makes_launches_invites_and_exports(site: tuple[WebSettings, Te
     assert client.post(study + "/close", headers=OURS).status_code == 303
 
 
+def test_the_lead_makes_a_study_of_each_operation(site: tuple[WebSettings, TestClient]) -> None:
+    client = site[1]
+    box = '<input type="checkbox" id="each_operation" name="each_operation" value="1"'
+    assert f"{box}>" in client.get("/lead/new").text
+    form = {"name": "Mine", "run": "1", "k": "2", "n_heads": "4", "control_percent": "25", "each_operation": "1"}
+    assert f"{box} checked>" in client.post("/lead/studies", headers=OURS, data=form | {"k": "x"}).text
+    study = client.post("/lead/studies", headers=OURS, data=form).headers["location"]
+    page = client.get(study).text
+    assert "<dt>descriptions</dt><dd>8, one for each operation of a head</dd>" in page
+    assert "<dt>control items</dt><dd>2</dd>" in page
+    previews = [client.get(f"{study}/preview?item={n}").text for n in range(10)]
+    real = [one for one in previews if '<span class="chip">real</span>' in one]
+    about = [re.search(r"<dt>operation</dt><dd>(.*?)</dd><dt>part</dt><dd>(\d)</dd>", one) for one in real]
+    assert sum(found is not None and found[2] == "1" and "plural nouns" in found[1] for found in about) == 4
+    assert sum("Maps plural nouns so." in one for one in real) == 4
+    plain = client.post("/lead/studies", headers=OURS, data={k: v for k, v in form.items() if k != "each_operation"})
+    assert "<dt>descriptions</dt><dd>4</dd>" in client.get(plain.headers["location"]).text
+
+
 def test_errors_are_one_line_pages(site: tuple[WebSettings, TestClient], monkeypatch: pytest.MonkeyPatch) -> None:
     client = site[1]
     for path in ("/nope", "/believable-360m/head/99/0", "/believable-360m/head/x/0", "/compare?a=zzz"):
