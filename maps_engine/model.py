@@ -56,6 +56,28 @@ class Norm:
         return y if self.bias is None else y + self.bias
 
 
+@dataclass(frozen=True)
+class QueriesKeys:
+    """Queries and keys of one layer for texts of n tokens, their places put in, and what makes logits of them."""
+
+    queries: Tensor  # (b, H, n, d_h)
+    keys: Tensor  # (b, K, n, d_h), or (b, H, n, d_h)
+    scale: float  # of products
+    softcap: float | None = None  # c: logits become c tanh(logits / c)
+    sinks: Tensor | None = None  # (H,): a logit beside those of the keys
+    added: Tensor | None = None  # (1 or b, 1 or H, n, n): ALiBi, and -inf for keys that may not be seen
+
+    def logits(self) -> Tensor:
+        """(b, H, n, n): what the softmax over keys is given, sinks left out; -inf for keys that may not be seen."""
+        groups = self.queries.shape[1] // self.keys.shape[1]
+        found = self.queries @ self.keys.repeat_interleave(groups, dim=1).transpose(-1, -2) * self.scale
+        if self.softcap is not None:
+            found = self.softcap * torch.tanh(found / self.softcap)
+        n = found.shape[-1]
+        later = torch.ones(n, n, dtype=torch.bool, device=found.device).triu(1)
+        return (found if self.added is None else found + self.added).masked_fill(later, -torch.inf)
+
+
 class Residuals(Protocol):
     """Hidden states of tokens on their way through the blocks, each read after the same lead-in."""
 
@@ -115,6 +137,12 @@ class ModelWeights(Protocol):
 
     def running(self, *, dtype: torch.dtype, attention: str) -> nn.Module:
         """The model as transformers runs it, all weights in memory. Raises UnsupportedModel, BrokenCheckpoint."""
+
+    def queries_keys(self, layer: int, hidden: Tensor, *, behind: int = 0) -> QueriesKeys:
+        """Queries and keys of `layer` for rows (b, n, d) that reach its block, at places `behind`, ... of a text.
+
+        Raises UnsupportedModel where the model's attention is not understood.
+        """
 
     def residuals(self, ids: Tensor, lead_in: Sequence[int]) -> Residuals:
         """Tokens `ids` (n,), each read after `lead_in`, in front of block 0. Raises UnsupportedModel."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from maps_engine.checkpoints.block_reader import BlockReader
+from maps_engine.checkpoints.blocks.attention_inputs import AttentionInputs
 from maps_engine.checkpoints.blocks.empty_model import EmptyModel
 from maps_engine.checkpoints.blocks.residual_stream import BlockModel, ResidualStream
 from maps_engine.checkpoints.families.settings import Settings
@@ -22,7 +23,7 @@ from maps_engine.checkpoints.first_mlp import FirstMlp
 from maps_engine.checkpoints.formats.tensor_source import Rows, TensorSource
 from maps_engine.checkpoints.tensor_names import TensorNames
 from maps_engine.errors import BrokenCheckpoint, UnsupportedModel
-from maps_engine.model import AttentionWeights, ModelShape, Norm
+from maps_engine.model import AttentionWeights, ModelShape, Norm, QueriesKeys
 
 
 class FamilyWeights:
@@ -108,6 +109,10 @@ class FamilyWeights:
         A GGUF file is opened so in a tenth of the time that transformers takes. Raises UnsupportedModel."""
         return EmptyModel(replace(self._read, dtype=dtype), attention=attention).fill()
 
+    def queries_keys(self, layer: int, hidden: Tensor, *, behind: int = 0) -> QueriesKeys:
+        """By transformers' own attention, stopped before the softmax; the MLP's weights are not read."""
+        return self._attention_inputs.read(layer, hidden, behind=behind)
+
     def residuals(self, ids: Tensor, lead_in: Sequence[int]) -> ResidualStream:
         """Tokens `ids` (n,) read after `lead_in`, to be let through block by block (docs/method.md, "What a head really
         reads"). Raises UnsupportedModel where transformers does not build the blocks."""
@@ -143,6 +148,10 @@ class FamilyWeights:
     @cached_property
     def _blocks(self) -> BlockModel:
         return BlockModel(self._read)
+
+    @cached_property
+    def _attention_inputs(self) -> AttentionInputs:
+        return AttentionInputs(self._read)
 
     @cached_property
     def _first(self) -> FirstMlp:

@@ -7,6 +7,7 @@ the tensors of a block are read. What is computed from the configuration, such a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,9 @@ from maps_engine.errors import BrokenCheckpoint, UnsupportedModel
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+_OF_MLP = re.compile(r"(mlp|block_sparse_moe|fc1|fc2)\b")  # as transformers' blocks name it
 
 
 class EmptyModel:
@@ -64,26 +68,31 @@ class EmptyModel:
         return self.model.requires_grad_(False)
 
     @contextmanager
-    def filled(self, layer: int) -> Iterator[nn.Module]:
-        """The block of `layer` with its weights, which are let go of afterwards. Raises BrokenCheckpoint."""
+    def filled(self, layer: int, *, attention_only: bool = False) -> Iterator[nn.Module]:
+        """The block of `layer` with its weights, which are let go of afterwards. Raises BrokenCheckpoint.
+
+        attention_only: no weights of the MLP are read; whoever runs the block stops before it.
+        """
         block = self.blocks[layer]
-        self._load(layer)
+        self._load(layer, attention_only=attention_only)
         try:
             yield block
         finally:
             block.load_state_dict({n: t.to("meta") for n, t in block.state_dict().items()}, assign=True)
 
-    def _load(self, layer: int) -> None:
+    def _load(self, layer: int, *, attention_only: bool = False) -> None:
         block, prefix = self.blocks[layer], self._reader.names.in_block(layer, "")
         try:
-            block.load_state_dict(self._tensors(block, prefix), assign=True)
+            block.load_state_dict(self._tensors(block, prefix, attention_only), assign=True, strict=not attention_only)
         except RuntimeError as error:
             got = str(error).splitlines()[-1].strip()
             raise BrokenCheckpoint("tensors of a block do not have the sizes that the config says", got=got) from error
         block.requires_grad_(False)
 
-    def _tensors(self, module: nn.Module, prefix: str) -> dict[str, Tensor]:
-        source, wanted = self._reader.source, module.state_dict()
+    def _tensors(self, module: nn.Module, prefix: str, attention_only: bool) -> dict[str, Tensor]:
+        source, wanted = self._reader.source, list(module.state_dict())
+        if attention_only:
+            wanted = [name for name in wanted if not _OF_MLP.match(name)]
         held = source.names()
         found = {name: source.read(prefix + name) for name in wanted if prefix + name in held}
         absent = [name for name in wanted if name not in found]

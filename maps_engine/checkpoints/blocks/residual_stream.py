@@ -33,12 +33,12 @@ class BlockModel:
     def __init__(self, reader: BlockReader) -> None:
         self._reader, self.empty = reader, EmptyModel(reader)
         self.empty.embeddings.padding_idx = None  # ids are places among the rows of a call, not tokens
-        self._log: list[_Call] = []
+        self._log: list[Call] = []
         last = len(self.empty.blocks) - 1
         self._recorders = [_Recorder(self._log, is_last=i == last) for i in range(last + 1)]
         self.empty.replace_blocks(nn.ModuleList(self._recorders))
 
-    def enter(self, ids: Tensor, *, behind: int) -> tuple[Tensor, list[_Call]]:
+    def enter(self, ids: Tensor, *, behind: int) -> tuple[Tensor, list[Call]]:
         """What reaches block 0 (b, n, d) for token ids (b, n) behind `behind` others, and how each block is called."""
         rows = self._reader.rows(self._reader.names.embedding, ids.flatten())
         self.empty.embeddings.weight = nn.Parameter(rows, requires_grad=False)  # so that no more of E is read
@@ -59,7 +59,7 @@ class BlockModel:
             pass
         return self._log[0].hidden, list(self._log)
 
-    def run(self, block: nn.Module, hidden: Tensor, call: _Call, *, layer: int, before: _Keys | None) -> _After:
+    def run(self, block: nn.Module, hidden: Tensor, call: Call, *, layer: int, before: _Keys | None) -> _After:
         """`hidden` (b, n, d) through one block, with keys and values of what comes `before`."""
         cache = self._cache()
         if before is not None:
@@ -122,7 +122,7 @@ class _After:
 
 
 @dataclass(frozen=True)
-class _Call:
+class Call:
     """What a decoder called a block with."""
 
     hidden: Tensor
@@ -149,14 +149,14 @@ class _TupleWanted(Exception):
 class _Recorder(nn.Module):
     """Stands where a block was and writes down how it is called."""
 
-    def __init__(self, log: list[_Call], *, is_last: bool) -> None:
+    def __init__(self, log: list[Call], *, is_last: bool) -> None:
         super().__init__()
         self._log, self._is_last, self.gives_tuple = log, is_last, False
 
     def forward(self, hidden: Tensor, *args: Any, **options: Any) -> Tensor | tuple[Tensor]:
         if hidden.dim() != 3:  # the decoder took the first entry of the tensor itself
             raise _TupleWanted
-        self._log.append(_Call(hidden, args, options))
+        self._log.append(Call(hidden, args, options))
         if self._is_last:
             raise _AllRecorded
         return (hidden,) if self.gives_tuple else hidden
