@@ -54,17 +54,18 @@ def _seeds(units: Tensor, lengths: Tensor) -> Tensor:
     """(s, r): the vectors that most others lie near, none beside another."""
     seen = lengths.topk(min(SEEN, len(lengths))).indices
     seen = seen[lengths[seen] > 0]
-    cosines = units[seen] @ units[seen].T
-    density = ((cosines - NEAR).clamp_min(0) * lengths[seen]).sum(dim=-1)
+    sample, weights = units[seen], lengths[seen]
+    pieces = sample.split(128)  # whose cosines with all of the sample stay in the processor's cache
+    density = torch.cat([((some @ sample.T - NEAR).clamp_min_(0) * weights).sum(dim=-1) for some in pieces])
     found: list[int] = []
-    while len(found) < min(MOST_SEEDS, len(seen)):
+    while len(found) < min(MOST_SEEDS, len(sample)):
         peak = int(density.argmax())
         if density[peak] <= 0:
             break
         found.append(peak)
-        density[cosines[peak] > APART] = 0
+        density.masked_fill_(sample @ sample[peak] > APART, 0)
         density[peak] = 0
-    return units[seen[found]]
+    return sample[found]
 
 
 def _nearest(units: Tensor, directions: Tensor) -> Tensor:

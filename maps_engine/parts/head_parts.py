@@ -19,11 +19,11 @@ from torch import Tensor
 from maps_engine.errors import UserMistake
 from maps_engine.ordinary_words import in_finding_half, ordinary_words
 from maps_engine.ov.centred import ordinary_ids
-from maps_engine.ov.circuit import OVCircuit, chunks
+from maps_engine.ov.circuit import chunks
 from maps_engine.ov.salience import TARGET_CHUNK
 from maps_engine.ov.source_maps import SourceEngine
-from maps_engine.ov.top_entries import RunningTop
 from maps_engine.parts.grouping import FEWEST, Groups, grouped
+from maps_engine.parts.targets import Asked, Targets, strongest
 from maps_engine.relations.significance import corrected, fisher_tail
 from maps_engine.results import HeadPart, MappingRow, PartTest, ScoredToken
 
@@ -55,16 +55,23 @@ class _Part:
 
 
 @dataclass(frozen=True)
-class _Targets:
-    """Strongest targets (n, K) of some places, by place, and of what the words of each part have in common (p, K)."""
+class _Head:
+    """A head taken apart: W_O (d_h, d), centred values a (n, d_h) of the words, and its parts.
 
-    rows: dict[int, tuple[Tensor, Tensor]]
-    common: list[tuple[Tensor, Tensor]]
+    `others` are words that its parts are held against, by place, with the group of each; `places` all words that are
+    listed or tested.
+    """
 
-    def hits(self, places: Sequence[int], part: int) -> int:
-        """How many of `places` have one of the part's common targets among theirs."""
-        wanted = self.common[part][1][:COMMON]
-        return sum(bool(torch.isin(self.rows[place][1][:K], wanted).any()) for place in places)
+    output: Tensor
+    a: Tensor
+    parts: Sequence[_Part]
+    others: dict[int, int]
+    places: Tensor
+
+    def asked(self) -> Asked:
+        """The mean of each part's words, and the words at `places`."""
+        means = [self.a[part.found_by].mean(dim=0, keepdim=True) for part in self.parts]
+        return Asked(self.output, torch.cat([*means, self.a[self.places]]))
 
 
 @dataclass(frozen=True)
@@ -99,7 +106,10 @@ class PartsReader:
         circuit = self.at.circuit(layer)
         a, x_norms = circuit.values(self.words)
         a = a.float() - a.float().mean(dim=0)
-        return [self._of_head(circuit, head, a[:, head // circuit.heads.group], x_norms) for head in heads]
+        apart = [self._apart(circuit.heads.output[head].float(), a[:, head // circuit.heads.group]) for head in heads]
+        k, asked = max(K, self.at.settings.targets), [one.asked() for one in apart]
+        lists = strongest(asked, self.at.unembedding, k=k, allowed=self.at.allowed)
+        return [self._told(one, x_norms, *of_one) for one, of_one in zip(apart, lists, strict=True)]
 
     @cached_property
     def words(self) -> Tensor:
@@ -137,34 +147,36 @@ class PartsReader:
         values, vectors = torch.linalg.eigh(wide @ self._likeness @ wide.T)
         return (vectors * values.clamp_min(0).sqrt()).to(output)
 
-    def _of_head(self, circuit: OVCircuit, head: int, a: Tensor, x_norms: Tensor) -> tuple[HeadPart, ...]:
-        """a (n, d_h): centred values of the words; x_norms (n,)."""
-        output = circuit.heads.output[head].float()
+    def _apart(self, output: Tensor, a: Tensor) -> _Head:
+        """One head, from W_O (d_h, d) and centred values a (n, d_h) of the words."""
         rows = a @ self._factor(output)
         groups, parts = self._found(rows)
-        if not parts:
-            return ()
-        others = self._others(rows, groups)
+        others = self._others(rows, groups) if parts else {}
         read = torch.tensor(list(others), dtype=torch.long, device=a.device)
-        places = torch.cat([read, *(part.listed for part in parts)]).unique()
-        targets = self._targets(output, a, places, parts)
-        lengths = (a[places] @ output).norm(dim=-1) / x_norms[places].clamp_min(1e-30)
-        saliences = dict(zip(places.tolist(), lengths.tolist(), strict=True))
+        return _Head(output, a, parts, others, torch.cat([read, *(part.listed for part in parts)]).unique())
+
+    def _told(self, head: _Head, x_norms: Tensor, scores: Tensor, ids: Tensor) -> tuple[HeadPart, ...]:
+        """The parts of a head with the targets that were asked for; x_norms (n,) of the words."""
+        written = (head.a[head.places] @ head.output).norm(dim=-1) / x_norms[head.places].clamp_min(1e-30)
+        places, parts = head.places.tolist(), head.parts
+        saliences = dict(zip(places, written.tolist(), strict=True))
+        row = {place: len(parts) + i for i, place in enumerate(places)}
+        targets = Targets(scores.cpu(), ids.cpu(), row)
 
         def listed(some: Tensor) -> tuple[MappingRow, ...]:
-            return tuple(self._row(place, saliences[place], *targets.rows[place]) for place in some[:ROWS].tolist())
+            return tuple(self._row(place, saliences[place], *targets.of(place)) for place in some[:ROWS].tolist())
 
         return tuple(
             HeadPart(
                 share=part.share,
                 along=part.along,
                 size=len(part.found_by),
-                targets=self._scored(*targets.common[i]),
+                targets=self._scored(*targets.common(i)),
                 rows=listed(part.found_by),
                 held_out_rows=listed(part.held_out),
-                test=_test(targets, i, part, others, len(parts)),
+                test=_test(targets, i, part, head.others, len(parts)),
                 members=frozenset(self.words[part.words].tolist()),
-                common=tuple(targets.common[i][1][:K].tolist()),
+                common=tuple(targets.common(i)[1][:K].tolist()),
             )
             for i, part in enumerate(parts)
         )
@@ -203,18 +215,6 @@ class PartsReader:
         places = testing[:: max(1, len(testing) // OTHERS)]
         return dict(zip(places.tolist(), groups.assigned(rows[places]).tolist(), strict=True))
 
-    def _targets(self, output: Tensor, a: Tensor, places: Tensor, parts: Sequence[_Part]) -> _Targets:
-        """The strongest targets of centred values a (n, d_h) at `places`, and of the mean of each part's."""
-        means = torch.stack([a[part.found_by].mean(dim=0) for part in parts])
-        read, running = torch.cat([means, a[places]]), RunningTop(max(K, self.at.settings.targets))
-        for part in chunks(self.at.shape.vocab_size, TARGET_CHUNK):
-            scores = read @ (output @ self.at.unembedding.rows(part).float().T)
-            if self.at.allowed is not None:
-                scores = scores.masked_fill(~self.at.allowed[part], -torch.inf)
-            running.update(scores, torch.arange(part.start, part.stop, device=a.device))
-        listed = list(zip(*running.result(), strict=True))
-        return _Targets(dict(zip(places.tolist(), listed[len(parts) :], strict=True)), listed[: len(parts)])
-
     def _row(self, place: int, salience: float, scores: Tensor, ids: Tensor) -> MappingRow:
         word = int(self.words[place])
         return MappingRow(self.at.checkpoint.vocabulary.text(word), word, salience, self._scored(scores, ids))
@@ -229,10 +229,10 @@ def _typical_first(rows: Tensor, places: Tensor, direction: Tensor) -> Tensor:
     return places[(rows[places] @ direction).argsort(descending=True, stable=True)]
 
 
-def _test(targets: _Targets, place: int, part: _Part, others: dict[int, int], tries: int) -> PartTest:
+def _test(targets: Targets, place: int, part: _Part, others: dict[int, int], tries: int) -> PartTest:
     """The test of one of `tries` parts on words of it that did not find it, and on `others`: place to group."""
     own = part.held_out[:ROWS].tolist()
     outside = [other for other, group in others.items() if group != part.group]
-    k, m = targets.hits(own, place), targets.hits(outside, place)
+    k, m = (targets.hits(places, place, among=K, common=COMMON) for places in (own, outside))
     p = fisher_tail(torch.tensor([k]), torch.tensor([m]), n=len(own), n_null=len(outside))
     return PartTest(k, len(own), m, len(outside), corrected(float(p), tries))
