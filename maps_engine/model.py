@@ -87,6 +87,10 @@ class Residuals(Protocol):
     def rows(self) -> Tensor:
         """(n, d): the residual stream that reaches the block `layer`; overwritten by `advance`."""
 
+    @property
+    def start(self) -> Tensor:
+        """(s, d): what reaches the block for the tokens of the lead-in itself."""
+
     def advance(self) -> None:
         """Let everything pass the block `layer`. Raises BrokenCheckpoint where its tensors are not there."""
 
@@ -143,6 +147,9 @@ class ModelWeights(Protocol):
 
         Raises UnsupportedModel where the model's attention is not understood.
         """
+
+    def learns_places(self) -> bool:
+        """Whether what enters block 0 depends on a token's place. Raises UnsupportedModel."""
 
     def residuals(self, ids: Tensor, lead_in: Sequence[int]) -> Residuals:
         """Tokens `ids` (n,), each read after `lead_in`, in front of block 0. Raises UnsupportedModel."""

@@ -201,3 +201,23 @@ class HeadMapping:
             ],
             "undertrained": list(self.undertrained),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class HeadAttention:
+    """Where a head looks, as mean attention weights in made-up texts (`maps_engine.qk`), 0 to 1."""
+
+    layer: int
+    head: int
+    previous: float  # to the token before
+    itself: float
+    first: float  # to the first token of the text
+    duplicate: float  # to the same word, read before
+    induction: float  # to what followed the same word, read before
+    profile: tuple[float, ...]  # to the token 0, 1, 2, ... places before
+
+    @property
+    def reach(self) -> float:
+        """Mean distance in tokens, over what is not paid to the first token."""
+        whole = sum(self.profile)
+        return sum(offset * share for offset, share in enumerate(self.profile)) / whole if whole else 0.0

@@ -27,7 +27,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("maps_engine.checkpoints",),
     ("maps_engine.ordinary_words", "maps_engine.undertrained", "maps_engine.null_heads"),
     ("maps_engine.ov",),
-    ("maps_engine.relations",),
+    ("maps_engine.relations", "maps_engine.qk"),
     ("maps_engine.fitting",),
     ("maps_engine.parts",),
     ("maps_engine.engine",),

@@ -176,8 +176,8 @@ class DescriberOptions(OptionGroup):
             "--name-parts",
             min=0,
             max=8,
-            help="How many parts of a head, the largest, a language model is asked to name one by one; "
-            "0 saves up to one reply more than that for every head.",
+            help="How many parts of a head, the largest, a language model is asked to name one by one. "
+            "Costs one reply a head, and one more for each name in words of its own; 0: none.",
             envvar="HEADSCRIBE_NAME_PARTS",
         ),
     ] = NAMED_PARTS

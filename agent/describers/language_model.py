@@ -86,7 +86,7 @@ class LanguageModelDescriber:
         try:
             reply = self._model.ask(prompt, parts_answer(len(parts)), system=_system(), about=about)
         except ModelFault as fault:
-            return SaidOfParts((), _fault_turns(prompt, fault), _why(fault))
+            return SaidOfParts((), _fault_turns(prompt, fault))
         given: Any = reply.answer
         found = named_parts(given.parts, parts, raw=reply.raw, describer=self.name, settings=dict(self.settings))
         shown = _shown_tokens(evidence)

@@ -83,11 +83,10 @@ class RevisingDescriber(PairProposer, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SaidOfParts:
-    """Descriptions of parts of a head, largest first; `problem` says why there are none."""
+    """Descriptions of parts of a head, largest first."""
 
     descriptions: tuple[HeadDescription, ...]
     conversation: tuple[Message, ...] = ()
-    problem: str = ""
 
 
 @runtime_checkable

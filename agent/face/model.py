@@ -25,7 +25,7 @@ from maps_engine.relations.catalogue import load_relations
 from maps_engine.relations.format import Relation
 from maps_engine.relations.own import own_relation
 from maps_engine.relations.thresholds import MIN_PAIRS
-from maps_engine.results import EngineSettings, HeadPart
+from maps_engine.results import EngineSettings, HeadAttention, HeadPart
 from maps_engine.scores.table import score_relations
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ class Model:
 
     maps: MapsEngine
     _benches: dict[DescribeRequest, Workbench] = field(default_factory=dict, repr=False)
+    _attention: list[HeadAttention] = field(default_factory=list, repr=False)
 
     @property
     def name(self) -> str:
@@ -144,6 +145,30 @@ class Model:
                 self.maps, chosen, source=through, k=k, min_pairs=min_pairs, progress=lambda _: step(through)
             )
         return RelationTable(scores)
+
+    def attention(self, *, progress: Progress | None = None) -> pd.DataFrame:
+        """Where every head looks, from the weights: one row a head (docs/method.md, "What a head attends to").
+
+        Columns are mean attention weights: `previous` token, `itself`, `first` token, `duplicate` (the same word, read
+        before), `induction` (what followed it then), and `reach`, the mean distance in tokens.
+
+        Raises: UserMistake, UnsupportedModel (GPT-2 and others that learn a vector for each place).
+        """
+        import pandas as pd
+
+        names = ("layer", "head", "previous", "itself", "first", "duplicate", "induction", "reach")
+        heads = self._attention_to(self.n_layers - 1, progress)
+        return pd.DataFrame([{name: getattr(one, name) for name in names} for one in heads])
+
+    def _attention_to(self, last: int, progress: Progress | None = None) -> list[HeadAttention]:
+        """Of all heads of layers up to `last`; read once for all that are asked for later."""
+        if len(self._attention) <= last * self.n_heads:
+            self._attention.clear()
+            with shown(progress, "attention of heads", last + 1) as step:
+                for layer in self.maps.attention(last=last):
+                    self._attention.extend(layer)
+                    step(f"layer {layer[0].layer}")
+        return self._attention
 
     def label(
         self,
@@ -251,6 +276,14 @@ class Head:
     def parts(self) -> tuple[HeadPart, ...]:
         """Groups of words for which the head writes alike beside its constant part, largest share first."""
         return self.mapping.parts
+
+    @property
+    def attention(self) -> HeadAttention:
+        """Where the head looks: its attention to places and to words read before, from the weights.
+
+        Raises: UserMistake, UnsupportedModel, as `Model.attention`.
+        """
+        return self.model._attention_to(self.layer)[self.layer * self.model.n_heads + self.head]
 
     def describe(
         self,

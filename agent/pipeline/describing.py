@@ -1,8 +1,8 @@
 """One head from its rows to a description whose test is still to come.
 
 A describer that can revise is talked with (`agent.pipeline.asking.conversation`). One that cannot (lexical) gives all
-that it would say, best first, and tests choose among them. The verdict itself is left to `agent.pipeline.flow`, which
-scores the judging pairs of many heads in one pass.
+that it would say, best first, and tests choose among them. The verdict itself is left to
+`agent.pipeline.final_tests`, which scores the judging pairs of many heads in one pass.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ def final_tests(bench: Workbench, described: Sequence[HeadReport], tell: Tell = 
     plans = [
         [
             _plan(bench, report, report.description),
-            *(_plan_part(bench, report, named) for named in report.trace.named_parts),
+            *(_plan_part(bench, report, named) for named in report.trace.named_parts if named.is_of(report.mapping)),
             *(_plan_counted(bench, report, said) for said in others),
         ]
         for report, others in ((report, _alternatives(bench, report)) for report in described)

@@ -12,6 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from agent.describers.asking.part_names import PART_ROWS
 from agent.describers.protocol import PartNamer, RankingDescriber, RevisingDescriber
 from agent.errors import BudgetSpent, DescriberDown, ModelDown
 from agent.operations.store import KnownOperationStore
@@ -19,7 +20,7 @@ from agent.pipeline.describing import describe_mapping, untested
 from agent.pipeline.final_tests import final_tests
 from agent.pipeline.workbench import RETRIEVED, RETRIEVED_OF_PART, Tell, Workbench, silent
 from agent.results.descriptions import HeadDescription
-from agent.results.evidence import Retrieved
+from agent.results.evidence import Evidence, Retrieved
 from agent.results.reports import HeadReport
 from agent.runs.state import HeadKey
 from agent.runs.workers import KeptReply
@@ -27,7 +28,7 @@ from agent.words.spelling import core
 from maps_engine.engine import MapsEngine
 from maps_engine.errors import Failure
 from maps_engine.fitting import seconds
-from maps_engine.results import HeadMapping
+from maps_engine.results import HeadMapping, MappingRow
 
 FAILURES_IN_A_ROW: Final = 20
 Found = tuple[HeadMapping, tuple[Retrieved, ...]]
@@ -131,8 +132,8 @@ def retrieve(bench: Workbench, mappings: Sequence[HeadMapping], tell: Tell = sil
         return []
     tell("looking for known operations alike")
     named = bench.describer.most_parts if isinstance(bench.describer, PartNamer) else 0
-    parts = [[(place, mapping.of_part(place)) for place in range(len(mapping.parts[:named]))] for mapping in mappings]
-    words = _words([*mappings, *(part for own in parts for _, part in own)])
+    parts = [[part.rows[:PART_ROWS] for part in Evidence.of(mapping).parts[:named]] for mapping in mappings]
+    words = _words([*(mapping.rows for mapping in mappings), *(rows for own in parts for rows in own)])
     bench.fields.vectors(sorted(set(words)))  # one batch, kept by the fields
     with bench.open_operations() as store:
         return [
@@ -141,10 +142,11 @@ def retrieve(bench: Workbench, mappings: Sequence[HeadMapping], tell: Tell = sil
         ]
 
 
-def _of_parts(store: KnownOperationStore, parts: Sequence[tuple[int, HeadMapping]]) -> Iterator[Retrieved]:
-    """Known operations whose mappings are like the rows of a part, with its place."""
-    for place, part in parts:
-        yield from (replace(one, part=place) for one in store.retrieve(part, RETRIEVED_OF_PART))
+def _of_parts(store: KnownOperationStore, parts: Sequence[Sequence[MappingRow]]) -> Iterator[Retrieved]:
+    """Known operations whose mappings are like the rows of a part that a describer is shown, with its place."""
+    for place, rows in enumerate(parts):
+        pairs = [(row.token, [target.token for target in row.targets]) for row in rows]
+        yield from (replace(one, part=place) for one in store.retrieve_pairs(pairs, RETRIEVED_OF_PART))
 
 
 def propose(bench: Workbench, found: Sequence[Found], conditions: Conditions) -> Iterator[HeadReport]:
@@ -207,8 +209,8 @@ def _few_in_flight(
         raise ended
 
 
-def _words(mappings: Iterable[HeadMapping]) -> Iterator[str]:
-    """The words that embedding these mappings asks for."""
-    for mapping in mappings:
-        for row in mapping.rows:
+def _words(mappings: Iterable[Sequence[MappingRow]]) -> Iterator[str]:
+    """The words that embedding the rows of these mappings asks for."""
+    for rows in mappings:
+        for row in rows:
             yield from filter(None, (core(row.token), *(core(target.token) for target in row.targets)))

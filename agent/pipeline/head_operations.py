@@ -35,14 +35,15 @@ def supported(tested: Sequence[Tested]) -> tuple[HeadOperation, ...]:
 def _operation(said: HeadDescription, test: TestResult) -> HeadOperation:
     kind = said.claims[0].kind if said.claims else SAID
     kind = SAID if kind.endswith("-shown") else kind
-    return HeadOperation(said.operation, said.observed_pattern, kind, test, said.part, joined=said.joined)
+    return HeadOperation(said.operation, said.observed_pattern, kind, test, said.part)
 
 
 def with_operations(report: HeadReport, relations: Sequence[Relation]) -> HeadReport:
     """The report with each of its operations once, in order; their tested rows have been read."""
     said, test = report.description, report.test
     recorded = list(supported([(said, test)]))
-    others = sorted((one for one in report.operations if one.operation != said.operation), key=_clearest_first)
+    left = [one for one in report.operations if (one.operation, one.part) != (said.operation, said.part)]
+    others = sorted(left, key=_clearest_first)
     found: list[HeadOperation] = []
     for one in (_placed(each, report.mapping) for each in (*recorded, *others)):
         twin = next((place for place, other in enumerate(found) if _same(one, other, relations)), None)

@@ -19,7 +19,7 @@ from agent.checks.pair_scorer import PairScorer
 from agent.describers.asking import facts, part_names
 from agent.describers.factory import chosen_name, make_describer
 from agent.describers.lexical import LexicalDescriber
-from agent.describers.protocol import Describer, RankingDescriber
+from agent.describers.protocol import Describer, PartNamer, RankingDescriber
 from agent.operations.store import KnownOperationStore, open_store
 from agent.pipeline import head_operations
 from agent.pipeline.asking import head_tools
@@ -101,6 +101,8 @@ class Workbench:
         """Everything that decides the descriptions: equal identities share one run (docs/design.md)."""
         operations = content_hash([[r.name, r.description, r.pairs] for r in self.relations])
         retrieval = {"embedder": self.vectors.name, "n": RETRIEVED, "operations": operations}
+        if isinstance(self.describer, PartNamer):
+            retrieval |= {"n_of_part": RETRIEVED_OF_PART}
         besides = {"counted": dict(self.counted.settings)} if self.counted else {}
         return RunIdentity(
             fingerprint=self.maps.checkpoint.fingerprint,

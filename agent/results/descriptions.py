@@ -72,7 +72,6 @@ class HeadDescription:
     raw_reply: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
     part: int | None = None  # the part of the head that it is about, by its place; None: the whole head
-    joined: tuple[int, ...] = ()  # other parts, for which it says the same
 
     @property
     def scored(self) -> bool:

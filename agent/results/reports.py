@@ -49,6 +49,14 @@ class NamedPart:
 
     description: HeadDescription
     judging: PairSet
+    words: tuple[int, ...]  # ids of the part's rows, by which it is known again
+
+    def is_of(self, mapping: HeadMapping) -> bool:
+        """Whether the part in its place is the one that was named: parts are read anew by who takes a head over."""
+        place = self.description.part
+        if place is None or place >= len(mapping.parts):
+            return False
+        return tuple(row.token_id for row in mapping.parts[place].rows) == self.words
 
 
 @dataclass(frozen=True, slots=True)

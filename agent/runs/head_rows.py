@@ -264,7 +264,7 @@ def _named_values(named: NamedPart) -> dict[str, Any]:
     """What is said of a part and its pairs; settings and reply are those of the head."""
     said = asdict(named.description)
     del said["settings"], said["raw_reply"]
-    return {"description": said, "judging": asdict(named.judging)}
+    return {"description": said, "judging": asdict(named.judging), "words": list(named.words)}
 
 
 def trace_of(record: DescriptionRecord) -> Trace:
@@ -293,8 +293,8 @@ def judging_of(trace: Mapping[str, Any] | None) -> PairSet | None:
 def _named_part(values: dict[str, Any], record: DescriptionRecord) -> NamedPart:
     said = values["description"]
     settings = dict(record.provenance.get("describer_settings", {}))
-    said = said | {"claims": claims_of(said["claims"]), "joined": tuple(said["joined"]), "settings": settings}
-    return NamedPart(HeadDescription(**said), _pair_set(values["judging"]))
+    said = said | {"claims": claims_of(said["claims"]), "settings": settings}
+    return NamedPart(HeadDescription(**said), _pair_set(values["judging"]), tuple(values["words"]))
 
 
 def _attempt(values: dict[str, Any]) -> Attempt:

@@ -113,6 +113,11 @@ class FamilyWeights:
         """By transformers' own attention, stopped before the softmax; the MLP's weights are not read."""
         return self._attention_inputs.read(layer, hidden, behind=behind)
 
+    def learns_places(self) -> bool:
+        """Whether position embeddings are added to what enters block 0. Raises as `residuals`."""
+        with torch.no_grad():
+            return self._blocks.learns_places()
+
     def residuals(self, ids: Tensor, lead_in: Sequence[int]) -> ResidualStream:
         """Tokens `ids` (n,) read after `lead_in`, to be let through block by block (docs/method.md, "What a head really
         reads"). Raises UnsupportedModel where transformers does not build the blocks."""

@@ -2,7 +2,7 @@
 
 Facts of rows come from the rows that are shown. Facts of known operations and of classes of words come from words that
 no test uses (`agent.results.descriptions.HeadDescription.scored`), so that whoever was told them is tested on others.
-Words of parts that are named test nothing afterwards (`told_words`). The constant part is a mean over hundreds of
+Words of parts that are told test nothing afterwards (`told_words`). The constant part is a mean over hundreds of
 words, of which no single one can be read; whoever was told it is tested as strictly.
 """
 

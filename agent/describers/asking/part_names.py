@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
-from agent.describers.asking.answers import Label, Pattern, says_unclear, sentence
+from agent.describers.asking.answers import LONGEST_LABEL, Pattern, says_unclear, sentence
 from agent.describers.asking.facts import parts_to_tell
 from agent.describers.asking.prompting import as_data, filled, marked, retrieved_line, row_line
+from agent.describers.asking.quotation import repeats_prompt
 from agent.results.descriptions import Claim, HeadDescription
 from agent.results.evidence import Evidence
 from agent.words.spelling import core
@@ -17,6 +18,14 @@ from maps_engine.results import HeadPart
 
 TEMPLATE: Final = "name_parts"
 PART_ROWS: Final = 8
+
+
+def _or_unclear(label: str) -> str:
+    """One entry that is empty or repeats the question is no reason to lose the others."""
+    return label if label and not repeats_prompt(label) else "unclear"
+
+
+PartLabel = Annotated[str, Field(max_length=LONGEST_LABEL), AfterValidator(_or_unclear)]
 
 
 class NamedPartAnswer(BaseModel):
@@ -27,7 +36,7 @@ class NamedPartAnswer(BaseModel):
     part: int
     same_as: int
     observed_pattern: Pattern
-    operation: Label
+    operation: PartLabel
     confidence: int = Field(ge=0, le=10)
 
 
@@ -81,23 +90,21 @@ def shown_words(evidence: Evidence, n: int) -> frozenset[str]:
 def named_parts(
     answers: Sequence[NamedPartAnswer], parts: Sequence[HeadPart], *, raw: str, describer: str, settings: dict[str, Any]
 ) -> list[HeadDescription]:
-    """One description of each part that is named, with the parts that are said to be the same joined to it."""
-    answered = {one.part - 1: one for one in reversed(answers)}  # of two on one part the first counts
-    one_with: dict[int, int] = {}
-    for place, one in sorted(answered.items()):
-        earlier = one.same_as - 1
-        one_with[place] = one_with[earlier] if earlier in one_with and earlier < place else place
+    """One description of each part that is named, in their order.
+
+    A part that is said to do the same as an earlier one has the words of that one, and a test of its own: what tests
+    support of both is one operation afterwards (`agent.pipeline.head_operations`).
+    """
+    said: dict[int, NamedPartAnswer] = {}
+    for one in sorted(answers, key=lambda answer: answer.part):
+        if one.part in said:  # of two on one part the first counts
+            continue
+        earlier = said.get(one.same_as) if one.same_as < one.part else None
+        said[one.part] = one if earlier is None or _is_unclear(earlier) else earlier
     return [
-        _description(
-            answered[place],
-            parts[place],
-            joined=tuple(other for other, first in one_with.items() if first == place and other != place),
-            raw=raw,
-            describer=describer,
-            settings=settings,
-        )
-        for place in one_with
-        if one_with[place] == place and not _is_unclear(answered[place])
+        _description(answer, number - 1, parts, raw=raw, describer=describer, settings=settings)
+        for number, answer in said.items()
+        if not _is_unclear(answer)
     ]
 
 
@@ -107,14 +114,14 @@ def _is_unclear(answer: NamedPartAnswer) -> bool:
 
 def _description(
     answer: NamedPartAnswer,
-    part: HeadPart,
+    place: int,
+    parts: Sequence[HeadPart],
     *,
-    joined: tuple[int, ...],
     raw: str,
     describer: str,
     settings: dict[str, Any],
 ) -> HeadDescription:
-    n = len(part.rows[:PART_ROWS])
+    n = len(parts[place].rows[:PART_ROWS])
     return HeadDescription(
         status="ok",
         describer=describer,
@@ -127,6 +134,5 @@ def _description(
         ),
         raw_reply=raw,
         settings=settings,
-        part=answer.part - 1,
-        joined=joined,
+        part=place,
     )

@@ -70,7 +70,7 @@ def _asking_lines() -> tuple[str, ...]:
     """Questions, and what is said of the answer's fields, word by word: whoever sees nothing repeats these."""
     templates = load_prompts().templates
     found = []
-    for line in (line for name in ("describe", "revise") for line in templates[name].text.splitlines()):
+    for line in (line for name in ("describe", "revise", "name_parts") for line in templates[name].text.splitlines()):
         asked = line if line.startswith("- ") else "".join(re.findall(r"^\d\.[^?]*\?", line))
         found.append(" ".join(_words(asked)))
     return tuple(filter(None, found))

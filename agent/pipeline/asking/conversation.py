@@ -152,7 +152,8 @@ class Conversation:
             proposer=describer,
         )
         self._conversation += found.said.conversation if found.said else ()
-        return NamedPart(said, found.pairs)
+        words = tuple(row.token_id for row in self._mapping.parts[said.part or 0].rows)
+        return NamedPart(said, found.pairs, words)
 
     def _settle(self, tried: Sequence[_Tried]) -> tuple[HeadDescription, Trace]:
         attempts = tuple(one.attempt for one in tried)

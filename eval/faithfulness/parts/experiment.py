@@ -108,7 +108,7 @@ def _two_operations(head: StoredHead, relations: Sequence[Relation]) -> tuple[_A
 
 def _asked(head: StoredHead, one: HeadOperation, relations: Sequence[Relation]) -> _Asked | None:
     claim = claimed_operation(one.operation, relations)
-    if claim is None or one.part is None:
+    if claim is None or one.part is None or one.joined:
         return None
     words, targets = [], []
     for tested in one.test.tested_rows:

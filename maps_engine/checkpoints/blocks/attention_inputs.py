@@ -23,7 +23,6 @@ from maps_engine.errors import UnsupportedModel
 from maps_engine.model import QueriesKeys
 
 NAME = "headscribe_queries_keys"  # of our attention function
-MASKED = -1e9  # what a mask adds is less than this where a key may not be seen
 
 
 class AttentionInputs:
@@ -83,12 +82,12 @@ def _catch(
 
 
 def _added(mask: Tensor | None, key: Tensor) -> Tensor | None:
-    """What a mask adds for the last keys (1 or b, 1 or H, n, m); -inf where a key may not be seen."""
+    """What a mask adds for the last keys (1 or b, 1 or H, 1 or n, m); -inf where a key may not be seen."""
     if mask is None:
         return None
     own = mask[..., -key.shape[-2] :]
     added = torch.zeros_like(own, dtype=key.dtype).masked_fill(~own, -torch.inf) if own.dtype == torch.bool else own
-    return added.masked_fill(added < MASKED, -torch.inf)
+    return added.masked_fill(added <= torch.finfo(added.dtype).min / 2, -torch.inf)
 
 
 class _FirstProduct(TorchFunctionMode):

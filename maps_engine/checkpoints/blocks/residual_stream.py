@@ -59,6 +59,12 @@ class BlockModel:
             pass
         return self._log[0].hidden, list(self._log)
 
+    def learns_places(self) -> bool:
+        """Whether what enters block 0 depends on a token's place: position embeddings are added to it."""
+        token = torch.zeros(1, 1, dtype=torch.long, device=self._reader.device)
+        first, second = (self.enter(token, behind=n)[0].clone() for n in (1, 2))
+        return not torch.equal(first, second)
+
     def run(self, block: nn.Module, hidden: Tensor, call: Call, *, layer: int, before: _Keys | None) -> _After:
         """`hidden` (b, n, d) through one block, with keys and values of what comes `before`."""
         cache = self._cache()
@@ -94,6 +100,11 @@ class ResidualStream:
     def rows(self) -> Tensor:
         """(n, d): the residual stream that the block `layer` is given. Overwritten by `advance`."""
         return self._hidden[: self._n, 0]
+
+    @property
+    def start(self) -> Tensor:
+        """(s, d): the same of the lead-in's own tokens."""
+        return self._lead[0]
 
     def advance(self) -> None:
         """Let everything pass the block `layer`."""

@@ -15,7 +15,7 @@ from agent.runs.database import open_database
 from agent.runs.tables import list_runs
 from maps_engine.errors import BadRelationFile, OutOfRange, UnknownModel, UserMistake
 from tests.support.agent.bulk_runs import QueueDescriber, lettered
-from tests.support.agent.queue_models import QueueModel, said
+from tests.support.agent.queue_models import QueueModel, said, wordy_model
 from tests.support.tiny_models import tiny_model, tiny_tokenizer
 
 
@@ -160,3 +160,16 @@ def test_results_are_frozen(model):
 
 def test_all_names_are_there():
     assert set(hs.__all__) <= set(dir(hs))
+
+
+def test_attention_of_all_heads_and_of_one(tmp_path):
+    model = hs.open_model(wordy_model(tmp_path / "tiny"), device="cpu")
+    head = model.head(0, 1)
+    assert head.attention.previous == head.attention.profile[1]
+    told: list[tuple[int, int, str]] = []
+    frame = model.attention(progress=lambda *step: told.append(step))
+    assert list(frame.columns) == ["layer", "head", "previous", "itself", "first", "duplicate", "induction", "reach"]
+    assert len(frame) == model.n_layers * model.n_heads
+    assert frame.previous[1] == head.attention.previous
+    assert told[-1][:2] == (model.n_layers, model.n_layers)
+    assert model.head(1, 2).attention.layer == 1

@@ -155,9 +155,9 @@ def test_what_is_said_of_two_parts_alike_stands_for_both():
     assert (found.operation, found.parts, found.share) == ("country to capital", (0, 1), 0.4)
 
 
-def test_parts_that_a_describer_joins_add_their_shares():
+def test_the_same_words_for_two_parts_are_one_operation_with_the_share_of_both():
     parts = (part(0.3, "France"), part(0.2, "Egypt"), part(0.1, "Kenya"))
-    said, test = said_and("country to capital", {"France": "Paris"}, part=0)
-    (found,) = report_of(replace(said, joined=(2,)), test, [], parts).operations
+    one, two = (said_and("country to capital", {word: "Paris"}, part=i) for word, i in (("France", 0), ("Kenya", 2)))
+    (found,) = report_of(*one, [one, two], parts).operations
     assert (found.part, found.joined, found.share) == (0, (2,), 0.4)
     assert found.to_json()["joined"] == [2]

@@ -39,9 +39,16 @@ def test_of_two_entries_on_one_part_the_first_counts():
     assert (one.part, one.operation) == (1, "a to b")
 
 
-def test_what_is_the_same_as_a_joined_part_is_joined_to_the_first():
-    first, *others = named(part_said(1, "a to b"), part_said(2, "a to b", 1), part_said(3, "a to b", 2))
-    assert (first.part, first.joined, others) == (0, (1, 2), [])
+def test_what_is_the_same_as_an_earlier_part_is_said_in_its_words_and_tested_for_itself():
+    found = named(part_said(1, "a to b"), part_said(2, "c to d", 1), part_said(3, "e to f", 2))
+    assert [(one.part, one.operation) for one in found] == [(0, "a to b"), (1, "a to b"), (2, "a to b")]
+    assert named(part_said(1, "unclear"), part_said(2, "c to d", 1))[0].operation == "c to d"
+
+
+@pytest.mark.parametrize("label", ["", "  ", "What do its input tokens have in common?"])
+def test_an_entry_that_says_nothing_does_not_cost_the_others(label):
+    (one,) = named(part_said(1, label), part_said(2, "a to b"))
+    assert (one.part, one.operation) == (1, "a to b")
 
 
 def test_a_description_made_from_a_part_is_tested_on_words_that_did_not_find_it():
@@ -57,10 +64,8 @@ entries = st.lists(
 
 
 @given(entries)
-def test_no_part_is_told_twice(given):
+def test_no_part_is_named_twice(given):
     found = named(*given)
-    told = [place for one in found for place in (one.part, *one.joined)]
-    assert len(told) == len(set(told))
-    assert set(told) <= {one["part"] - 1 for one in given}
-    assert all(place > one.part for one in found for place in one.joined)
+    assert len({one.part for one in found}) == len(found)
+    assert {one.part for one in found} <= {one["part"] - 1 for one in given}
     assert not any("unclear" in one.operation.casefold() for one in found)

@@ -155,8 +155,11 @@ def test_names_of_parts_are_stored_and_tested_by_who_takes_the_head_over(bench, 
     assert keep_reply(database, run_id, untested, worker="one")
     kept = kept_replies(database, run_id, [AT])[AT]
     assert [one.judging for one in kept.trace.named_parts] == [one.judging for one in untested.trace.named_parts]
-    (again,) = (replace(one.description, raw_reply="") for one in untested.trace.named_parts)
-    assert kept.trace.named_parts[0].description == again
+    again = [replace(one.description, raw_reply="") for one in untested.trace.named_parts]
+    assert [one.description for one in kept.trace.named_parts] == again
     (report,) = final_tests(asking, [replace(untested, description=kept.description, trace=kept.trace)])
     assert [(one.operation, one.parts) for one in report.operations] == [(TRUE, (1, 2))]
+    fewer = replace(untested.mapping, parts=untested.mapping.parts[:1])  # read anew, as by another machine
+    (other,) = final_tests(asking, [replace(untested, mapping=fewer, trace=kept.trace)])
+    assert other.operations == ()
     database.dispose()

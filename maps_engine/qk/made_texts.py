@@ -1,0 +1,145 @@
+"""Attention of all heads in made-up texts, from the weights (docs/method.md, "What a head attends to").
+
+A made-up text is the start of a text and words drawn by chance behind it. Each word stands in it as the model has it
+when it reads the start and then this word alone; no word knows of the others, but for what previous-token heads in
+layers below move to it from the word before. Queries and keys are those of the model's own attention, places included
+(`QueriesKeys`), so that a softmax over the text gives attention weights; over many texts the words average out, and
+what a head does with places is left. Texts that repeat their words tell heads that find a word again, or what came
+after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from maps_engine.errors import UnsupportedModel, UserMistake
+from maps_engine.model import Checkpoint, ModelWeights, QueriesKeys
+from maps_engine.ordinary_words import ordinary_words
+from maps_engine.results import HeadAttention
+
+WORDS = 1024  # that are drawn from; tokens learned first are the frequent ones
+LENGTH = 64  # of a text, the start included
+TEXTS = 16  # without repetition, and as many that repeat themselves
+SEED = 0
+EARLIEST = 16  # place of the first word whose attention counts: earlier ones have little to choose from
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """Places among the words that are read (t, n) with n words a text; the start of texts is not among them."""
+
+    plain: Tensor
+    repeated: Tensor
+
+    @classmethod
+    def drawn(cls, n_words: int, start: int) -> _Texts:
+        """By chance, frequent words more often (a word's rank stands for how rare it is), the same every time."""
+        chance = torch.Generator().manual_seed(SEED)
+        weights = 1 / (torch.arange(n_words) + 3.0)
+        n = LENGTH - start
+        plain = torch.multinomial(weights.expand(TEXTS, -1), n, replacement=True, generator=chance)
+        once = torch.stack([torch.randperm(n_words, generator=chance)[: n // 2] for _ in range(TEXTS)])
+        return cls(plain, torch.cat([once, once], dim=1))
+
+
+def read_attention(checkpoint: Checkpoint, *, last: int | None = None) -> Iterator[tuple[HeadAttention, ...]]:
+    """The readings of all heads of layer 0, 1, ... up to `last`.
+
+    Raises UserMistake where no token is known that texts begin with, or there are too few words; UnsupportedModel where
+    the model's blocks or its attention cannot be run, and where it learns a vector for each place (GPT-2, OPT): its
+    words are read at one place here.
+    """
+    weights, start = checkpoint.weights, checkpoint.vocabulary.start
+    words = torch.tensor(ordinary_words(checkpoint.vocabulary, WORDS), device=weights.device)
+    if not start:
+        raise UserMistake("this model's texts begin with no token that is known", got=checkpoint.name)
+    if len(words) < LENGTH:
+        raise UserMistake("too few whole words to make texts of", got=len(words), expected=f"at least {LENGTH}")
+    if weights.learns_places():
+        raise UnsupportedModel("attention of models that learn a vector for each place is not read", got=weights.family)
+    texts, stream = _Texts.drawn(len(words), len(start)), weights.residuals(words, start)
+    moved = torch.zeros(len(words), weights.shape.d_model, device=weights.device, dtype=weights.dtype)
+    for layer in range(weights.shape.n_layers if last is None else last + 1):
+        if layer:
+            stream.advance()
+        read = _Layer(weights, layer, stream.rows, stream.start, moved)
+        heads = tuple(read.heads(texts))
+        yield heads
+        previous = torch.tensor([one.previous for one in heads], device=moved.device, dtype=moved.dtype)
+        moved = moved + read.written(previous)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """What reaches one layer: words (n, d), the start of texts (s, d), and what is moved from each word (n, d)."""
+
+    weights: ModelWeights
+    layer: int
+    words: Tensor
+    start: Tensor
+    moved: Tensor
+
+    def heads(self, texts: _Texts) -> Iterator[HeadAttention]:
+        plain, repeated = self._attention(texts.plain), self._attention(texts.repeated)
+        s, n = len(self.start), texts.repeated.shape[1] // 2
+        seconds = range(s + n + 1, s + 2 * n)  # words that were read before, with what followed them
+        profile = [_at_offset(plain, range(max(EARLIEST, offset), LENGTH), offset) for offset in range(LENGTH - s)]
+        first = plain[:, :, EARLIEST:, 0].mean(dim=(0, 2))
+        again = _at_offset(repeated, seconds, n)
+        after = _at_offset(self._to_moved(texts.repeated), seconds, n - 1)
+        for head in range(self.weights.shape.n_heads):
+            offsets = tuple(float(one[head]) for one in profile)
+            yield HeadAttention(
+                layer=self.layer,
+                head=head,
+                previous=offsets[1],
+                itself=offsets[0],
+                first=float(first[head]),
+                duplicate=float(again[head]),
+                induction=float(after[head]),
+                profile=offsets,
+            )
+
+    def _attention(self, texts: Tensor) -> Tensor:
+        """(t, H, n, n) of the words `texts` (t, n - s) behind the start."""
+        rows = self.words[texts]
+        rows[:, 1:] += self.moved[texts[:, :-1]]
+        start = self.start.expand(len(texts), *self.start.shape)
+        return attention(self.weights.queries_keys(self.layer, torch.cat([start, rows], dim=1)))
+
+    def _to_moved(self, texts: Tensor) -> Tensor:
+        """(t, H, n, n): the same with keys of nothing but what was moved to each place from the word before it."""
+        rows = self.words[texts]
+        keys = torch.cat([rows[:, :1], self.moved[texts[:, :-1]]], dim=1)
+        start = self.start.expand(len(texts), *self.start.shape)
+        asking, asked = (self.weights.queries_keys(self.layer, torch.cat([start, one], dim=1)) for one in (rows, keys))
+        return attention(replace(asking, keys=asked.keys))
+
+    def written(self, shares: Tensor) -> Tensor:
+        """(n, d): what the heads of the layer write for each word, each `shares` (H,) of it, together."""
+        norm, own = self.weights.attention_norm(self.layer), self.weights.attention(self.layer)
+        values = torch.einsum("nd,kde->nke", self.words if norm is None else norm(self.words), own.value)
+        values = values if own.value_bias is None else values + own.value_bias
+        values = values.repeat_interleave(len(shares) // values.shape[1], dim=1)
+        written = torch.einsum("nhe,hed,h->nd", values, own.output, shares)
+        post = self.weights.post_attention_norm(self.layer)
+        return written if post is None else post(written) * shares.max()
+
+
+def attention(read: QueriesKeys) -> Tensor:
+    """(b, H, n, n): attention weights, float32; with sinks a row sums to less than 1."""
+    logits = read.logits().float()
+    if read.sinks is None:
+        return logits.softmax(dim=-1)
+    sinks = read.sinks.float().view(1, -1, 1, 1).expand(*logits.shape[:3], 1)
+    return torch.cat([logits, sinks], dim=-1).softmax(dim=-1)[..., :-1]
+
+
+def _at_offset(weights: Tensor, places: range, offset: int) -> Tensor:
+    """(H,): mean attention of the words at `places` to the place that is `offset` before theirs."""
+    rows = torch.tensor(places, device=weights.device)
+    return weights[:, :, rows, rows - offset].mean(dim=(0, 2))
