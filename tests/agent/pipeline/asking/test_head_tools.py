@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from agent.pipeline.asking.head_tools import KEPT_BACK, HeadTools, NothingAsked, PairsAsked, TokensAsked, sources_in
 from agent.words.spelling import core
-from tests.agent.describers.test_prompting import HOSTILE
+from tests.agent.describers.asking.test_prompting import HOSTILE
 from tests.support.agent.queue_models import PairMaker, QueueModel, agent_bench
 
 
