@@ -131,4 +131,5 @@ class HeadReport:
 
 
 def _retrieved(one: Retrieved) -> dict[str, Any]:
-    return {"operation": one.operation, "similarity": round(one.similarity, 4), "part": one.part}
+    of_part = {} if one.part is None else {"part": one.part}
+    return {"operation": one.operation, "similarity": round(one.similarity, 4)} | of_part
