@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from agent.describers.protocol import CHOOSE, Describer
 from agent.errors import UnknownDescriber
 from agent.llm.options import MAX_REVISIONS, NAMED_PARTS
+from maps_engine.errors import UserMistake
 from maps_engine.relations.catalogue import Relation
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ def make_describer(
         from agent.describers.lexical import LexicalDescriber
 
         return LexicalDescriber(fields(), relations)
+    if most_parts < 0:
+        raise UserMistake("fewer parts than none cannot be named", got=most_parts, expected="0 for none, or more")
     if ":" not in name:
         raise UnknownDescriber("no such describer", got=name, expected=NAMES)
     from agent.describers.language_model import LanguageModelDescriber

@@ -50,12 +50,19 @@ def _chosen(bench: Workbench, report: HeadReport, tested: Sequence[Tested]) -> H
         trace = replace(report.trace, attempts=attempts) if attempts else report.trace
         return replace(report, description=said, test=test, trace=trace, alternatives=())
     (said, test), _ = chosen(tested[:1], ranked=False)
-    report = replace(report, description=said, test=test)
+    report = _with_named_parts(replace(report, description=said, test=test), tested)
     if tested[1:] and test.verdict != "supported":
         (instead, its_test), _ = chosen_of_head(tested[1:])
         if its_test.verdict == "supported":
             return _with_other(report, instead, its_test)
     return report
+
+
+def _with_named_parts(report: HeadReport, tested: Sequence[Tested]) -> HeadReport:
+    """With the tests of what a language model says of parts among its attempts."""
+    named = [one.description for one in report.trace.named_parts]
+    attempts = [attempt_of(said, test, "part") for said, test in tested if any(said is one for one in named)]
+    return replace(report, trace=replace(report.trace, attempts=(*report.trace.attempts, *attempts)))
 
 
 def _with_other(report: HeadReport, said: HeadDescription, test: TestResult) -> HeadReport:
@@ -65,7 +72,7 @@ def _with_other(report: HeadReport, said: HeadDescription, test: TestResult) -> 
     """
     trace = report.trace
     judging = next((one.judging for one in trace.named_parts if one.description is said), None)
-    attempts = (*trace.attempts, attempt_of(said, test, "counted" if judging is None else "part"))
+    attempts = (*trace.attempts, attempt_of(said, test, "counted" if judging is None else "named by a part"))
     trace = replace(trace, attempts=attempts, seen=() if judging is None else trace.seen, judging=judging)
     return replace(report, description=said, test=test, trace=trace)
 

@@ -12,6 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from agent.describers.asking.facts import parts_to_tell
 from agent.describers.asking.part_names import PART_ROWS
 from agent.describers.protocol import PartNamer, RankingDescriber, RevisingDescriber
 from agent.errors import BudgetSpent, DescriberDown, ModelDown
@@ -132,7 +133,7 @@ def retrieve(bench: Workbench, mappings: Sequence[HeadMapping], tell: Tell = sil
         return []
     tell("looking for known operations alike")
     named = bench.describer.most_parts if isinstance(bench.describer, PartNamer) else 0
-    parts = [[part.rows[:PART_ROWS] for part in Evidence.of(mapping).parts[:named]] for mapping in mappings]
+    parts = [[part.rows[:PART_ROWS] for part in parts_to_tell(Evidence.of(mapping), named)] for mapping in mappings]
     words = _words([*(mapping.rows for mapping in mappings), *(rows for own in parts for rows in own)])
     bench.fields.vectors(sorted(set(words)))  # one batch, kept by the fields
     with bench.open_operations() as store:

@@ -24,6 +24,7 @@ from maps_engine.relations.catalogue import Relation
 from maps_engine.results import HeadMapping, MappingRow
 
 SAID: Final = "said"  # kind of an operation in a language model's own words
+OF_PART: Final = 0.25  # of the words that what is said of a part holds for, those that have to belong to it
 SAME: Final = 0.5  # of the tested words of one description that satisfy another
 
 
@@ -35,7 +36,7 @@ def supported(tested: Sequence[Tested]) -> tuple[HeadOperation, ...]:
 def _operation(said: HeadDescription, test: TestResult) -> HeadOperation:
     kind = said.claims[0].kind if said.claims else SAID
     kind = SAID if kind.endswith("-shown") else kind
-    return HeadOperation(said.operation, said.observed_pattern, kind, test, said.part)
+    return HeadOperation(said.operation, said.observed_pattern, kind, test, said.part, describer=said.describer)
 
 
 def with_operations(report: HeadReport, relations: Sequence[Relation]) -> HeadReport:
@@ -64,14 +65,20 @@ def _clearest_first(one: HeadOperation) -> tuple[bool, float]:
 
 
 def _placed(one: HeadOperation, mapping: HeadMapping) -> HeadOperation:
-    """With its part, where more than half of the words that it holds for belong to one, and that part's share."""
-    part = one.part
-    if part is None:
-        held = [row.row.token_id for row in one.test.tested_rows if row.hit]
-        counts = Counter(place for word in held for place, part in enumerate(mapping.parts) if word in part.members)
-        place, n = max(counts.items(), key=lambda item: item[1], default=(0, 0))
-        part = place if 2 * n > len(held) else None
-    return _with_share(replace(one, part=part), mapping)
+    """With its part and that part's share.
+
+    That is the part that it was counted in; the one that a language model said it of, where some of the words that it
+    holds for belong to it (a test of pairs knows no parts, and would support the same of any); else the one that has
+    more than half of these words.
+    """
+    if one.kind == "part":
+        return _with_share(one, mapping)
+    held = [row.row.token_id for row in one.test.tested_rows if row.hit]
+    counts = Counter(place for word in held for place, part in enumerate(mapping.parts) if word in part.members)
+    if one.part is not None and counts[one.part] >= OF_PART * len(held):
+        return _with_share(one, mapping)
+    place, n = max(counts.items(), key=lambda item: item[1], default=(0, 0))
+    return _with_share(replace(one, part=place if 2 * n > len(held) else None), mapping)
 
 
 def _with_share(one: HeadOperation, mapping: HeadMapping) -> HeadOperation:

@@ -89,6 +89,7 @@ class HeadOperation:
     part: int | None = None  # of the mapping's parts, by its place; None where its words lie in several or in none
     share: float | None = None  # of that part, and of those joined to it
     joined: tuple[int, ...] = ()  # other parts for which the head does the same
+    describer: str = ""  # who said it; empty where that was not stored
 
     @property
     def parts(self) -> tuple[int, ...]:
@@ -96,8 +97,8 @@ class HeadOperation:
         return () if self.part is None else (self.part, *self.joined)
 
     def to_json(self) -> dict[str, Any]:
-        """`operation, observed_pattern, kind, part, joined, share, rows, test` as plain JSON values."""
-        names = ("operation", "observed_pattern", "kind", "part", "share")
+        """`operation, observed_pattern, kind, part, joined, share, describer, rows, test` as plain JSON values."""
+        names = ("operation", "observed_pattern", "kind", "part", "share", "describer")
         return {name: getattr(self, name) for name in names} | {
             "joined": list(self.joined),
             "rows": self.test.rows_to_json(),

@@ -33,7 +33,8 @@ class Attempt:
 
     description: HeadDescription
     trial: Trial | None = None  # None where nothing was tried
-    decision: str = "proposed"  # "proposed" | "changed" | "kept" | "withdrawn" | "failed" | "counted" | "part"
+    # "proposed" | "changed" | "kept" | "withdrawn" | "failed" | "counted"; of parts "part", and "named by a part"
+    decision: str = "proposed"
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values: what was said, without settings and reply, and its trial."""

@@ -131,7 +131,8 @@ def operations_of(values: Sequence[Mapping[str, Any]] | None) -> tuple[HeadOpera
         HeadOperation(
             **{name: one[name] for name in names},
             test=test_of(one["test"], one["rows"]),
-            joined=tuple(one.get("joined", ())),  # absent from what was stored before parts could be joined
+            joined=tuple(one.get("joined", ())),  # absent from what was stored before parts could be joined,
+            describer=one.get("describer", ""),  # and this from the same
         )
         for one in values or ()
     )

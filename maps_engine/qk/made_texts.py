@@ -126,7 +126,7 @@ class _Layer:
         values = values if own.value_bias is None else values + own.value_bias
         values = values.repeat_interleave(len(shares) // values.shape[1], dim=1)
         written = torch.einsum("nhe,hed,h->nd", values, own.output, shares)
-        post = self.weights.post_attention_norm(self.layer)
+        post = self.weights.post_attention_norm(self.layer)  # makes its input of size 1, however little is moved
         return written if post is None else post(written) * shares.max()
 
 

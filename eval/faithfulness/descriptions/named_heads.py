@@ -92,7 +92,7 @@ def read_by(head: StoredHead) -> HeadMapping:
     """What the description was read from: the head, or the part that named it."""
     named = next((one for one in head.operations if one.operation == head.operation), None)
     attempts = (head.trace or {}).get("attempts") or [{}]
-    of_part = named is not None and (named.kind == "part" or attempts[-1].get("decision") == "part")
+    of_part = named is not None and (named.kind == "part" or attempts[-1].get("decision") == "named by a part")
     part = named.part if named is not None and of_part else None
     return head.mapping if part is None else head.mapping.of_part(part)
 

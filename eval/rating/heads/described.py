@@ -114,7 +114,8 @@ def _of_operation(head: Head, stored: StoredHead, one: HeadOperation) -> Head:
     tested, tested_ids = _tested(one.test)
     about = {"operation": one.operation, "part": one.part, "claim": one.kind}
     if not recorded:
-        about |= {"category": None, "describer": stored.describer if one.kind == _SAID else _LEXICAL}
+        before = stored.describer if one.kind == _SAID else _LEXICAL  # of what was stored before it was kept
+        about |= {"category": None, "describer": one.describer or before}
     return replace(
         head,
         rows=rows or head.rows,

@@ -34,14 +34,14 @@ class AttentionInputs:
         self._calls_ours = hasattr(sys.modules[type(self._model.empty.blocks[0]).__module__], "ALL_ATTENTION_FUNCTIONS")
         if self._calls_ours:
             self._model.empty.config._attn_implementation = NAME
-        self._calls: dict[tuple[int, int, int], list[Call]] = {}
+        self._calls: dict[tuple[int, ...], list[Call]] = {}
 
     def read(self, layer: int, hidden: Tensor, *, behind: int = 0) -> QueriesKeys:
         """Of rows (b, n, d) that reach the block, at places `behind`, `behind` + 1, ... of a text.
 
         Raises UnsupportedModel where the block's attention is not understood.
         """
-        call = self._call(layer, hidden.shape[0], hidden.shape[1], behind)
+        call = self._call(layer, torch.zeros(hidden.shape[:2], dtype=torch.long, device=hidden.device), behind)
         with torch.no_grad(), self._model.empty.filled(layer, attention_only=True) as block:
             try:
                 with nullcontext() if self._calls_ours else _FirstProduct(block):
@@ -50,11 +50,11 @@ class AttentionInputs:
                 return caught.found
         raise UnsupportedModel("queries and keys of this model cannot be read", got=type(block).__name__)
 
-    def _call(self, layer: int, b: int, n: int, behind: int) -> Call:
-        """How the decoder calls its blocks for texts of this form; the tokens themselves do not matter."""
-        form = (b, n, behind)
+    def _call(self, layer: int, ids: Tensor, behind: int) -> Call:
+        """How the decoder calls its blocks for texts of the form (b, n) of `ids`; the tokens do not matter."""
+        form = (*ids.shape, behind)
         if form not in self._calls:
-            self._calls = {form: self._model.enter(torch.zeros(b, n, dtype=torch.long), behind=behind)[1]}
+            self._calls = {form: self._model.enter(ids, behind=behind)[1]}
         return self._calls[form][layer]
 
 
@@ -96,6 +96,7 @@ class _FirstProduct(TorchFunctionMode):
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
         self._attention = next(m for m in block.modules() if hasattr(m, "num_heads") or hasattr(m, "head_dim"))
+        self._heads = int(getattr(self._attention, "num_heads", 0))
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
@@ -113,9 +114,8 @@ class _FirstProduct(TorchFunctionMode):
 
     def _catch_biased(self, bias: Tensor, batch1: Tensor, batch2: Tensor, beta: float, alpha: float) -> NoReturn:
         """Bloom: heads in one dimension with texts, and ALiBi (b H, 1, m) added to the product."""
-        heads = int(self._attention.num_heads)  # type: ignore[arg-type]
-        query, key = (one.unflatten(0, (-1, heads)) for one in (batch1, batch2.transpose(-1, -2)))
-        _catch(self._attention, query, key, key, beta * bias.unflatten(0, (-1, heads)), scaling=alpha)
+        query, key = (one.unflatten(0, (-1, self._heads)) for one in (batch1, batch2.transpose(-1, -2)))
+        _catch(self._attention, query, key, key, beta * bias.unflatten(0, (-1, self._heads)), scaling=alpha)
 
     def _local(self, query: Tensor) -> Tensor | None:
         """GPT-Neo keeps which keys a query sees in a buffer of truth values, with the window of a local layer."""

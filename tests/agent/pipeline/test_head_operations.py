@@ -29,7 +29,8 @@ def row(source: str, *targets: str) -> MappingRow:
 def said_and(operation: str, pairs: dict[str, str], *, verdict="supported", part=None, score=0.8, shuffled=0.1):
     rows = tuple(TestedRow(row(f" {s}", *(f" {t}" for t in targets.split())), "", True) for s, targets in pairs.items())
     scores = PairTest(20, 10, score, 99.0, 0.02, 0.5, 269, shuffled)
-    said = HeadDescription("ok", "lexical", observed_pattern=f"Maps {operation}.", operation=operation, part=part)
+    claims = () if part is None else (Claim("part", operation, 9, 10),)
+    said = HeadDescription("ok", "lexical", "", f"Maps {operation}.", operation, claims=claims, part=part)
     return said, TestResult(verdict, operation, pairs=scores, tested_rows=rows)
 
 

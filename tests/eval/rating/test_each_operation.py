@@ -66,7 +66,7 @@ def several(studies: Engine, tmp_path: Path) -> tuple[Engine, int, MapsEngine]:
         parts = (part_of("first"), part_of("second", f"second{first}"), part_of("third"))
         operations = (
             HeadOperation(one.description.operation, one.description.observed_pattern, "said", own),
-            HeadOperation(f"thing {first}", f"Does thing {first}.", "part", other, part=1, share=0.3, joined=(2,)),
+            HeadOperation(f"thing {first}", f"Does thing {first}.", "part", other, 1, 0.3, (2,), "choose:x"),
         )
         return replace(one, mapping=replace(one.mapping, parts=parts), test=own, operations=operations)
 
@@ -113,7 +113,7 @@ def test_each_operation_is_an_item_with_its_own_rows_and_tested_words(several) -
             "observed_pattern": one.observed_pattern,
         }
         about = (item.origin["part"], item.origin["claim"], item.origin["category"], item.origin["describer"])
-        assert about == ((None, "said", "other", "made") if recorded else (1, "part", "other", "lexical"))
+        assert about == ((None, "said", "other", "made") if recorded else (1, "part", "other", "choose:x"))
     assert len({str(i.content["tested_rows"]) for i in items.values() if "tested_rows" in i.content}) == 6
 
 

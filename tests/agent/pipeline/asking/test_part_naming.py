@@ -45,7 +45,10 @@ def head(bench):
         for i, share in enumerate((0.3, 0.2, 0.1))
     ]
     common = tuple(one.token_id for one in rows[0].targets)
-    return replace(whole, parts=tuple(replace(part, common=common) for part in parts))
+    dealt = [frozenset(words[i::3]) | frozenset(words[(i + 1) % 3 :: 3]) for i in range(3)]
+    return replace(
+        whole, parts=tuple(replace(part, common=common, members=own) for part, own in zip(parts, dealt, strict=True))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -57,12 +60,12 @@ def maker(bench, head):
 def described(bench, head, maker):
     """`described(answer, *parts)` -> (report, model) after the final test."""
 
-    def run(answer, *parts, most_parts=4):
+    def run(answer, *parts, most_parts=4, of=head):
         given = parts[0] if parts and isinstance(parts[0], Exception) else {"parts": list(parts)}
         model = QueueModel([answer], maker, parts=given)
         describer = LanguageModelDescriber(model, max_revisions=0, most_parts=most_parts)
         asking = replace(bench, describer=describer, counted=None)
-        ((mapping, found),) = retrieve(asking, [head])
+        ((mapping, found),) = retrieve(asking, [of])
         report = describe_mapping(asking, mapping, found)
         return final_tests(asking, [report])[0], model
 
@@ -96,7 +99,15 @@ def test_where_nothing_is_said_of_the_whole_the_largest_supported_part_names_the
     report, _ = described(UNCLEAR, part_said(1, FALSE), part_said(2, TRUE), part_said(3, "unclear"))
     assert (report.description.operation, report.description.part) == (TRUE, 1)
     assert report.test.verdict == "supported"
-    assert report.trace.attempts[-1].decision == "part"
+    tried = [
+        (one.decision, one.description.operation, one.trial and one.trial.verdict) for one in report.trace.attempts
+    ]
+    assert tried == [
+        ("proposed", "unclear", None),
+        ("part", FALSE, "contradicted"),
+        ("part", TRUE, "supported"),
+        ("named by a part", TRUE, "supported"),
+    ]
     (operation,) = report.operations
     assert (operation.part, operation.share, operation.kind) == (1, head.parts[1].share, "said")
     judging = {core(row.row.token) for row in operation.test.tested_rows}
@@ -109,6 +120,13 @@ def test_two_parts_that_are_one_stand_as_one_operation_with_the_share_of_both(de
     (operation,) = report.operations
     assert (operation.part, operation.joined, operation.parts) == (0, (2,), (0, 2))
     assert operation.share == pytest.approx(head.parts[0].share + head.parts[2].share)
+
+
+def test_what_holds_for_words_of_another_part_is_not_an_operation_of_this_one(described, head):
+    nowhere = [replace(part, members=frozenset()) for part in head.parts[:2]]
+    everywhere = replace(head.parts[2], members=frozenset().union(*(part.members for part in head.parts)))
+    report, _ = described(UNCLEAR, part_said(1, TRUE), of=replace(head, parts=(*nowhere, everywhere)))
+    assert [one.parts for one in report.operations] == [(2,)]
 
 
 @pytest.mark.parametrize("same_as", [2, 3])

@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM
 from maps_engine.checkpoints.opening import open_checkpoint
 from tests.support.tiny_models import FAMILIES, ROWS, tiny_model
 
-N = 12  # tokens of a text: more than the window of the tiny local layers
+N = 12  # tokens of a text
+WINDOW = {"sliding_window": 5}
 
 
 class _Softmaxes(TorchFunctionMode):
@@ -48,9 +49,14 @@ def run(model: nn.Module, ids: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     return hidden, seen.given
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_logits_are_the_models_own(family: str, tmp_path: Path) -> None:
-    folder, model = tiny_model(family, tmp_path / "model")
+WINDOWS = ("mistral", "mixtral", "gemma2", "gemma3-text", "cohere2", "olmo3", "gpt-oss")
+
+
+@pytest.mark.parametrize(
+    ("family", "settings"), [*((one, {}) for one in FAMILIES), *((one, WINDOW) for one in WINDOWS)]
+)
+def test_logits_are_the_models_own(family: str, settings: dict[str, int], tmp_path: Path) -> None:
+    folder, model = tiny_model(family, tmp_path / "model", **settings)
     if family.startswith("falcon"):  # transformers' eager attention of Falcon adds ALiBi twice
         model = AutoModelForCausalLM.from_pretrained(folder)
     ids = torch.randint(1, ROWS, (3, N), generator=torch.Generator().manual_seed(0))
@@ -66,3 +72,13 @@ def test_logits_are_the_models_own(family: str, tmp_path: Path) -> None:
         unseen = theirs < -1e9
         assert torch.equal(ours == -torch.inf, unseen)
         assert torch.allclose(ours[~unseen], theirs[~unseen], atol=1e-4 * theirs[~unseen].abs().max().item())
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt-j", "gpt-neox", "qwen3", "cohere", "smollm3", "phi"])
+def test_places_behind_others_are_those_of_the_end_of_a_text(family: str, tmp_path: Path) -> None:
+    """Queries and keys of the last tokens, read by themselves, are those of the whole text."""
+    weights = open_checkpoint(str(tiny_model(family, tmp_path / "model")[0])).weights
+    hidden = torch.randn(2, N, weights.shape.d_model, generator=torch.Generator().manual_seed(1))
+    whole, end = weights.queries_keys(1, hidden), weights.queries_keys(1, hidden[:, 7:], behind=7)
+    assert torch.allclose(end.queries, whole.queries[:, :, 7:], atol=1e-5)
+    assert torch.allclose(end.keys, whole.keys[:, :, 7:], atol=1e-5)
