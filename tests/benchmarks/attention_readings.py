@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from eval.statistics.correlation import correlate
 from maps_engine.checkpoints.opening import open_checkpoint
@@ -49,23 +49,22 @@ def repeats(checkpoint: Checkpoint) -> Tensor:
 def real(checkpoint: Checkpoint, text: str) -> dict[str, np.ndarray]:
     """Mean attention (L H,) of each reading in the running model."""
     model = checkpoint.weights.running(dtype=torch.float32, attention="eager")
-    found: dict[str, list[Tensor]] = {name: [] for name in READINGS}
     s = len(checkpoint.vocabulary.start)
     later, seconds = torch.arange(EARLIEST, LENGTH), torch.arange(s + REPEATED + 1, s + 2 * REPEATED)
-    with torch.no_grad():
-        for batch in pieces(checkpoint, text).split(BATCH):
-            for name, columns in (("previous", later - 1), ("itself", later), ("first", torch.zeros_like(later))):
-                found[name].append(_mean(model, batch, later, columns))
-        for batch in repeats(checkpoint).split(BATCH):
-            for name, columns in (("duplicate", seconds - REPEATED), ("induction", seconds - REPEATED + 1)):
-                found[name].append(_mean(model, batch, seconds, columns))
+    places = {"previous": (later, later - 1), "itself": (later, later), "first": (later, torch.zeros_like(later))}
+    again = {"duplicate": (seconds, seconds - REPEATED), "induction": (seconds, seconds - REPEATED + 1)}
+    return _means(model, pieces(checkpoint, text), places) | _means(model, repeats(checkpoint), again)
+
+
+def _means(model: nn.Module, texts: Tensor, places: dict[str, tuple[Tensor, Tensor]]) -> dict[str, np.ndarray]:
+    """(L H,) of each reading: mean attention of some places (rows) to others (columns)."""
+    found: dict[str, list[Tensor]] = {name: [] for name in places}
+    for batch in texts.split(BATCH):
+        with torch.no_grad():
+            layers = model(input_ids=batch, output_attentions=True).attentions
+        for name, (rows, columns) in places.items():
+            found[name].append(torch.cat([one[:, :, rows, columns].mean(dim=-1).T for one in layers]))
     return {name: torch.cat(parts, dim=1).mean(dim=1).numpy() for name, parts in found.items()}
-
-
-def _mean(model: torch.nn.Module, batch: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """(L H, b): attention of the places `rows` to `columns`."""
-    layers = model(input_ids=batch, output_attentions=True).attentions
-    return torch.cat([one[:, :, rows, columns].mean(dim=-1).T for one in layers])
 
 
 def area(read: np.ndarray, clear: np.ndarray) -> float:
