@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from agent.words.spelling import core, plurals
@@ -22,16 +23,10 @@ class KnownPairs:
     targets_of: dict[str, frozenset[str]]
     all_targets: frozenset[str]
 
-    @classmethod
-    def of(cls, relation: Relation) -> KnownPairs:
+    @staticmethod
+    def of(relation: Relation) -> KnownPairs:
         """The table of one relation; pairs that only copy are left out unless the relation is copying."""
-        table: dict[str, set[str]] = {}
-        for source, targets in relation.pairs:
-            kept = {core(t) for t in targets if relation.identity or core(t) != core(source)}
-            if kept:
-                table.setdefault(core(source), set()).update(kept)
-        frozen = {source: frozenset(targets) for source, targets in table.items()}
-        return cls(relation, frozen, frozenset().union(*frozen.values()) if frozen else frozenset())
+        return _made(relation)
 
     def knows(self, source: str) -> bool:
         """Whether the source has targets here."""
@@ -40,6 +35,17 @@ class KnownPairs:
     def holds(self, source: str, target: str) -> bool:
         """Whether (source, target) is one of the pairs, spacing and case aside."""
         return core(target) in self.targets_of.get(core(source), ())
+
+
+@lru_cache(1024)  # claims ask for it row by row
+def _made(relation: Relation) -> KnownPairs:
+    table: dict[str, set[str]] = {}
+    for source, targets in relation.pairs:
+        kept = {core(t) for t in targets if relation.identity or core(t) != core(source)}
+        if kept:
+            table.setdefault(core(source), set()).update(kept)
+    frozen = {source: frozenset(targets) for source, targets in table.items()}
+    return KnownPairs(relation, frozen, frozenset().union(*frozen.values()) if frozen else frozenset())
 
 
 def label_of(name: str) -> str:

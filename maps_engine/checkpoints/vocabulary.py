@@ -42,7 +42,9 @@ class TokenizerVocabulary:
         self._added = frozenset(added)
         self._special = frozenset(special) | {i for i, token in added.items() if token.special}
         self._n_ids = min(n_ids, n_rows)
-        self._texts: dict[int, str] = {}  # lists of all heads name the same tokens over and over
+        # lists of all heads name the same tokens over and over, and many rules look through the whole vocabulary
+        self._texts: dict[int, str] = {}
+        self._kinds: dict[int, Kind] = {}
 
     def __len__(self) -> int:
         return self._n_ids
@@ -67,6 +69,12 @@ class TokenizerVocabulary:
 
     def kind(self, token_id: int) -> Kind:
         """Text, a control token, bytes that are no complete character, or a row that no text uses."""
+        known = self._kinds.get(token_id)
+        if known is None:
+            known = self._kinds[token_id] = self._found_kind(token_id)
+        return known
+
+    def _found_kind(self, token_id: int) -> Kind:
         token = self._token(token_id)
         if token is None or is_placeholder(token):
             return "unused"

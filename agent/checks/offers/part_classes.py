@@ -106,8 +106,8 @@ class PartClasses:
     @cached_property
     def _sources(self) -> Tensor:
         """(n, S) of bool: the classes of each word that finds parts."""
-        text = self.maps.checkpoint.vocabulary.text
-        return torch.tensor([[core(text(word)) in words for words in word_classes().values()] for word in self._places])
+        texts = (core(self.maps.checkpoint.vocabulary.text(word)) for word in self._places)
+        return torch.tensor([[text in words for words in word_classes().values()] for text in texts])
 
     @cached_property
     def _sizes(self) -> tuple[list[int], list[float]]:
