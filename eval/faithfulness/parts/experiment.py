@@ -96,19 +96,19 @@ def _same_parts(maps: MapsEngine, head: StoredHead) -> bool:
 
 
 def _two_operations(head: StoredHead, relations: Sequence[Relation]) -> tuple[_Asked, _Asked] | None:
-    """The head's first two operations of different parts, with enough words each."""
-    found: dict[int, _Asked] = {}
+    """The head's first two operations that share no part, with enough words each."""
+    found: list[tuple[HeadOperation, _Asked]] = []
     for one in head.operations:
         asked = _asked(head, one, relations)
-        if asked is not None and len(asked.words) >= MIN_WORDS:
-            found.setdefault(asked.part, asked)
-    pair = tuple(found.values())[:2]
-    return (pair[0], pair[1]) if len(pair) == 2 else None
+        apart = all(not set(one.parts) & set(other.parts) for other, _ in found)
+        if asked is not None and apart and len(asked.words) >= MIN_WORDS:
+            found.append((one, asked))
+    return (found[0][1], found[1][1]) if len(found) > 1 else None
 
 
 def _asked(head: StoredHead, one: HeadOperation, relations: Sequence[Relation]) -> _Asked | None:
     claim = claimed_operation(one.operation, relations)
-    if claim is None or one.part is None or one.joined:
+    if claim is None or one.part is None:
         return None
     words, targets = [], []
     for tested in one.test.tested_rows:
