@@ -17,7 +17,8 @@ from maps_engine.ov.residuals import Passed, unseen
 from maps_engine.ov.source_maps import HELD_OUT, Precision, SourceEngine
 from maps_engine.ov.sources import check_source_name
 from maps_engine.parts.head_parts import PartAxes, PartsReader
-from maps_engine.qk.made_texts import read_attention
+from maps_engine.qk.class_fits import NamedClass
+from maps_engine.qk.readings import read_attention
 from maps_engine.results import EngineSettings, HeadAttention, HeadMapping, RowsView
 
 DEFAULT_SETTINGS = EngineSettings()
@@ -131,12 +132,14 @@ class MapsEngine:
             if progress is not None:
                 progress(layer)
 
-    def attention(self, *, last: int | None = None) -> Iterator[tuple[HeadAttention, ...]]:
-        """Where the heads of layer 0, 1, ... up to `last` look (docs/method.md, "What a head attends to").
+    def attention(
+        self, *, classes: Sequence[NamedClass] = (), last: int | None = None
+    ) -> Iterator[tuple[HeadAttention, ...]]:
+        """What the heads of layer 0, 1, ... up to `last` attend to (docs/method.md, "What a head attends to").
 
-        Raises as `maps_engine.qk.made_texts.read_attention`.
+        Raises as `maps_engine.qk.readings.read_attention`.
         """
-        return read_attention(self.checkpoint, last=last)
+        return read_attention(self.checkpoint, classes=classes, last=last)
 
     def with_parts(self, mappings: Sequence[HeadMapping]) -> list[HeadMapping]:
         """The mappings with the parts of their heads, read as their rows were (docs/method.md, "A head in parts")."""

@@ -40,6 +40,14 @@ class AttentionWeights:
 
 
 @dataclass(frozen=True)
+class QueryKeyWeights:
+    """W_Q and W_K of all heads of one layer, in the convention `row vector @ matrix`; biases and places left out."""
+
+    query: Tensor  # (H, d, d_h)
+    key: Tensor  # (K, d, d_h)
+
+
+@dataclass(frozen=True)
 class Norm:
     """A normalisation of rows, called on (n, d); `gain` and `bias` are (d,), the 1 of (1 + w) gains included."""
 
@@ -126,6 +134,13 @@ class ModelWeights(Protocol):
 
     def attention(self, layer: int) -> AttentionWeights:
         """W_V, W_O and value bias of all heads of `layer`."""
+
+    def query_key(self, layer: int) -> QueryKeyWeights:
+        """W_Q and W_K of all heads of `layer`, behind the attention's norm.
+
+        Where the model norms queries and keys, the norm's gain and centring are multiplied in; its division by one
+        positive number at each place is left out. Raises BrokenCheckpoint.
+        """
 
     def attention_norm(self, layer: int) -> Norm | None:
         """The norm before the attention of `layer`; None where the block has none (OLMo 2)."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Set
+from itertools import islice
 
 from maps_engine.model import Vocabulary
 
@@ -41,6 +42,12 @@ def ordinary_words(vocabulary: Vocabulary, at_most: int | None = None) -> tuple[
     return tuple(sorted(found.values()))
 
 
+def ordinary_marks(vocabulary: Vocabulary, at_most: int) -> tuple[int, ...]:
+    """Ids, rising, of the first `at_most` tokens of printable marks or line breaks alone, no letters or digits."""
+    marks = (i for i in range(len(vocabulary)) if vocabulary.kind(i) == "normal" and _is_mark(vocabulary.text(i)))
+    return tuple(islice(marks, at_most))
+
+
 def in_finding_half(word: str) -> bool:
     """Whether a word is of the half that is looked at; words of the other half test what was seen. By its spelling."""
     return zlib.crc32(word.strip().casefold().encode()) % 2 == 0
@@ -66,6 +73,11 @@ def _is_word(body: str) -> bool:
     if not body.isalpha() or (len(body) < SHORTEST and body.isascii()):
         return False
     return body[1:] == body[1:].lower() or (body.isupper() and len(body) <= LONGEST_CAPITALS)
+
+
+def _is_mark(text: str) -> bool:
+    """A blank alone is none: tokenizers put it before the next word."""
+    return bool(text.strip(" ")) and all((c.isprintable() and not c.isalnum()) or c == "\n" for c in text)
 
 
 def _is_number(body: str) -> bool:

@@ -81,6 +81,41 @@ class HeadPart:
 
 
 @dataclass(frozen=True, slots=True)
+class ClassFit:
+    """Keys of a class that are preferred, measured on words that had no part in finding it (`maps_engine.qk`)."""
+
+    reads: str | None  # class of the queries that prefer them; None: all queries do
+    seeks: str  # class of the keys
+    logit: float  # mean above that of all words, in nats
+    effect: float  # the same in standard deviations over words
+    strength: float  # the effect times the square root of how many words there are, which null heads are held against
+
+
+@dataclass(frozen=True, slots=True)
+class HeadAttention:
+    """What a head attends to (`maps_engine.qk`): shares of its attention in made-up texts, and words that fit."""
+
+    layer: int
+    head: int
+    previous: float  # mean attention, 0 to 1, to the token before
+    itself: float
+    first: float  # to the first token of the text
+    duplicate: float  # to the same word, read before
+    induction: float  # to what followed the same word, read before
+    profile: tuple[float, ...]  # to the token 0, 1, 2, ... places before
+    attends: tuple[MappingRow, ...] = ()  # queries that choose most among keys, with those; salience and scores in nats
+    popular: tuple[ScoredToken, ...] = ()  # keys that all queries prefer, in nats above the mean key
+    avoided: tuple[ScoredToken, ...] = ()  # keys that all queries avoid, most first
+    fits: tuple[ClassFit, ...] = ()  # strongest first
+
+    @property
+    def reach(self) -> float:
+        """Mean distance in tokens, over what is not paid to the first token."""
+        whole = sum(self.profile)
+        return sum(offset * share for offset, share in enumerate(self.profile)) / whole if whole else 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class EngineSettings:
     """All that decides the numbers of a mapping, besides the checkpoint and the head."""
 
@@ -141,6 +176,7 @@ class HeadMapping:
     constant: ConstantPart | None = None  # None where it was taken off, and for heads stored before it was known
     parts: tuple[HeadPart, ...] = ()  # largest share first; what is left is the rest
     undertrained: tuple[int, ...] = ()  # ids among the tokens above that training hardly ever saw; no evidence
+    attention: HeadAttention | None = None  # None where the model's attention is not understood, and of older heads
 
     @property
     def source(self) -> str:
@@ -201,23 +237,3 @@ class HeadMapping:
             ],
             "undertrained": list(self.undertrained),
         }
-
-
-@dataclass(frozen=True, slots=True)
-class HeadAttention:
-    """Where a head looks, as mean attention weights in made-up texts (`maps_engine.qk`), 0 to 1."""
-
-    layer: int
-    head: int
-    previous: float  # to the token before
-    itself: float
-    first: float  # to the first token of the text
-    duplicate: float  # to the same word, read before
-    induction: float  # to what followed the same word, read before
-    profile: tuple[float, ...]  # to the token 0, 1, 2, ... places before
-
-    @property
-    def reach(self) -> float:
-        """Mean distance in tokens, over what is not paid to the first token."""
-        whole = sum(self.profile)
-        return sum(offset * share for offset, share in enumerate(self.profile)) / whole if whole else 0.0

@@ -8,9 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.face.composition import CompositionTable
 from agent.face.progress import Progress, shown
 from agent.face.results import Description, LabelledHeads, MappingTable, RelationTable, as_html
 from agent.llm.options import MAX_REVISIONS, NAMED_PARTS, ModelOptions
+from agent.pipeline.attention import AttentionReader
 from agent.pipeline.flow import never
 from agent.pipeline.label import label, prepare
 from agent.pipeline.one_head import describe_on, record_head
@@ -21,6 +23,9 @@ from agent.runs.database import open_database
 from maps_engine.checkpoints.opening import open_checkpoint, open_in_memory
 from maps_engine.engine import MapsEngine
 from maps_engine.errors import UserMistake
+from maps_engine.folders import cache_folder
+from maps_engine.qk.composition import Edge, n_steps, read_composition
+from maps_engine.qk.kinds import READINGS, kinds, reading, sentence
 from maps_engine.relations.catalogue import load_relations
 from maps_engine.relations.format import Relation
 from maps_engine.relations.own import own_relation
@@ -88,7 +93,7 @@ class Model:
 
     maps: MapsEngine
     _benches: dict[DescribeRequest, Workbench] = field(default_factory=dict, repr=False)
-    _attention: list[HeadAttention] = field(default_factory=list, repr=False)
+    _composition: list[CompositionTable] = field(default_factory=list, repr=False)
 
     @property
     def name(self) -> str:
@@ -147,28 +152,44 @@ class Model:
         return RelationTable(scores)
 
     def attention(self, *, progress: Progress | None = None) -> pd.DataFrame:
-        """Where every head looks, from the weights: one row a head (docs/method.md, "What a head attends to").
+        """What every head attends to, from the weights: one row a head (docs/method.md, "What a head attends to").
 
-        Columns are mean attention weights: `previous` token, `itself`, `first` token, `duplicate` (the same word, read
-        before), `induction` (what followed it then), and `reach`, the mean distance in tokens.
+        Columns are mean attention weights: `previous` token, `self`, `first` token, `duplicate` (the same word, read
+        before), `induction` (what followed it then); `reach`, the mean distance in tokens; `kinds`, and `said`, both
+        in one sentence.
 
         Raises: UserMistake, UnsupportedModel (GPT-2 and others that learn a vector for each place).
         """
         import pandas as pd
 
-        names = ("layer", "head", "previous", "itself", "first", "duplicate", "induction", "reach")
-        heads = self._attention_to(self.n_layers - 1, progress)
-        return pd.DataFrame([{name: getattr(one, name) for name in names} for one in heads])
+        layers = self._attention_to(self.n_layers - 1, progress)
+        return pd.DataFrame(
+            {"layer": one.layer, "head": one.head}
+            | {name: reading(one, name) for name in READINGS}
+            | {"reach": one.reach, "kinds": ", ".join(kinds(one)), "said": sentence(one)}
+            for heads in layers
+            for one in heads
+        )
 
-    def _attention_to(self, last: int, progress: Progress | None = None) -> list[HeadAttention]:
+    @cached_property
+    def _attention(self) -> AttentionReader:
+        return AttentionReader(self.maps, cache_folder())
+
+    def _attention_to(self, last: int, progress: Progress | None = None) -> Sequence[tuple[HeadAttention, ...]]:
         """Of all heads of layers up to `last`; read once for all that are asked for later."""
-        if len(self._attention) <= last * self.n_heads:
-            self._attention.clear()
-            with shown(progress, "attention of heads", last + 1) as step:
-                for layer in self.maps.attention(last=last):
-                    self._attention.extend(layer)
-                    step(f"layer {layer[0].layer}")
-        return self._attention
+        with shown(progress, "attention of heads", last + 1) as step:
+            return self._attention.layers(last, lambda done, _: step(f"layer {done - 1}"))
+
+    def composition(self, *, progress: Progress | None = None) -> CompositionTable:
+        """Which earlier heads feed every head's keys, queries and values (docs/method.md, "What feeds a head").
+
+        Read once, from the weights alone. Raises: UnsupportedModel (OPT-350m), BrokenCheckpoint.
+        """
+        if not self._composition:
+            with shown(progress, "composition of heads", n_steps(self.maps.shape)) as step:
+                found = read_composition(self.maps.checkpoint, progress=lambda layer: step(f"layer {layer}"))
+            self._composition.append(CompositionTable(found))
+        return self._composition[0]
 
     def label(
         self,
@@ -279,11 +300,19 @@ class Head:
 
     @property
     def attention(self) -> HeadAttention:
-        """Where the head looks: its attention to places and to words read before, from the weights.
+        """What the head attends to, from the weights: places, words read before, words that fit.
 
         Raises: UserMistake, UnsupportedModel, as `Model.attention`.
         """
-        return self.model._attention_to(self.layer)[self.layer * self.model.n_heads + self.head]
+        return self.model._attention_to(self.layer)[self.layer][self.head]
+
+    @property
+    def reads_from(self) -> tuple[Edge, ...]:
+        """The earlier heads that feed its keys (K), queries (Q) and values (V) most, the strongest three of each.
+
+        The first call reads all heads of the model. Raises: as `Model.composition`.
+        """
+        return self.model.composition().of_head(self.layer, self.head)
 
     def describe(
         self,

@@ -21,6 +21,7 @@ from markupsafe import Markup
 
 from agent.output.tokens import token_html
 from maps_engine.checkpoints.token_spelling import visible
+from maps_engine.qk.kinds import READINGS, reading, sentence
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
 STATIC: Final = Path(__file__).parent / "static"
@@ -61,6 +62,8 @@ def environment(*folders: Path) -> Environment:
         "clock": clock_time,
         "when": date_time,
         "num": number,
+        "attends": sentence,
+        "readings": lambda head: [(name, reading(head, name)) for name in READINGS],
     }
     return made
 

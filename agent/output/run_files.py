@@ -22,7 +22,8 @@ from agent.runs.stored import StoredHead, stored_heads
 from maps_engine.errors import UserMistake
 from maps_engine.files import whole_file
 from maps_engine.finite import finite
-from maps_engine.results import MappingRow
+from maps_engine.qk.kinds import READINGS, kinds, reading, sentence
+from maps_engine.results import HeadAttention, MappingRow
 
 SHOWN_TOKENS = 15  # of a head, in one cell of a table
 COLUMNS = (
@@ -30,6 +31,7 @@ COLUMNS = (
     "input_strings", "observed_pattern", "confidence", "reason", "reasoning", "verdict", "test_score",
     "test_percentile", "test_pairs", "rows_shown", "rows_held_out", "tokens", "retrieved",
     "constant_share", "constant_targets", "operations",
+    *(f"attention.{name}" for name in READINGS), "attention.kinds", "attention.said",
 )  # fmt: skip
 
 
@@ -87,7 +89,8 @@ def _parquet(engine: Engine, run_id: int, path: Path) -> int:
 
     rows = [{name: _encodable(row[name]) for name in COLUMNS} for row in flat_rows(stored_heads(engine, run_id))]
     text, number, whole = pyarrow.string(), pyarrow.float64(), pyarrow.int64()
-    numbers = dict.fromkeys(("confidence", "test_score", "test_percentile", "constant_share"), number)
+    shares = [f"attention.{name}" for name in READINGS]
+    numbers = dict.fromkeys(("confidence", "test_score", "test_percentile", "constant_share", *shares), number)
     wholes = dict.fromkeys(("run", "layer", "head", "test_pairs"), whole)
     schema = pyarrow.schema([(name, (numbers | wholes).get(name, text)) for name in COLUMNS])
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), path)
@@ -121,7 +124,14 @@ def flat_rows(heads: Iterable[StoredHead]) -> Iterator[dict[str, Any]]:
             "operations": "; ".join(map(_operation, head.operations)),
             "retrieved": "; ".join(one.operation for one in head.retrieved if one.part is None),
         }
+        values |= _attention(head.attention)
         yield {name: values[name] if name in values else getattr(head, name) for name in COLUMNS}
+
+
+def _attention(head: HeadAttention | None) -> dict[str, Any]:
+    shares = {f"attention.{name}": reading(head, name) if head else None for name in READINGS}
+    said = {"attention.kinds": "; ".join(kinds(head)), "attention.said": sentence(head)} if head else {}
+    return {"attention.kinds": None, "attention.said": None} | shares | said
 
 
 def _operation(one: HeadOperation) -> str:

@@ -23,6 +23,7 @@ from agent.results.outcomes import HeadOperation, TestedRow, TestResult
 from agent.runs.stored import StoredHead, reading_of, stored_heads
 from agent.runs.tables import RunSummary, show_run
 from maps_engine.checkpoints.token_spelling import visible
+from maps_engine.qk.kinds import sentence
 from maps_engine.results import ConstantPart, HeadPart, MappingRow, RowsView
 
 SUPPRESSED_ROWS = 10
@@ -118,6 +119,7 @@ def head_values(head: StoredHead) -> dict[str, Any]:
         "constant": _constant_words(head.constant) if head.constant else "",
         "operations": [_operation(one) for one in head.operations],
         "parts": [_part(one) for one in head.parts],
+        "attends": _line(sentence(head.attention)) if head.attention else "",
         "undertrained": sorted(_undertrained(head)),
         "tested": _tested_rows(head.test) if head.test else None,
         "suppressed": [_row(one) for one in head.suppressed_rows[:SUPPRESSED_ROWS]],

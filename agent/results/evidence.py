@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from maps_engine.qk.kinds import sentence
 from maps_engine.results import ConstantPart, HeadMapping, HeadPart, MappingRow
 
 
@@ -124,6 +125,7 @@ class Evidence:
     part_classes: tuple[PartClass, ...] = ()  # what its parts do, largest part first
     parts: tuple[HeadPart, ...] = ()  # groups of words for which it writes alike; without held-out rows
     constant: ConstantPart | None = None  # what it writes whatever it reads, as part of its rows
+    attends: str = ""  # what it attends to, in a sentence without a subject
 
     @classmethod
     def of(
@@ -154,6 +156,7 @@ class Evidence:
             part_classes=part_classes,
             parts=tuple(_told_part(mapping, one) for one in mapping.parts),
             constant=replace(part, targets=mapping.trained(part.targets)) if part else None,
+            attends=sentence(mapping.attention) if mapping.attention else "",
         )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.llm.protocol import Message
 from agent.llm.token_usage import NO_USAGE, Usage
+from agent.results.attention_values import attention_values
 from agent.results.descriptions import HeadDescription
 from agent.results.evidence import IntruderTest, Retrieved
 from agent.results.outcomes import HeadOperation, PairTest, TestResult, Verdict
@@ -121,6 +122,7 @@ class HeadReport:
         return (
             self.mapping.to_json()
             | {
+                "attention": attention_values(self.mapping.attention),
                 "retrieved": [_retrieved(one) for one in self.retrieved],
                 "description": self.description.to_json() | {"operations": [one.to_json() for one in self.operations]},
                 "test": self.test.to_json(),

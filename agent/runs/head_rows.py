@@ -11,20 +11,15 @@ from sqlalchemy.orm import Session
 
 from agent.llm.protocol import Message
 from agent.llm.token_usage import Usage
+from agent.results.attention_values import attention_numbers, attention_words
 from agent.results.descriptions import Claim, HeadDescription
 from agent.results.evidence import IntruderTest, Retrieved
 from agent.results.outcomes import HeadOperation, PairTest, RowTest, TestedRow, TestResult
 from agent.results.reports import NO_TRACE, Attempt, HeadReport, NamedPart, Trace, Trial
+from agent.results.token_values import row_values, rows_of, scored_of, scored_values
 from agent.runs.records import DescriptionRecord, HeadRecord, SearchTermRecord, TestRecord, storable
-from maps_engine.results import (
-    ConstantPart,
-    HeadMapping,
-    HeadPart,
-    MappingRow,
-    PartTest,
-    RowsView,
-    ScoredToken,
-)
+from maps_engine.qk.kinds import kinds
+from maps_engine.results import ConstantPart, HeadMapping, HeadPart, PartTest, RowsView
 
 if TYPE_CHECKING:
     from maps_engine.ov.pair_scores import PairSet
@@ -54,6 +49,10 @@ def put_mapping(session: Session, record: HeadRecord, mapping: HeadMapping) -> N
     record.constant_part = constant_values(mapping.constant)
     record.undertrained = list(mapping.undertrained)
     record.parts = part_values(mapping.parts)
+    attention = mapping.attention
+    record.attention = attention_numbers(attention) if attention else None
+    record.attended = attention_words(attention) if attention else None
+    record.attention_kinds = "\n".join(kinds(attention)) if attention else ""
     record.max_salience = max((row.salience for row in mapping.rows), default=None)
     terms = _terms(mapping)
     record.n_terms = sum(side != "suppressed" for side, _ in terms)
@@ -64,14 +63,6 @@ def put_mapping(session: Session, record: HeadRecord, mapping: HeadMapping) -> N
     ]
     if values:
         session.execute(insert(SearchTermRecord), values)
-
-
-def row_values(rows: Sequence[MappingRow]) -> list[dict[str, Any]]:
-    """The JSON values of rows, as `rows_of` reads them; built by hand, since `asdict` would copy every number."""
-    return [
-        {"token": row.token, "token_id": row.token_id, "salience": row.salience, "targets": _targets(row.targets)}
-        for row in rows
-    ]
 
 
 def view_values(view: RowsView | None) -> dict[str, Any] | None:
@@ -86,12 +77,12 @@ def view_of(values: Mapping[str, Any] | None) -> RowsView | None:
 
 def constant_values(part: ConstantPart | None) -> dict[str, Any] | None:
     """The JSON values of a constant part, as `constant_of` reads them."""
-    return {"share": part.share, "targets": _targets(part.targets)} if part else None
+    return {"share": part.share, "targets": scored_values(part.targets)} if part else None
 
 
 def constant_of(values: Mapping[str, Any] | None) -> ConstantPart | None:
     """A constant part from its JSON values."""
-    return ConstantPart(values["share"], _scored(values["targets"])) if values else None
+    return ConstantPart(values["share"], scored_of(values["targets"])) if values else None
 
 
 def part_values(parts: Sequence[HeadPart]) -> list[dict[str, Any]]:
@@ -101,7 +92,7 @@ def part_values(parts: Sequence[HeadPart]) -> list[dict[str, Any]]:
             "share": part.share,
             "along": part.along,
             "size": part.size,
-            "targets": _targets(part.targets),
+            "targets": scored_values(part.targets),
             "rows": row_values(part.rows),
             "test": asdict(part.test) if part.test else None,
         }
@@ -116,7 +107,7 @@ def parts_of(values: Sequence[Mapping[str, Any]] | None) -> tuple[HeadPart, ...]
             share=one["share"],
             along=one["along"],
             size=one["size"],
-            targets=_scored(one["targets"]),
+            targets=scored_of(one["targets"]),
             rows=rows_of(one["rows"]),
             test=PartTest(**one["test"]) if one["test"] else None,
         )
@@ -149,14 +140,6 @@ def operation_names_of(said: DescriptionRecord) -> tuple[str, ...]:
     return tuple(said.operation if name == recorded else name for name in names)
 
 
-def _targets(scored: Sequence[ScoredToken]) -> list[dict[str, Any]]:
-    return [{"token": one.token, "token_id": one.token_id, "score": one.score} for one in scored]
-
-
-def _scored(values: Sequence[Mapping[str, Any]]) -> tuple[ScoredToken, ...]:
-    return tuple(ScoredToken(one["token"], one["token_id"], one["score"]) for one in values)
-
-
 def _terms(mapping: HeadMapping) -> dict[tuple[str, str], int]:
     """(side, folded token) -> best rank of the row it stands in."""
     found: dict[tuple[str, str], int] = {}
@@ -168,19 +151,6 @@ def _terms(mapping: HeadMapping) -> dict[tuple[str, str], int]:
         for target in row.targets:
             found.setdefault(("suppressed", fold(target.token)), rank)
     return found
-
-
-def rows_of(values: Sequence[dict[str, Any]]) -> tuple[MappingRow, ...]:
-    """Rows from their JSON values."""
-    return tuple(
-        MappingRow(
-            token=row["token"],
-            token_id=row["token_id"],
-            salience=row["salience"],
-            targets=_scored(row["targets"]),
-        )
-        for row in values
-    )
 
 
 def claims_of(values: Sequence[dict[str, Any]]) -> tuple[Claim, ...]:

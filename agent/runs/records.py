@@ -85,6 +85,9 @@ class HeadRecord(Base):
     constant_part: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), deferred=True)
     undertrained: Mapped[list[int] | None] = mapped_column(JSON(none_as_null=True), deferred=True)
     parts: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True), deferred=True)
+    attention: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # its numbers
+    attended: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), deferred=True)  # its words
+    attention_kinds: Mapped[str] = mapped_column(Text, default="", server_default="")  # one a line
     max_salience: Mapped[float | None]
     n_terms: Mapped[int] = mapped_column(default=0)  # search terms read or promoted, for similarity
     description: Mapped[DescriptionRecord | None] = relationship(

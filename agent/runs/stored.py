@@ -15,9 +15,11 @@ from sqlalchemy import Engine, Select, select
 from sqlalchemy.orm import contains_eager, undefer
 
 from agent.errors import DatabaseUnusable, UnknownRun
+from agent.results.attention_values import attention_of, attention_values
 from agent.results.descriptions import Claim
 from agent.results.evidence import Retrieved
 from agent.results.outcomes import HeadOperation, TestResult
+from agent.results.token_values import row_values, rows_of
 from agent.runs.database import reading
 from agent.runs.head_rows import (
     claims_of,
@@ -28,15 +30,21 @@ from agent.runs.head_rows import (
     part_values,
     parts_of,
     retrieved_of,
-    row_values,
-    rows_of,
     test_of,
     view_of,
     view_values,
 )
 from agent.runs.records import DescriptionRecord, DescriptionScoreRecord, HeadRecord, RunRecord, TestRecord
 from agent.runs.state import run_record
-from maps_engine.results import ConstantPart, EngineSettings, HeadMapping, HeadPart, MappingRow, RowsView
+from maps_engine.results import (
+    ConstantPart,
+    EngineSettings,
+    HeadAttention,
+    HeadMapping,
+    HeadPart,
+    MappingRow,
+    RowsView,
+)
 
 NO_DESCRIPTION = "none"  # status of a head without a description
 _SAID = ("status", "operation", "category", "input_strings", "observed_pattern", "confidence", "reason", "reasoning")
@@ -86,6 +94,7 @@ class StoredLine:
     reasoning: str = ""
     max_salience: float | None = None
     operation_names: tuple[str, ...] = ()  # that tests support, as `operation_names_of` has them
+    attention: HeadAttention | None = None  # in lists without its words
 
     @property
     def described(self) -> bool:
@@ -138,9 +147,8 @@ class StoredHead(StoredLine):
     @property
     def mapping(self) -> HeadMapping:
         """The mapping as the engine made it."""
-        place = (self.model, self.fingerprint, self.layer, self.head)
-        rows = (self.rows, self.suppressed_rows, self.held_out_rows)
-        return HeadMapping(*place, self.settings, *rows, self.same_tokens, self.constant, self.parts, self.undertrained)
+        names = [field.name for field in fields(HeadMapping)]  # the same here and there
+        return HeadMapping(**{name: getattr(self, name) for name in names})
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values: one line of a JSONL export."""
@@ -150,6 +158,7 @@ class StoredHead(StoredLine):
             | rows
             | {"same_tokens": view_values(self.same_tokens), "constant": constant_values(self.constant)}
             | {"parts": part_values(self.parts), "undertrained": list(self.undertrained)}
+            | {"attention": attention_values(self.attention)}
             | {"operations": [one.to_json() for one in self.operations]}
             | {"tested_rows": self.test.rows_to_json() if self.test else []}
             | {"scores": [one.to_json() for one in self.scores]}
@@ -169,6 +178,7 @@ def head_of_json(values: Mapping[str, Any]) -> StoredHead:
 
     Raises KeyError, TypeError, ValueError or AttributeError where it is no such line.
     """
+    attention = values.get("attention")
     return StoredHead(
         model=values["model"],
         fingerprint=values["fingerprint"],
@@ -192,6 +202,7 @@ def head_of_json(values: Mapping[str, Any]) -> StoredHead:
         operations=operations_of(values.get("operations")),
         operation_names=tuple(one["operation"] for one in values.get("operations") or ()),
         undertrained=tuple(values.get("undertrained") or ()),
+        attention=attention_of(int(values["layer"]), int(values["head"]), attention, attention),
         claims=claims_of(values.get("claims") or []),
         settings=_settings({"source": "first-mlp"}, values["provenance"]),
         provenance=values["provenance"],
@@ -248,6 +259,7 @@ def whole_heads(run_id: int) -> Select[HeadRecord]:
         undefer(HeadRecord.constant_part),
         undefer(HeadRecord.undertrained),
         undefer(HeadRecord.parts),
+        undefer(HeadRecord.attended),
         description.undefer(DescriptionRecord.trace),
         description.undefer(DescriptionRecord.operations),
         description.joinedload(DescriptionRecord.test).undefer(TestRecord.tested_rows),
@@ -287,8 +299,9 @@ def _readable(record: HeadRecord) -> Iterator[None]:
 def _head_of(record: HeadRecord, run: RunRecord) -> StoredHead:
     said = record.description
     provenance = said.provenance if said else {}
+    attention = attention_of(record.layer, record.head, record.attention, record.attended)
     head = StoredHead(
-        **_line_values(record, run) | {"test": _test(said, with_rows=True)},
+        **_line_values(record, run) | {"test": _test(said, with_rows=True), "attention": attention},
         settings=_settings(run.settings["engine"], provenance),
         rows=rows_of(record.rows or []),
         suppressed_rows=rows_of(record.suppressed_rows or []),
@@ -323,6 +336,7 @@ def _line_values(record: HeadRecord, run: RunRecord) -> dict[str, Any]:
         "head": record.head,
         "describer": (said.provenance.get("describer") if said else None) or run.describer,
         "max_salience": record.max_salience,
+        "attention": attention_of(record.layer, record.head, record.attention),
         "test": _test(said),
     } | ({name: getattr(said, name) for name in _SAID} | {"operation_names": operation_names_of(said)} if said else {})
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Final
 
 from agent.words.spelling import core
@@ -105,6 +105,17 @@ def shared_classes() -> tuple[TokenClass, ...]:
         TokenClass("marks and spaces", lambda text: is_mark(text) or (bool(text) and not text.strip())),
         *(one for one in CLASSES if one.label in ("single letters", "numbers")),
     )
+
+
+@cache
+def all_classes() -> tuple[TokenClass, ...]:
+    """Classes of words and of marks, each of one name."""
+    by_name = {name: TokenClass(name, partial(_is_one_of, words)) for name, words in word_classes().items()}
+    return tuple((by_name | {one.label: one for one in shared_classes()}).values())
+
+
+def _is_one_of(words: frozenset[str], text: str) -> bool:
+    return core(text) in words
 
 
 @cache

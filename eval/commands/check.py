@@ -17,6 +17,7 @@ from eval.commands.check_options import (
     RunOptions,
     SettingsOptions,
     StoredRunOptions,
+    TextOptions,
     WeightsOptions,
 )
 
@@ -182,6 +183,26 @@ def null_heads(
 
     with running_bench(running, out) as bench:
         finish(bench, KIND, experiment(bench, seed=seed), max_pairs=None, as_json=as_json, about={"seed": seed})
+
+
+@command(app, "attention")
+def attention(
+    running: RunningOptions,
+    texts: TextOptions,
+    seed: Annotated[int, typer.Option(min=0, help="Of the null heads.")] = 0,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Do heads of the running model look where their weights say: over heads, and over the keys of each?"""
+    from eval.commands.experiment import finish, running_bench
+    from eval.faithfulness.attention.experiment import attention as experiment
+    from eval.faithfulness.attention.readings import KIND
+
+    chosen = texts.chosen()
+    with running_bench(running, out) as bench:
+        table = experiment(bench, chosen, max_tokens=texts.max_tokens, seed=seed)
+        about = {"texts": [one.digest for one in chosen], "max_tokens": texts.max_tokens, "seed": seed}
+        finish(bench, KIND, table.to_json(), max_pairs=None, as_json=as_json, about=about)
 
 
 @command(app, "report")

@@ -15,6 +15,7 @@ from agent.commands.options import MOST_TARGETS, CheckpointOptions, Database, Fo
 from maps_engine.errors import UserMistake
 
 if TYPE_CHECKING:
+    from eval.faithfulness.attention.texts import Text
     from eval.faithfulness.correlation import PairLimits
     from eval.faithfulness.static_scores import StaticSetting
     from maps_engine.relations.format import Relation
@@ -25,6 +26,7 @@ Out = Annotated[
 ]
 FEWEST_PAIRS = 30
 NEW_PAIRS = (10, 60)  # of a description: the fewest that its test needs, and the most that it uses
+MOST_OF_TEXTS = 8192  # `texts.MAX_TOKENS`, which is not imported for a help page
 TEMPLATES = ("paper", "own", "both")  # the keys of `templates.TEMPLATE_SETS`, which is not imported for a help page
 
 
@@ -216,6 +218,28 @@ class RunningOptions(CheckpointOptions):
         """Raises UserMistake for a dtype or an attention that there is not."""
         _known("dtype", self.dtype, ("float32", "bfloat16", "float16"))
         _known("attention", self.attention, ("eager", "sdpa"))
+
+
+@dataclass(frozen=True)
+class TextOptions(OptionGroup):
+    """The texts that the model is run on."""
+
+    title: ClassVar[str] = "Texts"
+    text: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--text", help="A file in UTF-8. Repeatable.", show_default="prose and code that come with the package"
+        ),
+    ] = None
+    max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="Most tokens of all texts together.")] = (
+        MOST_OF_TEXTS
+    )
+
+    def chosen(self) -> Sequence[Text]:
+        """The texts themselves. Raises UserMistake for a file that cannot be read."""
+        from eval.faithfulness.attention.texts import shipped_texts, text_files
+
+        return text_files(self.text) if self.text else shipped_texts()
 
 
 @dataclass(frozen=True)

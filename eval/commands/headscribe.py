@@ -6,6 +6,7 @@ from typing import Any
 
 from agent.commands import map_relations, operations, runs
 from agent.commands.command_line import command, group_of_commands
+from agent.commands.composition import composition
 from agent.commands.describe_head import describe_head
 from agent.commands.help_page import Group
 from agent.commands.label_heads import label_heads
@@ -14,7 +15,7 @@ from eval.commands.score import score
 from eval.commands.serve_heads import serve_heads
 
 ORDER = (
-    *("describe-head", "label-heads", "map-relations"),
+    *("describe-head", "label-heads", "map-relations", "composition"),
     *("operations", "runs", "score", "check", "rate-heads", "serve-heads"),
 )
 
@@ -28,6 +29,7 @@ class _InOrder(Group):
 app = group_of_commands("Says what each attention head of a language model does, from its weights.", cls=_InOrder)
 command(app, "describe-head", line="One head: what it does, with evidence and a test.")(describe_head)
 command(app, "label-heads", line="All heads of a model, resumable, with exports.")(label_heads)
+command(app, "composition", line="Which earlier heads feed a head, from the weights.")(composition)
 command(app, "score", line="How well descriptions predict their heads.")(score)
 command(app, "serve-heads", line="The web app: head browser, rating pages, JSON API.")(serve_heads)
 app.add_typer(map_relations.app, name="map-relations", short_help="Which heads do which known operation.")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from maps_engine.checkpoints.families.record import Linear
+from maps_engine.checkpoints.families.record import HeadNorms, Linear
 from maps_engine.checkpoints.families.settings import Settings
 from maps_engine.checkpoints.formats.tensor_source import Rows, TensorSource
 from maps_engine.checkpoints.tensor_names import TensorNames
 from maps_engine.model import ModelShape, Norm
+
+Role = Literal["query", "key", "value"]
+_IN_ORDER: tuple[Role, ...] = ("query", "key", "value")  # of a fused matrix
 
 
 @dataclass(frozen=True)
@@ -49,10 +53,23 @@ class BlockReader:
         record = self.settings.family
         if record.fused_qkv == "no":
             return self.linear(layer, record.value)
-        rows, bias = self._value_rows(), self.bias(layer, record.value)
-        name = self.names.in_block(layer, record.value.name)
-        matrix = self.matrix(name)[rows] if record.input_by_output else self.rows(f"{name}.weight", rows)
-        return matrix, None if bias is None else bias[rows.to(bias.device)]
+        rows, bias = self._fused_rows("value"), self.bias(layer, record.value)
+        return self._cut(layer, rows), None if bias is None else bias[rows.to(bias.device)]
+
+    def query_or_key(self, layer: int, role: Literal["query", "key"]) -> Tensor:
+        """W_Q (H, d, d_h) or W_K (K, d, d_h); of a norm behind it, gain and centring are multiplied in."""
+        record, width = self.settings.family, self.shape.d_head
+        if record.fused_qkv == "no":
+            own = record.query if role == "query" else record.key
+            matrix = self.matrix(self.names.in_block(layer, own.name))
+        else:
+            matrix = self._cut(layer, self._fused_rows(role))
+        heads = matrix.reshape(-1, width, self.shape.d_model).transpose(1, 2)
+        norms = record.head_norms
+        if norms is not None and self.settings.flag(norms.used):
+            heads = heads - heads.mean(dim=-1, keepdim=True) if norms.kind == "layer" else heads
+            heads = heads * self._head_gains(layer, norms, role, len(heads)).reshape(-1, 1, width)
+        return heads.contiguous()
 
     def norm(self, name: str | None) -> Norm | None:
         """The norm `name` (full, without ".weight"); None for None."""
@@ -75,12 +92,27 @@ class BlockReader:
     def place(self, tensor: Tensor) -> Tensor:
         return tensor.to(device=self.device, dtype=self.dtype)
 
-    def _value_rows(self) -> Tensor:
-        """Which output rows of a fused query-key-value layer hold the values."""
+    def _cut(self, layer: int, rows: Tensor) -> Tensor:
+        """`rows` (n,) of the fused query-key-value matrix of a block, as (n, d)."""
+        record = self.settings.family
+        name = self.names.in_block(layer, record.value.name)
+        return self.matrix(name)[rows] if record.input_by_output else self.rows(f"{name}.weight", rows)
+
+    def _fused_rows(self, role: Role) -> Tensor:
+        """Which output rows of a fused query-key-value layer hold the queries, keys or values."""
         shape = self.shape
-        n_values = shape.n_value_heads * shape.d_head
+        n, k = shape.n_heads, shape.n_value_heads
+        every = torch.arange((n + 2 * k) * shape.d_head)
         if self.settings.family.fused_qkv == "stacked":
-            return torch.arange(n_values) + (shape.n_heads + shape.n_value_heads) * shape.d_head
-        per_group = shape.n_heads // shape.n_value_heads + 2
-        every = torch.arange(shape.n_value_heads * per_group * shape.d_head)
-        return every.reshape(shape.n_value_heads, per_group, shape.d_head)[:, -1].reshape(n_values)
+            parts = every.view(1, n + 2 * k, shape.d_head).split([n, k, k], dim=1)
+        else:
+            parts = every.view(k, n // k + 2, shape.d_head).split([n // k, 1, 1], dim=1)
+        return parts[_IN_ORDER.index(role)].flatten()
+
+    def _head_gains(self, layer: int, norms: HeadNorms, role: Literal["query", "key"], n_heads: int) -> Tensor:
+        """Gains of a norm on queries or keys: (d_h), or (n_heads d_h) where each head has its own."""
+        name = norms.query if role == "query" else norms.key
+        heads = range(n_heads) if "{head}" in name else [0]
+        full = [self.names.in_block(layer, f"{name.format(head=head)}.weight") for head in heads]
+        gains = torch.cat([self.place(self.source.read(one)).flatten() for one in full])
+        return gains + 1 if self.settings.family.norm.plus_one else gains

@@ -23,7 +23,7 @@ from maps_engine.checkpoints.first_mlp import FirstMlp
 from maps_engine.checkpoints.formats.tensor_source import Rows, TensorSource
 from maps_engine.checkpoints.tensor_names import TensorNames
 from maps_engine.errors import BrokenCheckpoint, UnsupportedModel
-from maps_engine.model import AttentionWeights, ModelShape, Norm, QueriesKeys
+from maps_engine.model import AttentionWeights, ModelShape, Norm, QueriesKeys, QueryKeyWeights
 
 
 class FamilyWeights:
@@ -82,6 +82,10 @@ class FamilyWeights:
             output=output.T.reshape(shape.n_heads, shape.d_head, shape.d_model),
             value_bias=None if bias is None else bias.reshape(shape.n_value_heads, shape.d_head),
         )
+
+    def query_key(self, layer: int) -> QueryKeyWeights:
+        """W_Q (H, d, d_h) and W_K (K, d, d_h) of one layer; gains and centring of norms on them multiplied in."""
+        return QueryKeyWeights(query=self._read.query_or_key(layer, "query"), key=self._read.query_or_key(layer, "key"))
 
     def output_bias(self, layer: int) -> Tensor | None:
         """(d,): what the attention of `layer` adds whatever its heads do; None where it has no bias."""

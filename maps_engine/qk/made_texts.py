@@ -1,4 +1,4 @@
-"""Attention of all heads in made-up texts, from the weights (docs/method.md, "What a head attends to").
+"""Where heads look in made-up texts, from the weights (docs/method.md, "What a head attends to").
 
 A made-up text is the start of a text and words drawn by chance behind it. Each word stands in it as the model has it
 when it reads the start and then this word alone; no word knows of the others, but for what previous-token heads in
@@ -16,9 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from maps_engine.errors import UnsupportedModel, UserMistake
-from maps_engine.model import Checkpoint, ModelWeights, QueriesKeys
-from maps_engine.ordinary_words import ordinary_words
+from maps_engine.model import ModelWeights, QueriesKeys
 from maps_engine.results import HeadAttention
 
 WORDS = 1024  # that are drawn from; tokens learned first are the frequent ones
@@ -37,40 +35,43 @@ class _Texts:
 
     @classmethod
     def drawn(cls, n_words: int, start: int) -> _Texts:
-        """By chance, frequent words more often (a word's rank stands for how rare it is), the same every time."""
+        """By chance, the same every time."""
         chance = torch.Generator().manual_seed(SEED)
-        weights = 1 / (torch.arange(n_words) + 3.0)
         n = LENGTH - start
-        plain = torch.multinomial(weights.expand(TEXTS, -1), n, replacement=True, generator=chance)
+        plain = drawn(n_words, (TEXTS, n), chance)
         once = torch.stack([torch.randperm(n_words, generator=chance)[: n // 2] for _ in range(TEXTS)])
         return cls(plain, torch.cat([once, once], dim=1))
 
 
-def read_attention(checkpoint: Checkpoint, *, last: int | None = None) -> Iterator[tuple[HeadAttention, ...]]:
-    """The readings of all heads of layer 0, 1, ... up to `last`.
+def drawn(n_words: int, shape: tuple[int, ...], chance: torch.Generator) -> Tensor:
+    """Places among the first `WORDS` of `n_words` words, frequent ones more often: a rank tells how rare a word is."""
+    weights = 1 / (torch.arange(min(n_words, WORDS)) + 3.0)
+    return torch.multinomial(weights.expand(*shape[:-1], -1), shape[-1], replacement=True, generator=chance)
 
-    Raises UserMistake where no token is known that texts begin with, or there are too few words; UnsupportedModel where
-    the model's blocks or its attention cannot be run, and where it learns a vector for each place (GPT-2, OPT): its
-    words are read at one place here.
+
+@dataclass
+class MadeTexts:
+    """Reads the heads of layer 0, 1, ... in this order: what earlier heads move from a word to the next is kept.
+
+    n_read: words that there are rows of; the first `WORDS` of them are drawn from. start: tokens that texts begin with.
     """
-    weights, start = checkpoint.weights, checkpoint.vocabulary.start
-    words = torch.tensor(ordinary_words(checkpoint.vocabulary, WORDS), device=weights.device)
-    if not start:
-        raise UserMistake("this model's texts begin with no token that is known", got=checkpoint.name)
-    if len(words) < LENGTH:
-        raise UserMistake("too few whole words to make texts of", got=len(words), expected=f"at least {LENGTH}")
-    if weights.learns_places():
-        raise UnsupportedModel("attention of models that learn a vector for each place is not read", got=weights.family)
-    texts, stream = _Texts.drawn(len(words), len(start)), weights.residuals(words, start)
-    moved = torch.zeros(len(words), weights.shape.d_model, device=weights.device, dtype=weights.dtype)
-    for layer in range(weights.shape.n_layers if last is None else last + 1):
-        if layer:
-            stream.advance()
-        read = _Layer(weights, layer, stream.rows, stream.start, moved)
-        heads = tuple(read.heads(texts))
-        yield heads
-        previous = torch.tensor([one.previous for one in heads], device=moved.device, dtype=moved.dtype)
-        moved = moved + read.written(previous)
+
+    weights: ModelWeights
+    n_read: int
+    start: int
+
+    def __post_init__(self) -> None:
+        self._n = min(self.n_read, WORDS)
+        self._texts, self._moved = _Texts.drawn(self._n, self.start), torch.zeros(())
+
+    def heads(self, layer: int, words: Tensor, start: Tensor) -> tuple[HeadAttention, ...]:
+        """Readings by place of all heads; words (n, d) and the start of texts (s, d) as they reach the block."""
+        if not layer:
+            self._moved = torch.zeros_like(words[: self._n])
+        read = _Layer(self.weights, layer, words[: self._n], start, self._moved)
+        found = tuple(read.heads(self._texts))
+        self._moved = self._moved + read.written(words.new_tensor([one.previous for one in found]))
+        return found
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import torch
 
 from maps_engine.checkpoints.opening import open_checkpoint
 from maps_engine.engine import MapsEngine
-from maps_engine.null_heads import null_checkpoint
+from maps_engine.null_heads import NullWeights, null_checkpoint
 from maps_engine.results import EngineSettings
 from tests.support.tiny_models import FAMILIES, tiny_model
 
@@ -60,3 +60,21 @@ def test_x_is_that_of_the_real_model(tmp_path):
     rows = [engine.at("residual").sources.rows(1, ids) for engine in engines]
     assert torch.equal(*rows)
     assert engines[0].map_head(1, 0).rows != engines[1].map_head(1, 0).rows
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gpt2", "bloom"])
+def test_queries_and_keys_are_those_of_turned_streams(family: str, tmp_path) -> None:
+    real = open_checkpoint(str(tiny_model(family, tmp_path / "model")[0]), device="cpu").weights
+    null, same, other = (NullWeights(real, seed) for seed in (0, 0, 1))
+    hidden = torch.randn(2, 7, real.shape.d_model, generator=torch.Generator().manual_seed(0))
+    found = null.queries_keys(1, hidden, behind=3)
+    assert torch.equal(found.queries, same.queries_keys(1, hidden, behind=3).queries)
+    frames = null.frames(1, hidden)
+    for frame in frames:
+        torch.testing.assert_close(frame @ frame.T, torch.eye(len(frame)), atol=1e-5, rtol=1e-5)
+    queries, keys = (real.queries_keys(1, hidden @ frame, behind=3) for frame in frames)
+    assert torch.equal(found.queries, queries.queries)
+    assert torch.equal(found.keys, keys.keys)
+    for its in (one.queries_keys(1, hidden, behind=3) for one in (other, real)):
+        assert not torch.allclose(found.queries, its.queries)
+        assert not torch.allclose(found.keys, its.keys)

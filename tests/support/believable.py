@@ -16,8 +16,10 @@ from agent.runs.relation_scores import RelationScore, store_relation_scores
 from agent.runs.state import finish_run
 from agent.runs.store import open_run, store_results
 from maps_engine.results import (
+    ClassFit,
     ConstantPart,
     EngineSettings,
+    HeadAttention,
     HeadMapping,
     HeadPart,
     MappingRow,
@@ -145,6 +147,7 @@ def a_mapping(
         undertrained=(rows[0].targets[-1].token_id,),
         constant=ConstantPart(0.4, (ScoredToken(" the", 1, 3.5), ScoredToken(HOSTILE[0] if hostile else " a", 2, 2.5))),
         parts=_parts_of(rng, rows),
+        attention=_attention_of(layer, head, rows),
         same_tokens=RowsView(TRUER, tuple(_row(random.Random(i), s, t, i) for i, (s, t) in enumerate(tokens))),
     )
 
@@ -156,6 +159,26 @@ def _parts_of(rng: random.Random, rows: tuple[MappingRow, ...]) -> tuple[HeadPar
     return tuple(
         HeadPart(share, 0.4, 25, rows[first].targets, rows[first : first + 8], held_out, test)
         for share, first, test in ((0.21, 0, tests[0]), (0.08, 8, tests[1]))
+    )
+
+
+def _attention_of(layer: int, head: int, rows: tuple[MappingRow, ...]) -> HeadAttention:
+    """Head 0 of a layer looks at the token before, head 1 finds words again, the others rest on the first token."""
+    previous, induction = (0.61 if head == place else 0.02 for place in (0, 1))
+    first = 0.05 if head == 0 else 0.8
+    return HeadAttention(
+        layer=layer,
+        head=head,
+        previous=previous,
+        itself=0.03,
+        first=first,
+        duplicate=0.01,
+        induction=induction,
+        profile=(0.03, previous, 0.01, *[0.001] * 60),
+        attends=rows[:4],
+        popular=rows[0].targets,
+        avoided=rows[1].targets,
+        fits=(ClassFit("months", "months", 1.6, 5.0, 14.0),) if head == 2 else (),
     )
 
 

@@ -34,12 +34,13 @@ def fact_lines(evidence: Evidence) -> list[str]:
         *map(_of_classes, evidence.classes),
         *map(_of_part, parts_to_tell(evidence)),
         *([_of_shared(evidence.shared)] if evidence.shared is not None else []),
+        *([f"By its queries and keys the head attends {evidence.attends}."] if evidence.attends else []),
     ]
 
 
 def counted_besides(evidence: Evidence) -> int:
     """How many facts are told that were counted on words besides the rows."""
-    whole = (evidence.shared, evidence.constant)
+    whole = (evidence.shared, evidence.constant, evidence.attends or None)
     several = (evidence.known[:MOST_KNOWN], evidence.classes, parts_to_tell(evidence))
     return sum(map(len, several)) + sum(one is not None for one in whole)
 

@@ -1,4 +1,4 @@
-"""Figures of relation scores (matplotlib): heatmaps, an overview of the layers, operations per head.
+"""Figures (matplotlib) of relation scores, heatmaps and overviews, and of which heads feed which.
 
 May import `maps_engine` and the rest of `agent.output`.
 """

@@ -18,7 +18,7 @@ from maps_engine.files import file_errors, whole_file
 from maps_engine.scores.head_structure import Findings
 from maps_engine.scores.table import ModelScores
 
-__all__ = ["operation_heatmap", "operations_by_layer", "operations_per_head", "write_figures"]
+__all__ = ["operation_heatmap", "operations_by_layer", "operations_per_head", "save_figure", "write_figures"]
 
 
 def write_figures(scores: ModelScores, found: Findings, folder: Path, *, form: str = "png") -> list[Path]:
@@ -31,12 +31,12 @@ def write_figures(scores: ModelScores, found: Findings, folder: Path, *, form: s
     if not scores.scored:
         return []
     written = [
-        _save(operations_by_layer(scores, found), folder / f"overview.{form}"),
-        _save(operations_per_head(scores, found), folder / f"operations-per-head.{form}"),
+        save_figure(operations_by_layer(scores, found), folder / f"overview.{form}"),
+        save_figure(operations_per_head(scores, found), folder / f"operations-per-head.{form}"),
     ]
     for one in scores.scored:
         figure = operation_heatmap(scores, one, tau=found.tau)
-        written.append(_save(figure, folder / f"heatmap-{file_name(one.name)}.{form}"))
+        written.append(save_figure(figure, folder / f"heatmap-{file_name(one.name)}.{form}"))
     return written
 
 
@@ -45,7 +45,8 @@ def file_name(name: str) -> str:
     return re.sub(r"[^\w-]+", "-", name).strip("-")[:100] or "operation"
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, path: Path) -> Path:
+    """The figure as a file, in the format of its name; returns the path. Raises FileNotWritten."""
     # ids in SVG from the content, not random
     with whole_file(path) as whole, mpl.rc_context({"svg.hashsalt": "headscribe"}):
         figure.savefig(whole, dpi=DPI, metadata={"Date": None} if path.suffix == ".svg" else None)

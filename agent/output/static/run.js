@@ -270,6 +270,7 @@
     fact(facts, "confidence", named(head) ? head.confidence.toFixed(2) : "");
     fact(facts, "source", head.source);
     fact(facts, "alike", head.retrieved.map(([name, alike]) => `${name} ${alike.toFixed(2)}`).join(", "));
+    fact(facts, "attends", head.attends);
     fact(facts, "whatever it reads", head.constant);
     body.append(facts);
     if (head.operations.length > 1) body.append(operationsTable(head.operations));

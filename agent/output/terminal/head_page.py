@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from agent.output.console import inert, token_text
+from agent.output.terminal.attention_part import attended, attends_line
+from agent.output.terminal.tables import plain_table, tokens
 from agent.output.terminal.transcript import attempts_part
 from agent.results.descriptions import HeadDescription
 from agent.results.evidence import Retrieved
 from agent.results.outcomes import PairTest, RowTest, TestResult
 from agent.results.reports import HeadReport
-from maps_engine.results import HeadMapping, MappingRow, ScoredToken
+from maps_engine.results import HeadMapping, MappingRow
 
 SUPPRESSED_ROWS = 10
 EXAMPLES = 3  # of an operation
@@ -31,6 +32,7 @@ def show_page(out: Console, report: HeadReport, *, suppressed: bool = True) -> N
     out.print()
     out.print(_description(report.description))
     out.print(_test(report.test))
+    out.print(attends_line(mapping.attention))
     if report.trace.attempts:
         out.print(attempts_part(report.trace, told=[one.operation for one in report.operations]))
     out.print(_retrieved(report.retrieved))
@@ -41,6 +43,8 @@ def show_page(out: Console, report: HeadReport, *, suppressed: bool = True) -> N
         out.print(_parts(report))
     if report.test.tested_rows:
         out.print(_tested(report.test))
+    if mapping.attention:
+        out.print(attended(mapping.attention, mapping.dimmed))
     if mapping.constant:
         out.print(_constant(mapping))
         out.print()
@@ -125,12 +129,12 @@ def _constant(mapping: HeadMapping) -> Text:
     part = mapping.constant
     assert part is not None
     told = f"Whatever it reads it promotes ({part.share:.0%} of the length of a salient row): "
-    return Text.assemble((told, "dim"), _tokens(part.targets, mapping.dimmed))
+    return Text.assemble((told, "dim"), tokens(part.targets, mapping.dimmed))
 
 
 def _operations(report: HeadReport) -> Table:
     """All that the head does, each with its own test."""
-    table = _table("All operations that its tests support")
+    table = plain_table("All operations that its tests support")
     table.add_column("part", justify="right", no_wrap=True)
     table.add_column("operation", overflow="fold")
     table.add_column("score", justify="right", no_wrap=True)
@@ -156,46 +160,38 @@ def _parts(report: HeadReport) -> Table:
     """Groups of words for which the head writes alike."""
     mapping, faint = report.mapping, report.mapping.dimmed
     told = sum(part.share for part in mapping.parts)
-    table = _table(f"Its parts: words for which it writes alike ({told:.0%} of what it writes besides)")
+    table = plain_table(f"Its parts: words for which it writes alike ({told:.0%} of what it writes besides)")
     table.add_column("", justify="right", no_wrap=True)
     table.add_column("share", justify="right", no_wrap=True)
     table.add_column("words", overflow="fold")
     table.add_column("what they have in common, strongest first", overflow="fold")
     for place, part in enumerate(mapping.parts, 1):
         words = Text("  ").join(token_text(row.token) for row in part.rows[:PART_WORDS])
-        table.add_row(str(place), f"{part.share:.1%}", words, _tokens(part.targets, faint))
+        table.add_row(str(place), f"{part.share:.1%}", words, tokens(part.targets, faint))
     return table
 
 
 def _rows(title: str, rows: Sequence[MappingRow], faint: Collection[int]) -> Table:
-    table = _table(title)
+    table = plain_table(title)
     table.add_column("salience", justify="right", no_wrap=True, style="dim")
     table.add_column("token", no_wrap=True, overflow="ellipsis", max_width=24)
     table.add_column("targets, strongest first", overflow="fold")
     for row in rows:
         style = "dim" if row.token_id in faint else "bold"
-        table.add_row(f"{row.salience:.3f}", token_text(row.token, style), _tokens(row.targets, faint))
+        table.add_row(f"{row.salience:.3f}", token_text(row.token, style), tokens(row.targets, faint))
     return table
-
-
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, expand=False)
-
-
-def _tokens(scored: Sequence[ScoredToken], faint: Collection[int] = ()) -> Text:
-    return Text("  ").join([token_text(one.token, "dim" if one.token_id in faint else "") for one in scored])
 
 
 def _tested(test: TestResult) -> Table:
     within = f" (holds: among the {test.pairs.k} strongest)" if test.pairs else ""
-    table = _table(f"Some of the new words that it was tested on, read as the test reads{within}")
+    table = plain_table(f"Some of the new words that it was tested on, read as the test reads{within}")
     table.add_column("", no_wrap=True)
     table.add_column("token", no_wrap=True, overflow="ellipsis", max_width=24)
     table.add_column("said", no_wrap=True, overflow="ellipsis", max_width=24)
     table.add_column("targets, strongest first", overflow="fold")
     for one in test.tested_rows:
         mark = Text("✓", "green") if one.hit else Text("✗", "red")
-        table.add_row(mark, token_text(one.row.token, "bold"), inert(one.wanted.strip()), _tokens(one.row.targets))
+        table.add_row(mark, token_text(one.row.token, "bold"), inert(one.wanted.strip()), tokens(one.row.targets))
     return table
 
 

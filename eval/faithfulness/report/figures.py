@@ -1,4 +1,4 @@
-"""Figures of the report as SVG: static against dynamic scores, ablation curves, settings, layers."""
+"""Figures of the report as SVG: static against dynamic scores, ablation curves, settings, layers, attention."""
 
 from __future__ import annotations
 
@@ -11,24 +11,36 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from agent.output.figures.style import BLUE, GREY, ORANGE, drawing, figure_bytes, plain
+from agent.output.figures.style import BLUE, GREY, INK, ORANGE, drawing, figure_bytes, plain
 
 COLUMNS = 4
+LINES = (BLUE, ORANGE, GREY, INK)
 Row = Mapping[str, Any]
+Panel = tuple[list[float], list[float], float | None]  # points across and up, and what they correlate with
 
 
 def scatter_grid(panels: Mapping[str, tuple[Tensor, Tensor, float | None]]) -> bytes:
     """One panel an operation: phi of every head against phi* without context, and r."""
+    across, up = "score from weights, φ", "score at inference, φ*, without context"
+    listed = {name: (x.flatten().tolist(), y.flatten().tolist(), r) for name, (x, y, r) in panels.items()}
+    return _panels(listed, across, up, "r")
+
+
+def reading_scatter(panels: Mapping[str, Panel]) -> bytes:
+    """One panel a reading of attention: what is read of every head against its real attention, and rho."""
+    return _panels(panels, "attention read from weights", "attention in the running model", "ρ")
+
+
+def _panels(panels: Mapping[str, Panel], across: str, up: str, sign: str) -> bytes:
     with drawing():
         figure, axes = _grid(len(panels), width=2.6, height=2.5)
-        for axis, (name, (static, dynamic, r)) in zip(axes, panels.items(), strict=False):
-            points = (static.flatten().tolist(), dynamic.flatten().tolist())
-            axis.scatter(*points, s=9, color=BLUE, alpha=0.55, linewidths=0)
+        for axis, (name, (x, y, r)) in zip(axes, panels.items(), strict=False):
+            axis.scatter(x, y, s=9, color=BLUE, alpha=0.55, linewidths=0)
             axis.plot([0, 1], [0, 1], color=GREY, linewidth=0.7, linestyle=":")
             axis.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
-            axis.set_title(plain(name) if r is None else f"{plain(name)}\nr = {r:.2f}")
-        figure.supxlabel("score from weights, φ", fontsize=9)
-        figure.supylabel("score at inference, φ*, without context", fontsize=9)
+            axis.set_title(plain(name) if r is None else f"{plain(name)}\n{sign} = {r:.2f}")
+        figure.supxlabel(across, fontsize=9)
+        figure.supylabel(up, fontsize=9)
         return figure_bytes(figure)
 
 
@@ -82,19 +94,19 @@ def setting_bars(rows: Sequence[Row]) -> bytes:
         return figure_bytes(figure)
 
 
-def layer_lines(rows: Sequence[Row]) -> bytes:
-    """r of every layer under one or two settings; a layer without r leaves a gap."""
+def layer_lines(rows: Sequence[Row], *, up: str = "r without context", legend: str = "lower right") -> bytes:
+    """r of every layer under up to four settings; a layer without r leaves a gap."""
     with drawing():
         figure = Figure(figsize=(6.4, 2.6), layout="constrained")
         axis = figure.add_subplot()
-        for row, colour in zip(rows, (BLUE, ORANGE), strict=False):
+        for row, colour in zip(rows, LINES, strict=False):
             r = [math.nan if value is None else value for value in row["by_layer"]]
             axis.plot(range(len(r)), r, color=colour, marker="o", ms=3, linewidth=1.2, label=plain(row["setting"]))
         axis.axhline(0, color=GREY, linewidth=0.7, linestyle=":")
-        axis.set(ylim=(min(-0.04, *axis.get_ylim()), 1.04), xlabel="layer", ylabel="r without context")
+        axis.set(ylim=(min(-0.04, *axis.get_ylim()), 1.04), xlabel="layer", ylabel=up)
         axis.set_xlim(-0.5, max([len(row["by_layer"]) for row in rows], default=1) - 0.5)  # silent layers show as such
         axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
-        axis.legend(loc="lower right")
+        axis.legend(loc=legend)
         return figure_bytes(figure)
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from agent.output.markdown import escaped
+from eval.faithfulness.report.cells import interval, number
 from eval.faithfulness.report.paper_figures import LLAMA_8B_R, PYTHIA_12B_ABLATION
-from eval.faithfulness.report.text import interval, number
 
 Row = Mapping[str, Any]
 WEAK = 0.5  # r below which an operation is named as poorly read

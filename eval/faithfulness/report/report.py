@@ -13,6 +13,7 @@ from agent.output.markdown import document, escaped
 from agent.output.pages import Picture
 from eval.errors import MixedResults
 from eval.faithfulness.report import figures
+from eval.faithfulness.report.attention import keys_by_layer, read_attention, reading_panels
 from eval.faithfulness.report.paper_figures import LLAMA_8B_R
 from eval.faithfulness.report.reading import (
     read_causal,
@@ -43,7 +44,9 @@ TITLES = {
     "descriptions": "The names of a run",
     "null-heads": "Names of heads that do nothing",
     "parts": "One part taken out of a head",
+    "attention": "Where heads look",
 }
+NO_PAIRS = ("null-heads", "attention")
 
 
 @dataclass(frozen=True)
@@ -107,15 +110,22 @@ def _section(folder: ResultsFolder, checkpoint: Checkpoint, kind: str) -> Sectio
         "descriptions": read_descriptions,
         "null-heads": read_null_heads,
         "parts": read_parts,
+        "attention": read_attention,
     }
-    whose = "a head" if kind == "descriptions" else "an operation"
-    limit = "all pairs" if result["max_pairs"] is None else f"at most {result['max_pairs']} pairs {whose}"
-    notes = [f"{limit.capitalize()}; running model in {result['dtype']}.", read_cost(result)]
+    notes = [f"{_limit(kind, result)}Running model in {result['dtype']}.", read_cost(result)]
     if kind not in OTHER_PROMPTS:  # results of earlier versions, which had the paper's alone, do not say them
         notes.insert(0, f"Templates, {escaped(templates_text(result.get('templates', TEMPLATES)))}.")
     return Section(
         TITLES[kind], (*readers[kind](result), *notes), table_text(kind, result), tuple(_pictures(folder, kind, result))
     )
+
+
+def _limit(kind: str, result: Any) -> str:
+    """How many pairs ran, as a sentence; nothing where there are none."""
+    if kind in NO_PAIRS:
+        return ""
+    whose = "a head" if kind == "descriptions" else "an operation"
+    return "All pairs. " if result["max_pairs"] is None else f"At most {result['max_pairs']} pairs {whose}. "
 
 
 def _pictures(folder: ResultsFolder, kind: str, result: Any) -> list[Picture]:
@@ -125,10 +135,20 @@ def _pictures(folder: ResultsFolder, kind: str, result: Any) -> list[Picture]:
     if kind == "compare-settings" and result["settings"]:
         caption = "Mean correlation over operations under each of the engine's settings."
         return [Picture("settings", figures.setting_bars(result["settings"]), caption), *_by_layer(result["settings"])]
+    if kind == "attention":
+        return _attention(result)
     panels = _panels(folder, result) if kind == "correlation" else {}
     if not panels:
         return []
     return [Picture("static-dynamic", figures.scatter_grid(panels), "Every point is a head.")]
+
+
+def _attention(result: Any) -> list[Picture]:
+    lines = figures.layer_lines(keys_by_layer(result), up="ρ over keys", legend="upper right")
+    return [
+        Picture("attention-heads", figures.reading_scatter(reading_panels(result)), "Every point is a head."),
+        Picture("attention-keys", lines, "Order of the keys of a query, mean over the heads of one layer."),
+    ]
 
 
 def _by_layer(rows: Sequence[Any]) -> list[Picture]:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from agent.output.markdown import escaped, table
+from eval.faithfulness.report.attention import attention_table
+from eval.faithfulness.report.cells import interval, lead, number, small
 from eval.faithfulness.report.paper_figures import LLAMA_8B_R, PYTHIA_12B_ABLATION
 
 Row = Mapping[str, Any]
@@ -14,27 +16,6 @@ Row = Mapping[str, Any]
 def table_text(kind: str, result: Row) -> str:
     """The table of one experiment as Markdown."""
     return _TABLES[kind](result)
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """A number, or a dash where there is none."""
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
-def small(p: float | None) -> str:
-    """A p value: three digits, or its order of magnitude."""
-    if p is None:
-        return "–"
-    return f"{p:.3f}" if p >= 0.001 else f"{p:.0e}" if p > 0 else "< 1e-300"
-
-
-def interval(value: Row | None) -> str:
-    """`0.71 [0.60, 0.80]`."""
-    if value is None or value["value"] is None:
-        return "–"
-    if value["low"] is None:
-        return number(value["value"])
-    return f"{number(value['value'])} [{number(value['low'])}, {number(value['high'])}]"
 
 
 def correlation_table(result: Row) -> str:
@@ -110,7 +91,7 @@ def _against_table(result: Row) -> list[str]:
         f"accuracy lost beyond {escaped(found['setting'])}'s",
     ]
     rows = [
-        ["all" if one["n"] is None else str(one["n"]), str(one["operations"]), f"{one['shared']:.0%}", _lead(one)]
+        ["all" if one["n"] is None else str(one["n"]), str(one["operations"]), f"{one['shared']:.0%}", lead(one)]
         for one in found["differences"]
     ]
     return [table(head, rows)]
@@ -138,9 +119,9 @@ def settings_table(result: Row) -> str:
             number(one["without_context"]["plain"], 3),
             _lead_under(one, "plain"),
             number(one["with_context"], 3),
-            _lead(one.get("with_context_lead")),
+            lead(one.get("with_context_lead")),
             number(one["suppression"]["plain"], 3),
-            _lead(one.get("suppression_lead")),
+            lead(one.get("suppression_lead")),
             f"{one['best_for']} of {one['operations']}",
             number(one["without_context"]["folded"], 3),
             _lead_under(one, "folded"),
@@ -152,11 +133,7 @@ def settings_table(result: Row) -> str:
 
 
 def _lead_under(one: Row, projection: str) -> str:
-    return _lead({"value": one["lead"][projection]} | {end: one[f"lead_{end}"][projection] for end in ("low", "high")})
-
-
-def _lead(one: Row | None) -> str:
-    return "–" if one is None else f"{one['value']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}]"
+    return lead({"value": one["lead"][projection]} | {end: one[f"lead_{end}"][projection] for end in ("low", "high")})
 
 
 def descriptions_table(result: Row) -> str:
@@ -209,7 +186,7 @@ def final_logits_table(result: Row) -> str:
 
 
 def _differences_table(differences: Sequence[Row]) -> str:
-    rows = [[f"{one['of']} less {one['less']}", _lead(one["z"]), _lead(one["hit"])] for one in differences]
+    rows = [[f"{one['of']} less {one['less']}", lead(one["z"]), lead(one["hit"])] for one in differences]
     return table(["paired by operation", "z above shuffled", "hits above shuffled"], rows)
 
 
@@ -222,7 +199,7 @@ def _halves_table(halves: Sequence[Row]) -> str:
 
 
 def _logits_r_table(found: Sequence[Row]) -> str:
-    rows = [[one["setting"], interval(one), _lead(one["lead"])] for one in found]
+    rows = [[one["setting"], interval(one), lead(one["lead"])] for one in found]
     return table(["φ under", "mean r with hits over the chosen heads", "lead over paper"], rows)
 
 
@@ -267,4 +244,5 @@ _TABLES: dict[str, Callable[[Row], str]] = {
     "descriptions": descriptions_table,
     "null-heads": null_heads_table,
     "parts": parts_table,
+    "attention": attention_table,
 }

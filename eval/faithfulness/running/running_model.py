@@ -50,3 +50,6 @@ class RunningModel(Protocol):
 
         The row is added to what the attention of `layer` gives at the last position, before any norm behind it.
         """
+
+    def attention_weights(self, ids: Tensor) -> tuple[Tensor, ...]:
+        """(n, H, T, T) of each layer: attention from positions (rows) to positions (columns)."""

@@ -40,7 +40,7 @@ TEMPLATE_SETS: Mapping[str, tuple[str, ...]] = {
     "both": TEMPLATES + OWN_TEMPLATES,
 }
 # kinds of experiment that have prompts of their own or none, and no templates
-OTHER_PROMPTS = ("causal", "final-logits", "null-heads", "parts")
+OTHER_PROMPTS = ("causal", "final-logits", "null-heads", "parts", "attention")
 
 
 @dataclass(frozen=True)

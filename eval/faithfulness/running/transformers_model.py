@@ -144,17 +144,29 @@ class TransformersModel:
     @torch.inference_mode()
     def forced_heads(self, ids: Tensor, source: int, layer: int) -> Tensor:
         """(n, H, d_h): z of the last position with its attention in `layer` really forced to `source`."""
-        if self.attention != "eager":
-            raise AttentionOutOfReach(
-                "attention can only be forced where it is computed in the open",
-                got=f"{self.attention} attention",
-                expected="--attention eager",
-            )
+        self._check_open("forced")
         kept: dict[int, Tensor] = {}
         hooks = [(self.outputs[layer], self._keep_mixed(kept, layer), "pre")]
         with hooked([*hooks, (self.attentions[layer], _force(source), "pre-kwargs")]):
             self._run(ids.to(self.device), None)
         return kept[layer]
+
+    @torch.inference_mode()
+    def attention_weights(self, ids: Tensor) -> tuple[Tensor, ...]:
+        """(n, H, T, T) of each layer, from positions (rows) to positions (columns). Raises AttentionOutOfReach."""
+        self._check_open("read")
+        found = self._body(ids.to(self.device), output_attentions=True, use_cache=False).attentions or ()
+        self._check_reached(sum(one is not None for one in found), self.shape.n_layers)
+        return tuple(found)
+
+    def _check_open(self, what: str) -> None:
+        """Raise AttentionOutOfReach where attention weights are never there as such."""
+        if self.attention != "eager":
+            raise AttentionOutOfReach(
+                f"attention can only be {what} where it is computed in the open",
+                got=f"{self.attention} attention",
+                expected="--attention eager",
+            )
 
     def _run(self, ids: Tensor, cache: Any) -> tuple[Tensor, Any]:
         """Hidden states behind the final norm (n, T, d), and the cache."""

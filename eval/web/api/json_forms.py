@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from starlette.responses import JSONResponse
 
-from agent.runs.head_rows import constant_values, part_values, row_values, view_values
+from agent.results.attention_values import attention_numbers, attention_values
+from agent.results.token_values import row_values
+from agent.runs.head_rows import constant_values, part_values, view_values
 from agent.runs.stored import StoredHead
 from eval.web.browser.browse_data import HeadLine, ModelLine
 from eval.web.browser.head_data import HeadDetail
+from maps_engine.qk.kinds import kinds
 
 
 class AsciiJson(JSONResponse):
@@ -29,8 +32,13 @@ def model_json(line: ModelLine) -> dict[str, Any]:
 
 
 def line_json(line: HeadLine) -> dict[str, Any]:
-    """A head in a list."""
-    return asdict(line)
+    """A head in a list; of what it attends to, the kinds and the numbers but for the profile."""
+    values = {field.name: getattr(line, field.name) for field in fields(line)}
+    if line.attention:
+        numbers = attention_numbers(line.attention)
+        del numbers["profile"]
+        values["attention"] = {"kinds": list(kinds(line.attention))} | numbers
+    return values
 
 
 def head_json(d: HeadDetail) -> dict[str, Any]:
@@ -50,6 +58,7 @@ def head_json(d: HeadDetail) -> dict[str, Any]:
         "constant": constant_values(d.stored.constant),
         "parts": part_values(d.stored.parts),
         "undertrained": list(d.stored.undertrained),
+        "attention": attention_values(d.stored.attention),
         "description": _description_json(d.said) if d.said else None,
         "test": d.test.to_json() if d.test else None,
         "tested_rows": d.test.rows_to_json() if d.test else [],

@@ -112,7 +112,7 @@ def model_page(
 
 def _values(request: Request, data: ModelGrid, metric: str) -> dict[tuple[int, int], float] | None:
     kind, _, relation = metric.partition(":")
-    if not relation:
+    if kind not in ("relation", "suppression"):
         return None
     engine = settings_of(request).engine
     return relation_values(engine, data.model.model_id, relation, suppression=kind == "suppression")

@@ -16,6 +16,7 @@ from agent.runs.relation_scores import RelationReading, relation_readings
 from agent.runs.state import RunCounts, counts_in, newest_run
 from agent.runs.stored import StoredLine, head_lines, line_of, reading_of
 from maps_engine.finite import finite
+from maps_engine.results import HeadAttention
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class HeadLine:
     percentile: float | None
     salience: float | None
     operations: tuple[str, ...]  # that tests support, by name, as `agent.runs.head_rows.operation_names_of` has them
+    attention: HeadAttention | None = None  # without its words
 
     @property
     def others(self) -> tuple[str, ...]:
@@ -170,6 +172,7 @@ def shown_line(stored: StoredLine) -> HeadLine:
         percentile=finite(pairs.percentile) if pairs else None,
         salience=stored.max_salience,
         operations=stored.operation_names,
+        attention=stored.attention,
     )
 
 

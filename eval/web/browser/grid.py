@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from eval.web.browser.browse_data import HeadLine, ModelGrid
+from maps_engine.qk.kinds import KINDS, kinds, reading
 
 STEPS = 9  # colours of the ramp, classes c0 … c8
 BASIC = {
@@ -21,6 +22,14 @@ BASIC = {
     "confidence": "confidence of the describer",
     "salience": "strongest salience",
     "operations": "operations that a test supports",
+}
+ATTENTION = {
+    "attention:kinds": "kind of attention",
+    "attention:previous": "attention to the token before",
+    "attention:self": "attention to the token itself",
+    "attention:first": "attention to the first token",
+    "attention:duplicate": "attention to the same word, read before",
+    "attention:induction": "attention to what followed the same word",
 }
 FACES = 2  # of one cell
 _KNOWN = ("algorithmic", "knowledge", "linguistic", "translation")
@@ -75,7 +84,8 @@ def metrics(page: ModelGrid) -> dict[str, str]:
     """What can be shown, by its name in the address."""
     relations = {f"relation:{name}": f"relation score: {name}" for name in page.relations}
     suppressed = {f"suppression:{name}": f"suppression score: {name}" for name in page.relations}
-    return BASIC | relations | suppressed
+    attention = ATTENTION if any(line.attention for line in page.heads) else {}
+    return BASIC | attention | relations | suppressed
 
 
 def make_grid(page: ModelGrid, metric: str, values: Mapping[tuple[int, int], float] | None = None) -> Grid:
@@ -86,8 +96,10 @@ def make_grid(page: ModelGrid, metric: str, values: Mapping[tuple[int, int], flo
         looks, legend = _status_looks(page.heads)
     elif metric == "operations":
         looks, legend = _count_looks([line.n_operations for line in page.heads])
+    elif metric == "attention:kinds":
+        looks, legend = _kind_looks([kinds(line.attention) if line.attention else () for line in page.heads])
     else:
-        looks, legend = _number_looks(page.heads, metric, values)
+        looks, legend = _number_looks(_numbers(page.heads, metric, values), metric)
     by_layer: dict[int, list[Cell]] = {}
     for line, look in zip(page.heads, looks, strict=True):
         by_layer.setdefault(line.layer, []).append(Cell(line.layer, line.head, look, line.operation))
@@ -167,17 +179,31 @@ def _count_looks(counts: Sequence[int | None]) -> tuple[list[Look], list[Legend]
     return looks, [*legend, Legend(_EMPTY, "no value")]
 
 
-def _number_looks(
+def _kind_looks(of_heads: Sequence[Sequence[str]]) -> tuple[list[Look], list[Legend]]:
+    """The most marked kinds of attention, with all of them in words."""
+    faces = {kind: Face(f"k{i % 8}", kind[0].upper() if kind != "sink" else "F") for i, kind in enumerate(KINDS)}
+    looks = [Look(", ".join(own), tuple(faces[kind] for kind in own[:FACES])) if own else _NO_VALUE for own in of_heads]
+    present = Counter(kind for own in of_heads for kind in own)
+    named = {"sink": "sink: the first token"}
+    legend = [Legend(faces[kind], f"{named.get(kind, kind)} ({present[kind]})") for kind in KINDS if kind in present]
+    return looks, [*legend, Legend(_EMPTY, "no value")]
+
+
+def _numbers(
     lines: Sequence[HeadLine], metric: str, values: Mapping[tuple[int, int], float] | None
-) -> tuple[list[Look], list[Legend]]:
-    given: list[float | None]
+) -> list[float | None]:
+    kind, _, name = metric.partition(":")
+    if kind == "attention":
+        return [reading(line.attention, name) if line.attention else None for line in lines]
     if values is not None:
-        given = [values.get((line.layer, line.head)) for line in lines]
-    else:
-        given = [getattr(line, metric) for line in lines]
+        return [values.get((line.layer, line.head)) for line in lines]
+    return [getattr(line, metric) for line in lines]
+
+
+def _number_looks(given: Sequence[float | None], metric: str) -> tuple[list[Look], list[Legend]]:
     present = [v for v in given if v is not None]
     if not present:
-        return [_NO_VALUE] * len(lines), [Legend(_EMPTY, "no value")]
+        return [_NO_VALUE] * len(given), [Legend(_EMPTY, "no value")]
     low, high = (0.0, _ceiling(metric, present)) if metric != "salience" else (min(present), max(present))
     width = (high - low) or 1.0
 

@@ -1,4 +1,4 @@
-"""Search in one run: by token that is read, promoted or suppressed, by words of the description, by operation.
+"""Search in one run: by token read, promoted or suppressed, words of the description, operation, kind of attention.
 
 Tokens go through the index of folded terms (a prefix is a range of the index); descriptions are a few thousand
 short texts and are scanned.
@@ -17,8 +17,8 @@ from agent.runs.head_rows import fold
 from agent.runs.records import DescriptionRecord, HeadRecord, RunRecord, SearchTermRecord, storable
 from eval.web.browser.browse_data import HeadLine, find_model, find_run, lines_of
 
-Where = Literal["all", "reads", "promotes", "suppresses", "description", "operation"]
-WHERES: tuple[Where, ...] = ("all", "reads", "promotes", "suppresses", "description", "operation")
+Where = Literal["all", "reads", "promotes", "suppresses", "description", "operation", "attention"]
+WHERES: tuple[Where, ...] = ("all", "reads", "promotes", "suppresses", "description", "operation", "attention")
 _SIDES = {"reads": "source", "promotes": "target", "suppresses": "suppressed"}
 
 
@@ -58,6 +58,8 @@ def _found(session: Session, run_id: int, kind: str, text: str) -> list[tuple[in
     """(head id, rank, reason); rank 0 is best, an exact token before a prefix, a name before a sentence."""
     if kind in _SIDES:
         return _by_token(session, run_id, kind, fold(text))
+    if kind == "attention":
+        return _by_attention(session, run_id, text.casefold())
     folded = text.casefold()
     of_parts = DescriptionRecord.operation_names.contains(folded, autoescape=True)
     by_name = or_(func.lower(DescriptionRecord.operation).contains(folded, autoescape=True), of_parts)
@@ -74,6 +76,17 @@ def _found(session: Session, run_id: int, kind: str, text: str) -> list[tuple[in
     )
     reason = "operation" if kind == "operation" else "in the description"
     return [(head_id, base, reason) for head_id, _ in session.execute(query)]
+
+
+def _by_attention(session: Session, run_id: int, text: str) -> list[tuple[int, int, str]]:
+    """By the kind of attention, also of heads that have no description."""
+    query = select(HeadRecord.id, HeadRecord.attention_kinds).where(
+        HeadRecord.run_id == run_id, HeadRecord.attention_kinds.contains(text, autoescape=True)
+    )
+    return [
+        (head_id, 0 if named.startswith(text) else 5, f"attention: {', '.join(named.splitlines())}")
+        for head_id, named in session.execute(query)
+    ]
 
 
 def _prefix(session: Session, term: str) -> ColumnElement[bool]:

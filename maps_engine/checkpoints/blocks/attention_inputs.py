@@ -23,6 +23,7 @@ from maps_engine.errors import UnsupportedModel
 from maps_engine.model import QueriesKeys
 
 NAME = "headscribe_queries_keys"  # of our attention function
+FORMS = 16  # of texts whose masks and angles are kept for the next layer
 
 
 class AttentionInputs:
@@ -54,7 +55,9 @@ class AttentionInputs:
         """How the decoder calls its blocks for texts of the form (b, n) of `ids`; the tokens do not matter."""
         form = (*ids.shape, behind)
         if form not in self._calls:
-            self._calls = {form: self._model.enter(ids, behind=behind)[1]}
+            if len(self._calls) == FORMS:
+                self._calls.pop(next(iter(self._calls)))
+            self._calls[form] = self._model.enter(ids, behind=behind)[1]
         return self._calls[form][layer]
 
 

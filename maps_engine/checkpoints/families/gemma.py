@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from maps_engine.checkpoints.families.record import GATED_MLP, Family, Linear, NormStyle, SizeKeys
+from maps_engine.checkpoints.families.record import GATED_MLP, Family, HeadNorms, Linear, NormStyle, SizeKeys
 
 
 def _defaults(**changes: Any) -> dict[str, Any]:
@@ -57,6 +57,7 @@ GEMMA3 = replace(
     GEMMA2,
     name="gemma3",
     model_types=("gemma3_text", "gemma3"),
+    head_norms=HeadNorms("self_attn.q_norm", "self_attn.k_norm", kind="rms"),
     harmless=frozenset({"hidden_act", "mm_tokens_per_image", "vision_config", "text_config"}),
 )
 

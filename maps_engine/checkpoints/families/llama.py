@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from maps_engine.checkpoints.families.record import GATED_MLP, Family, Linear, Mlp, NormStyle, SizeKeys
+from maps_engine.checkpoints.families.record import GATED_MLP, Family, HeadNorms, Linear, Mlp, NormStyle, SizeKeys
 
 _MLP_WITH_KEY = Mlp(
     up=Linear("mlp.up_proj", bias="mlp_bias"),
@@ -92,6 +92,7 @@ QWEN3 = replace(
     model_types=("qwen3",),
     value=Linear("self_attn.v_proj", bias="attention_bias"),
     output=Linear("self_attn.o_proj", bias="attention_bias"),
+    head_norms=HeadNorms("self_attn.q_norm", "self_attn.k_norm", kind="rms"),
     defaults=_defaults(num_key_value_heads=32, head_dim=128, attention_bias=False),
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from maps_engine.checkpoints.families.record import GATED_MLP, Family, Linear, NormStyle, SizeKeys
+from maps_engine.checkpoints.families.record import GATED_MLP, Family, HeadNorms, Linear, NormStyle, SizeKeys
 
 
 def _defaults(**changes: Any) -> dict[str, Any]:
@@ -43,6 +43,7 @@ OLMO2 = replace(
     mlp_norm=None,
     post_attention_norm="post_attention_layernorm",
     post_mlp_norm="post_feedforward_layernorm",
+    head_norms=HeadNorms("self_attn.q_norm", "self_attn.k_norm", kind="rms"),
     defaults=_defaults(rms_norm_eps=1e-5),
     only={},
 )

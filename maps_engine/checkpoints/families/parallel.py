@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from maps_engine.checkpoints.families.record import GATED_MLP, Family, Linear, Mlp, NormStyle, SizeKeys
+from maps_engine.checkpoints.families.record import GATED_MLP, Family, HeadNorms, Linear, Mlp, NormStyle, SizeKeys
 
 PHI = Family(
     name="phi",
@@ -19,6 +19,7 @@ PHI = Family(
     mlp_norm="input_layernorm",
     final_norm="final_layernorm",
     flow="parallel",
+    head_norms=HeadNorms("self_attn.q_layernorm", "self_attn.k_layernorm", kind="layer", used="qk_layernorm"),
     defaults={
         "hidden_size": 2048,
         "num_hidden_layers": 24,
@@ -27,13 +28,14 @@ PHI = Family(
         "head_dim": None,
         "hidden_act": "gelu_new",
         "layer_norm_eps": 1e-5,
+        "qk_layernorm": False,
         "tie_word_embeddings": False,
     },
 )
 
 COHERE = Family(
     name="cohere",
-    model_types=("cohere", "cohere2"),
+    model_types=("cohere",),
     norm=NormStyle(kind="layer", eps="layer_norm_eps"),
     sizes=SizeKeys(head_width="head_dim"),
     value=Linear("self_attn.v_proj", bias="attention_bias"),
@@ -41,6 +43,7 @@ COHERE = Family(
     mlp=GATED_MLP,
     mlp_norm="input_layernorm",
     flow="parallel",
+    head_norms=HeadNorms("self_attn.q_norm", "self_attn.k_norm", kind="layer", used="use_qk_norm"),
     defaults={
         "hidden_size": 8192,
         "num_hidden_layers": 40,
@@ -50,6 +53,7 @@ COHERE = Family(
         "hidden_act": "silu",
         "layer_norm_eps": 1e-5,
         "attention_bias": False,
+        "use_qk_norm": False,
         "tie_word_embeddings": True,
     },
     only={"use_parallel_block": (True,), "use_gated_activation": (True,)},
@@ -62,6 +66,13 @@ COHERE = Family(
             "use_parallel_embedding",
         }
     ),
+)
+
+COHERE2 = replace(
+    COHERE,
+    model_types=("cohere2",),
+    head_norms=None,
+    defaults={key: value for key, value in COHERE.defaults.items() if key != "use_qk_norm"},
 )
 
 
@@ -78,6 +89,9 @@ STABLELM = Family(
     value=Linear("self_attn.v_proj", bias="use_qkv_bias"),
     output=Linear("self_attn.o_proj"),
     mlp=GATED_MLP,
+    head_norms=HeadNorms(
+        "self_attn.q_layernorm.norms.{head}", "self_attn.k_layernorm.norms.{head}", kind="layer", used="qk_layernorm"
+    ),
     defaults={
         "hidden_size": 2560,
         "num_hidden_layers": 32,
@@ -86,6 +100,7 @@ STABLELM = Family(
         "hidden_act": "silu",
         "layer_norm_eps": 1e-5,
         "use_qkv_bias": False,
+        "qk_layernorm": False,
         "use_parallel_residual": False,
         "tie_word_embeddings": False,
     },
@@ -93,4 +108,4 @@ STABLELM = Family(
     variant=_stablelm_variant,
 )
 
-FAMILIES = (PHI, COHERE, STABLELM)
+FAMILIES = (PHI, COHERE, COHERE2, STABLELM)

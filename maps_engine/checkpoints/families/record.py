@@ -40,6 +40,20 @@ class NormStyle:
 
 
 @dataclass(frozen=True, slots=True)
+class HeadNorms:
+    """Norms on queries and keys, as names of tensors that hold their gains.
+
+    A gain is (d_h), shared by all heads, or has a part for each head; "{head}" stands in the name where each head has a
+    tensor of its own.
+    """
+
+    query: str
+    key: str
+    kind: Literal["rms", "layer"]
+    used: bool | str = True
+
+
+@dataclass(frozen=True, slots=True)
 class Mlp:
     """down(act(up x)), or with a gate down(act(gate x) * up x). `fused`: `up` holds rows [gate; up].
 
@@ -89,6 +103,7 @@ class Family:
     embedding: str = "embed_tokens"
     block: str = "layers.{layer}."
     fused_qkv: FusedQkv = "no"
+    head_norms: HeadNorms | None = None
     input_by_output: bool = False  # GPT-2's Conv1D keeps matrices as (in, out)
     attention_norm: str | None = "input_layernorm"
     mlp_norm: str | None = "post_attention_layernorm"
@@ -106,6 +121,16 @@ class Family:
     derived: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None  # values that other keys decide
     problems: Callable[[Mapping[str, Any]], list[str]] | None = None  # combinations that are not understood
     variant: Callable[[Family, Mapping[str, Any]], Family] | None = None  # the record as a config has it
+
+    @property
+    def query(self) -> Linear:
+        """Where the query has a tensor of its own, it stands beside the value's in every family."""
+        return Linear(self.value.name.replace("v_proj", "q_proj"), self.value.bias)
+
+    @property
+    def key(self) -> Linear:
+        """As `query`."""
+        return Linear(self.value.name.replace("v_proj", "k_proj"), self.value.bias)
 
 
 GATED_MLP = Mlp(up=Linear("mlp.up_proj"), down=Linear("mlp.down_proj"), gate=Linear("mlp.gate_proj"))

@@ -14,6 +14,7 @@ from agent.face.results import as_html
 from agent.runs.database import open_database
 from agent.runs.tables import list_runs
 from maps_engine.errors import BadRelationFile, OutOfRange, UnknownModel, UserMistake
+from maps_engine.qk.kinds import KINDS
 from tests.support.agent.bulk_runs import QueueDescriber, lettered
 from tests.support.agent.queue_models import QueueModel, said, wordy_model
 from tests.support.tiny_models import tiny_model, tiny_tokenizer
@@ -168,8 +169,10 @@ def test_attention_of_all_heads_and_of_one(tmp_path):
     assert head.attention.previous == head.attention.profile[1]
     told: list[tuple[int, int, str]] = []
     frame = model.attention(progress=lambda *step: told.append(step))
-    assert list(frame.columns) == ["layer", "head", "previous", "itself", "first", "duplicate", "induction", "reach"]
+    shares = ["previous", "self", "first", "duplicate", "induction"]
+    assert list(frame.columns) == ["layer", "head", *shares, "reach", "kinds", "said"]
     assert len(frame) == model.n_layers * model.n_heads
     assert frame.previous[1] == head.attention.previous
+    assert set(", ".join(frame.kinds).split(", ")) <= set(KINDS)
     assert told[-1][:2] == (model.n_layers, model.n_layers)
     assert model.head(1, 2).attention.layer == 1

@@ -15,8 +15,9 @@ from typer.testing import CliRunner
 from eval.commands.check import app
 from eval.commands.check_options import TEMPLATES
 from eval.faithfulness.report import figures
+from eval.faithfulness.report.cells import interval, number, small
 from eval.faithfulness.report.reading import read_causal, read_correlation, read_cost, read_settings
-from eval.faithfulness.report.text import interval, number, small, table_text
+from eval.faithfulness.report.text import table_text
 from eval.faithfulness.running.templates import TEMPLATE_SETS
 from tests.support.eval.faithfulness_models import relation_of, tiny_bench, tiny_relation, words
 from tests.support.relation_files import format_relation

@@ -13,6 +13,8 @@ from starlette.testclient import TestClient
 from eval.web.browser.browse_data import HeadLine, ModelGrid, model_grid
 from eval.web.browser.grid import Grid, make_grid, metrics
 from eval.web.settings import WebSettings
+from maps_engine.qk.kinds import READINGS
+from maps_engine.results import HeadAttention
 from tests.support.believable import Believable
 
 PAGE = "/believable-360m"
@@ -171,3 +173,50 @@ def test_the_api_lists_the_operations_of_each_head(site: tuple[WebSettings, Test
     for one in heads:
         if one["status"] == "ok":
             assert one["operations"] == [one["operation"], 'plural nouns to "are", "were"']
+
+
+def attending(head: int, **shares: float) -> HeadLine:
+    """A head of layer 0 without a description, whose attention is so."""
+    values = dict.fromkeys(READINGS.values(), 0.0) | shares
+    found = HeadAttention(layer=0, head=head, **values, profile=(0.01,) * 63)
+    return replace(line(head, status="unclear"), attention=found)
+
+
+def test_kinds_of_attention_have_letters_and_words(data: ModelGrid) -> None:
+    lines = (
+        attending(0, previous=0.6),
+        attending(1, duplicate=0.5, induction=0.4),
+        attending(2, first=0.9),
+        attending(3),
+        line(4, CAPITALS),
+    )
+    grid = grid_of(data, "attention:kinds", *lines)
+    assert looks(grid) == [
+        ("P", "previous token"),
+        ("DI", "duplicate token, induction"),
+        ("F", "sink"),
+        ("B", "broad"),
+        ("", "no value"),
+    ]
+    assert legend(grid)["F"] == "sink: the first token (1)"
+    everything = make_grid(data, "attention:kinds").legend
+    assert len({face.look for face in (entry.face for entry in everything)}) == len(everything)
+
+
+def test_readings_of_attention_are_shown_as_numbers(data: ModelGrid) -> None:
+    grid = grid_of(data, "attention:first", attending(0, first=0.25), attending(1, first=1.0), line(2, CAPITALS))
+    assert looks(grid) == [(".25", "0.25"), ("1", "1.00"), ("", "no value")]
+    offered = metrics(data)
+    assert [name for name in offered if name.startswith("attention:")] == [
+        "attention:kinds",
+        *(f"attention:{name}" for name in READINGS),
+    ]
+    without = replace(data, heads=(line(0, CAPITALS),))
+    assert not [name for name in metrics(without) if name.startswith("attention:")]
+
+
+def test_pages_of_attention(site: tuple[WebSettings, TestClient]) -> None:
+    client = site[1]
+    assert "previous token" in cell(client.get(f"{PAGE}?metric=attention:kinds").text, 7, 0)
+    assert 'title="L7 H1: 0.61' in cell(client.get(f"{PAGE}?metric=attention:induction").text, 7, 1)
+    assert '<td class="nowrap">0.61</td>' in client.get(f"{PAGE}?metric=attention:previous&view=table").text

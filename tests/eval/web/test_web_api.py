@@ -293,3 +293,31 @@ def test_without_a_describer_the_api_says_so(filled: tuple[Engine, Believable]) 
     answer = client.post("/api/v1/describe", headers=OURS, json={"model": "believable-360m", "layer": 1, "head": 1})
     assert answer.status_code == 409
     assert "without a describer" in answer.json()["error"]
+
+
+def test_what_a_head_attends_to(filled: tuple[Engine, Believable]) -> None:
+    client = client_of(create_app(WebSettings(filled[0])))
+    slug = filled[1].slug
+    told = client.get(f"/{slug}/head/7/0.json").json()["attention"]
+    assert told["kinds"] == ["previous token"]
+    assert told["said"] == "to the token before (61%)"
+    assert (told["previous"], told["self"], len(told["profile"])) == (0.61, 0.03, 63)
+    assert told["attends"][0]["targets"][0].keys() == {"token", "token_id", "score"}
+    text = client.get(f"/{slug}/head/7/0").text
+    assert '<p class="said">Attends to the token before (61%).</p>' in text
+    assert 'aria-label="Attention by distance: 0 back 0.03, 1 back 0.61' in text
+    fits = client.get(f"/{slug}/head/7/2.json").json()["attention"]["fits"]
+    assert fits == [{"reads": "months", "seeks": "months", "logit": 1.6, "effect": 5.0, "strength": 14.0}]
+    listed = client.get(f"/api/v1/models/{slug}/heads").json()["heads"]
+    assert {"kinds", "previous", "reach"} <= listed[0]["attention"].keys()
+    assert "profile" not in listed[0]["attention"]
+
+
+def test_heads_are_found_by_their_kind_of_attention(filled: tuple[Engine, Believable]) -> None:
+    client, slug = client_of(create_app(WebSettings(filled[0]))), filled[1].slug
+    found = client.get(f"/api/v1/models/{slug}/search", params={"q": "Induction", "where": "attention"}).json()
+    assert {one["head"] for one in found["heads"]} == {1}
+    assert found["total"] == 8
+    assert found["heads"][0]["why"] == ["attention: induction"]
+    everywhere = client.get(f"/search?model={slug}&q=class+to+class").text
+    assert f'<a href="/{slug}/head/7/2">L7 H2</a>' in everywhere

@@ -44,6 +44,8 @@ def test_gguf_equals_the_folder_it_came_from(family, tmp_path):
         assert (a.value_bias is None) == (b.value_bias is None)
         if b.value_bias is not None:
             torch.testing.assert_close(a.value_bias, b.value_bias)
+        torch.testing.assert_close(ours.query_key(layer).query, theirs.query_key(layer).query)
+        torch.testing.assert_close(ours.query_key(layer).key, theirs.query_key(layer).key)
         torch.testing.assert_close(ours.attention_norm(layer)(x), theirs.attention_norm(layer)(x))
 
 

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from maps_engine.checkpoints.opening import open_checkpoint
 from maps_engine.errors import UnsupportedModel, UserMistake
 from maps_engine.model import Checkpoint
-from maps_engine.qk import made_texts
-from maps_engine.qk.made_texts import LENGTH, _Layer, _Texts, read_attention
+from maps_engine.ordinary_words import ordinary_words
+from maps_engine.qk import made_texts, readings
+from maps_engine.qk.made_texts import LENGTH, _Layer, _Texts
+from maps_engine.qk.readings import LEAD_IN, read_attention, read_behind
 from tests.support.agent.queue_models import wordy_model
 from tests.support.tiny_models import tiny_model
 
@@ -64,7 +66,7 @@ def test_readings_are_shares_and_the_same_every_time(wordy: Checkpoint) -> None:
         (layer, head) for layer in range(shape.n_layers) for head in range(shape.n_heads)
     ]
     for one in first:
-        assert len(one.profile) == LENGTH - 1
+        assert len(one.profile) == LENGTH - len(read_behind(wordy))
         assert one.profile[:2] == (one.itself, one.previous)
         assert 0 <= one.reach < LENGTH
         assert all(0 <= share <= 1 for share in (one.first, one.duplicate, one.induction, *one.profile))
@@ -81,8 +83,7 @@ def test_a_text_repeats_itself_after_its_half() -> None:
 
 @pytest.mark.parametrize("family", ["gpt2", "opt", "gpt-neo"])
 def test_places_that_are_learned_are_refused(family: str, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(made_texts, "LENGTH", 8)
-    monkeypatch.setattr(made_texts, "EARLIEST", 4)
+    monkeypatch.setattr(readings, "LENGTH", 8)
     folder, _ = tiny_model(family, tmp_path / "model")
     with pytest.raises(UnsupportedModel, match="a vector for each place"):
         next(read_attention(open_checkpoint(str(folder))))
@@ -91,6 +92,15 @@ def test_places_that_are_learned_are_refused(family: str, tmp_path, monkeypatch)
 def test_a_vocabulary_of_few_words_is_refused(tmp_path) -> None:
     with pytest.raises(UserMistake, match="too few whole words"):
         next(read_attention(open_checkpoint(str(tiny_model("llama", tmp_path / "model")[0]))))
+
+
+def test_words_are_read_behind_the_start_and_the_same_words(wordy: Checkpoint) -> None:
+    before = read_behind(wordy)
+    start = wordy.vocabulary.start
+    assert before == read_behind(wordy)
+    assert before[: len(start)] == start
+    assert len(before) == len(start) + LEAD_IN
+    assert set(before[len(start) :]) <= set(ordinary_words(wordy.vocabulary))
 
 
 @pytest.mark.model

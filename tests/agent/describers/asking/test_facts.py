@@ -11,6 +11,7 @@ from agent.describers.asking.prompting import describe_prompt
 from agent.results.evidence import ClassScore, Evidence, KnownScore, SharedScore
 from maps_engine.results import ConstantPart, HeadPart, ScoredToken
 from tests.support.agent.mappings import HOSTILE, mapping, row
+from tests.support.believable import a_mapping
 
 KNOWN = KnownScore("country-to-capital", 0.75, 1 / 12, 99.0, 12, 10)
 VERBS = ClassScore("plural nouns", "modal and auxiliary verbs", 0.83, 0.11, 31.0, 48, ("are", "were"))
@@ -86,3 +87,10 @@ def test_held_out_rows_are_not_told_of_parts():
     assert [one.token for one in Evidence.of(whole).parts[0].rows] == [" word0", " word1", " word2"]
     assert [one.token for one in Evidence.of(kept_back).parts[0].rows] == [" word0", " word2"]
     assert " word1" not in " ".join(fact_lines(Evidence.of(kept_back)))
+
+
+def test_what_the_head_attends_to_is_told_last_and_counts_as_a_fact():
+    told = replace(mapping(rows(10)), attention=a_mapping(0, 0, operation=None).attention)
+    evidence = Evidence.of(told)
+    assert fact_lines(evidence)[-1] == "By its queries and keys the head attends to the token before (61%)."
+    assert counted_besides(evidence) == counted_besides(replace(evidence, attends="")) + 1

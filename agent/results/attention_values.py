@@ -1,0 +1,74 @@
+"""Between what a head attends to and its JSON values, as exports, pages, the database and the cache hold them.
+
+Numbers of all heads are wanted in lists and grids; the words of a head only on its page. So they are two values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from agent.results.token_values import row_values, rows_of, scored_of, scored_values
+from maps_engine.qk.kinds import READINGS, kinds, reading, sentence
+from maps_engine.results import ClassFit, HeadAttention
+
+DIGITS = 5
+
+
+def attention_values(head: HeadAttention | None) -> dict[str, Any] | None:
+    """All of it: kinds and sentence, numbers, words."""
+    if head is None:
+        return None
+    numbers = attention_numbers(head)
+    return {"kinds": list(kinds(head)), "said": sentence(head)} | numbers | attention_words(head)
+
+
+def attention_numbers(head: HeadAttention) -> dict[str, Any]:
+    """The readings by their names, `reach`, and the profile by offset."""
+    return {name: round(reading(head, name), DIGITS) for name in READINGS} | {
+        "reach": round(head.reach, DIGITS),
+        "profile": [round(share, DIGITS) for share in head.profile],
+    }
+
+
+def attention_words(head: HeadAttention) -> dict[str, Any]:
+    """Queries with their keys, popular and avoided keys, classes."""
+    return {
+        "attends": row_values(head.attends),
+        "popular": scored_values(head.popular),
+        "avoided": scored_values(head.avoided),
+        "fits": [asdict(one) for one in head.fits],
+    }
+
+
+def attention_of(
+    layer: int, head: int, numbers: Mapping[str, Any] | None, words: Mapping[str, Any] | None = None
+) -> HeadAttention | None:
+    """As `attention_made`; None of heads that were stored without."""
+    return None if numbers is None else attention_made(layer, head, numbers, words)
+
+
+def attention_made(
+    layer: int, head: int, numbers: Mapping[str, Any], words: Mapping[str, Any] | None = None
+) -> HeadAttention:
+    """From its JSON values, in lists without its words. Raises KeyError or TypeError where they are no such values."""
+    alone = HeadAttention(
+        layer=layer,
+        head=head,
+        previous=numbers["previous"],
+        itself=numbers["self"],
+        first=numbers["first"],
+        duplicate=numbers["duplicate"],
+        induction=numbers["induction"],
+        profile=tuple(numbers["profile"]),
+    )
+    if words is None:
+        return alone
+    return replace(
+        alone,
+        attends=rows_of(words["attends"]),
+        popular=scored_of(words["popular"]),
+        avoided=scored_of(words["avoided"]),
+        fits=tuple(ClassFit(**one) for one in words["fits"]),
+    )

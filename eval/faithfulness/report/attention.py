@@ -1,0 +1,125 @@
+"""Attention from weights against attention in the running model: table, sentences, and what the figures show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from agent.output.markdown import escaped, table
+from eval.faithfulness.report.cells import interval, number
+
+Row = Mapping[str, Any]
+PUBLISHED: Final = 0.23  # mean rho over keys of a published prediction, on another model and in another basis
+SAID: Final = {  # predictions over keys, as tables and figures call them
+    "placed": "words and places",
+    "content": "words alone",
+    "near": "nearer is more",
+    "null placed": "null heads, words and places",
+    "null content": "null heads, words alone",
+}
+
+
+def attention_table(result: Row) -> str:
+    """Readings over heads, their strongest heads, and predictions over keys."""
+    return "\n\n".join([_readings_table(result), _strongest_table(result), _keys_table(result)])
+
+
+def _readings_table(result: Row) -> str:
+    head = ["attention to", "ρ over heads", "null heads: ρ", f"heads above {result['clear']}", "AUC of these"]
+    rows = [
+        [one["reading"], interval(one["rho"]), interval(one["null"]), str(one["clear"]), interval(one["area"])]
+        for one in result["readings"]
+    ]
+    return table(head, rows)
+
+
+def _strongest_table(result: Row) -> str:
+    rows = [
+        [one["reading"], ", ".join(f"{_name(h)} {number(h['real'])} / {number(h['read'])}" for h in one["strongest"])]
+        for one in result["readings"]
+    ]
+    return table(["attention to", "strongest heads: running model / read"], rows, numbers=False)
+
+
+def _keys_table(result: Row) -> str:
+    head = ["ρ over keys, mean over heads", "queries", *SAID.values()]
+    rows = []
+    for one in result["keys"]:
+        name = "**all texts**" if one is result["keys"][0] else escaped(one["text"])
+        rows.append([name, str(one["queries"]), *(interval(one[what]) for what in SAID)])
+    return table(head, rows)
+
+
+def _name(head: Row) -> str:
+    return f"{head['layer']}.{head['head']}"
+
+
+def read_attention(result: Row) -> list[str]:
+    """Sentences on the table."""
+    texts = ", ".join(f"{one['pieces']} of {escaped(one['name'])}" for one in result["texts"])
+    return [
+        f"Attention of {result['heads']} heads was measured in pieces of {result['length']} tokens ({texts}), and in "
+        "texts of random tokens that repeat. The same was read from weights, without running the model.",
+        *(_reading(one, result["clear"]) for one in result["readings"]),
+        *_keys(result),
+    ]
+
+
+def _reading(one: Row, clear: float) -> str:
+    how, area, n = one["reading"], one["area"]["value"], one["clear"]
+    text = f"Attention to {_TOLD[how]}: over heads, ρ {interval(one['rho'])}; null heads {interval(one['null'])}"
+    if area is None:
+        return f"{text}. Heads above {clear}: {n}."
+    mean = ", on average" if n > 1 else ""
+    return f"{text}. Heads above {clear}: {n}, read higher than {area:.1%} of the others{mean}."
+
+
+_TOLD: Final = {
+    "previous": "the token before",
+    "itself": "the token itself",
+    "first": "the first token",
+    "duplicate": "the same token, read before",
+    "induction": "what followed the same token before",
+}
+
+
+def _keys(result: Row) -> list[str]:
+    whole = result["keys"][0]
+    text = (
+        f"Within a head, the keys of {whole['queries']} queries are put in order with a mean ρ of "
+        f"{interval(whole['placed'])} by words and places together, and {interval(whole['content'])} by words alone, "
+        f"without places; to call the nearer key the stronger gives {interval(whole['near'])}."
+    )
+    null = (
+        f"Null heads give {interval(whole['null placed'])} and {interval(whole['null content'])}. A published figure "
+        f"for such predictions is {PUBLISHED}, of another model and another basis."
+    )
+    return [text, null]
+
+
+def reading_panels(result: Row) -> dict[str, tuple[list[float], list[float], float | None]]:
+    """By reading: what is read of every head, its real attention, and rho."""
+    heads = result["by_head"]
+    return {
+        one["reading"]: (
+            [head["read"][one["reading"]] for head in heads],
+            [head["real"][one["reading"]] for head in heads],
+            one["rho"]["value"],
+        )
+        for one in result["readings"]
+    }
+
+
+def keys_by_layer(result: Row) -> list[Row]:
+    """Rho over keys, the mean over the heads of each layer, of the predictions that a figure has room for."""
+    layers: dict[int, list[Row]] = {}
+    for head in result["by_head"]:
+        layers.setdefault(head["layer"], []).append(head["keys"])
+    return [{"setting": SAID[what], "by_layer": [_mean(one, what) for one in layers.values()]} for what in _DRAWN]
+
+
+_DRAWN: Final = ("placed", "content", "near", "null placed")
+
+
+def _mean(heads: Sequence[Row], what: str) -> float:
+    return float(sum(one[what] for one in heads) / len(heads))

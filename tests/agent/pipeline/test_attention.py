@@ -1,0 +1,100 @@
+"""Attention of a model's heads, read once: by this process, or by one before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent.pipeline import attention
+from agent.pipeline.attention import AttentionReader
+from maps_engine.engine import MapsEngine
+from maps_engine.qk import class_fits
+from maps_engine.results import EngineSettings, HeadAttention
+from tests.support.agent.queue_models import wordy_model
+from tests.support.tiny_models import tiny_model
+
+
+@pytest.fixture(scope="module")
+def maps(tmp_path_factory) -> MapsEngine:
+    return MapsEngine.open(str(wordy_model(tmp_path_factory.mktemp("model") / "tiny")), device="cpu")
+
+
+@pytest.fixture
+def reads(monkeypatch) -> list[int]:
+    """The last layer of each reading of the model."""
+    asked: list[int] = []
+    real = MapsEngine.attention
+
+    def counted(self: MapsEngine, *, classes=(), last=None) -> Iterator[tuple[HeadAttention, ...]]:
+        asked.append(last)
+        return real(self, classes=classes, last=last)
+
+    monkeypatch.setattr(MapsEngine, "attention", counted)
+    return asked
+
+
+def test_a_second_process_reads_the_file_and_finds_the_same(maps: MapsEngine, tmp_path: Path, reads: list[int]) -> None:
+    told: list[tuple[int, int]] = []
+    first = AttentionReader(maps, tmp_path).layers(1, lambda *step: told.append(step))
+    assert told == [(1, 2), (2, 2)]
+    second = AttentionReader(maps, tmp_path).layers(1)
+    assert list(first) == list(second)
+    assert reads == [1]
+    assert first[1][2].attends
+    assert first[1][2].profile
+
+
+def test_more_layers_are_read_when_asked_for(maps: MapsEngine, tmp_path: Path, reads: list[int]) -> None:
+    reader = AttentionReader(maps, tmp_path)
+    (early,) = reader.layers(0)
+    assert len(reader.layers(1)) == 2
+    assert reader.layers(0)[0] == early
+    assert reads == [0, 1]
+    assert len(AttentionReader(maps, tmp_path).layers(0)) == 2
+
+
+@pytest.mark.parametrize("damage", [b"", b"[[", b"{}", b'[[{"previous": 1}]]', b"[[null]]", b"\xff"])
+def test_a_damaged_file_is_read_anew(damage: bytes, maps: MapsEngine, tmp_path: Path, reads: list[int]) -> None:
+    whole = AttentionReader(maps, tmp_path).layers(0)
+    (file,) = (tmp_path / "attention").iterdir()
+    file.write_bytes(damage)
+    assert list(AttentionReader(maps, tmp_path).layers(0)) == list(whole)
+    assert reads == [0, 0]
+
+
+def test_other_rules_are_another_file(maps: MapsEngine, tmp_path: Path, monkeypatch, reads: list[int]) -> None:
+    AttentionReader(maps, tmp_path).layers(0)
+    monkeypatch.setattr(class_fits, "STRENGTH", class_fits.STRENGTH + 1)
+    AttentionReader(maps, tmp_path).layers(0)
+    monkeypatch.setattr(attention, "word_classes_version", lambda: "another")
+    AttentionReader(maps, tmp_path).layers(0)
+    assert reads == [0, 0, 0]
+    assert len(list((tmp_path / "attention").iterdir())) == 3
+
+
+def test_without_a_folder_nothing_is_kept(maps: MapsEngine, tmp_path: Path, reads: list[int]) -> None:
+    reader = AttentionReader(maps)
+    reader.layers(0)
+    reader.layers(0)
+    AttentionReader(maps).layers(0)
+    assert reads == [0, 0]
+    assert not list(tmp_path.iterdir())
+
+
+def test_mappings_get_the_attention_of_their_heads(maps: MapsEngine) -> None:
+    found = list(maps.map_heads([1], heads=[0, 2]))
+    read = AttentionReader(maps).with_attention(found)
+    assert [(one.attention.layer, one.attention.head) for one in read if one.attention] == [(1, 0), (1, 2)]
+    assert [replace(one, attention=None) for one in read] == found
+    assert AttentionReader(maps).with_attention([]) == []
+
+
+def test_a_model_whose_attention_is_not_understood_is_described_without(tmp_path: Path) -> None:
+    maps = MapsEngine.open(
+        str(tiny_model("gpt2", tmp_path / "model")[0]), settings=EngineSettings("embedding"), device="cpu"
+    )
+    found = list(maps.map_heads([0], heads=[0]))
+    assert AttentionReader(maps).with_attention(found) == found

@@ -1,0 +1,59 @@
+"""Kinds of attention by their rules, and what is said of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from maps_engine.qk.kinds import KINDS, LOCAL, NEAR, READINGS, SHARE, SINK, kinds, reading, sentence
+from maps_engine.results import ClassFit, HeadAttention
+
+FLAT = (1 / 63,) * 63
+FIT = ClassFit("months", "weekdays", 1.0, 4.0, 12.0)
+LIKED = ClassFit(None, "marks", 1.0, 4.0, 12.0)
+
+
+def head(**changes: Any) -> HeadAttention:
+    values = dict.fromkeys(READINGS.values(), 0.0)
+    return HeadAttention(layer=1, head=2, **(values | {"profile": FLAT} | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({"previous": SHARE}, ("previous token",)),
+        ({"previous": SHARE - 0.001}, ("broad",)),
+        ({"itself": 0.5}, ("self",)),
+        ({"duplicate": 0.5, "induction": 0.3}, ("duplicate token", "induction")),
+        ({"induction": 0.9, "first": 0.9}, ("induction",)),
+        ({"previous": 0.4, "fits": (FIT,)}, ("previous token", "class to class")),
+        ({"fits": (FIT, LIKED), "first": 0.9}, ("class to class",)),
+        ({"fits": (LIKED,), "first": 0.9}, ("sink",)),
+        ({"first": SINK}, ("sink",)),
+        ({"profile": (0.0, *[LOCAL / NEAR] * NEAR, *[0.01] * 40)}, ("local",)),
+        ({"profile": ()}, ("broad",)),
+        ({}, ("broad",)),
+    ],
+)
+def test_kinds(changes: dict[str, Any], wanted: tuple[str, ...]) -> None:
+    assert kinds(head(**changes)) == wanted
+    assert set(wanted) <= set(KINDS)
+    assert sentence(head(**changes))
+
+
+def test_a_sentence_tells_all_that_was_found() -> None:
+    told = sentence(head(previous=0.4, first=0.6, fits=(FIT, LIKED)))
+    assert told == (
+        "to the token before (40%); from months to weekdays (2.7 times as much); "
+        "to marks from anywhere (2.7 times as much); else to the first token (60%)"
+    )
+    assert sentence(head()) == "broadly, 31 tokens back on average"
+    assert sentence(head(first=0.7)) == "to the first token (70%)"
+
+
+def test_readings_have_the_names_of_exports() -> None:
+    one = head(itself=0.25, duplicate=0.5)
+    assert {name: reading(one, name) for name in READINGS} == {
+        "previous": 0.0, "self": 0.25, "first": 0.0, "duplicate": 0.5, "induction": 0.0,
+    }  # fmt: skip
