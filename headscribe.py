@@ -6,12 +6,14 @@
     head = model.head(23, 4)
     head.mapping                               # salient tokens and what they are mapped to
     head.describe()                            # in words, with its test
+    head.attention                             # what it attends to
     model.relations(["country-to-capital"])    # which heads do it
     model.label(store="heads.sqlite")          # all heads, resumable
 
 Names only; the code is in `agent.face` (docs/design.md, "Public face").
 """
 
+from agent.face.composition import CompositionTable
 from agent.face.model import Head, Model, open_model
 from agent.face.results import Description, LabelledHeads, MappingTable, RelationTable
 from agent.llm.options import ModelOptions
@@ -20,6 +22,7 @@ from maps_engine.relations.catalogue import load_relations
 from maps_engine.relations.format import Relation
 
 __all__ = [
+    "CompositionTable",
     "Description",
     "Head",
     "HeadscribeError",

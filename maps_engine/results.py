@@ -92,6 +92,17 @@ class ClassFit:
 
 
 @dataclass(frozen=True, slots=True)
+class Feed:
+    """An earlier head that feeds a head (`maps_engine.qk.composition`)."""
+
+    part: str  # what of the head it feeds: "K" keys, "Q" queries, "V" values
+    layer: int
+    head: int
+    strength: float  # 1 is that of random directions
+    kinds: tuple[str, ...]  # of the feeding head's own attention
+
+
+@dataclass(frozen=True, slots=True)
 class HeadAttention:
     """What a head attends to (`maps_engine.qk`): shares of its attention in made-up texts, and words that fit."""
 
@@ -107,6 +118,7 @@ class HeadAttention:
     popular: tuple[ScoredToken, ...] = ()  # keys that all queries prefer, in nats above the mean key
     avoided: tuple[ScoredToken, ...] = ()  # keys that all queries avoid, most first
     fits: tuple[ClassFit, ...] = ()  # strongest first
+    fed_by: tuple[Feed, ...] = ()  # keys, queries, values; strongest first
 
     @property
     def reach(self) -> float:

@@ -14,12 +14,17 @@ from agent.words.word_classes import all_classes, word_classes_version
 from maps_engine import ordinary_words
 from maps_engine.engine import MapsEngine
 from maps_engine.errors import UnsupportedModel, UserMistake
+from maps_engine.fitting import fits
 from maps_engine.folders import write_atomically
-from maps_engine.qk import class_fits, content, made_texts, readings, salient_keys
-from maps_engine.results import HeadAttention, HeadMapping
+from maps_engine.qk import class_fits, composition, content, made_texts, readings, salient_keys
+from maps_engine.qk.composition import Composition, read_composition
+from maps_engine.qk.kinds import kinds
+from maps_engine.results import Feed, HeadAttention, HeadMapping
 
-RULES: Final = (class_fits, content, made_texts, ordinary_words, readings, salient_keys)
+RULES: Final = (class_fits, composition, content, made_texts, ordinary_words, readings, salient_keys)
 VERSION: Final = 1  # raise when the computation changes
+FEEDS: Final = 3  # heads that feed keys, queries or values of one
+STRONG: Final = 1.5  # times random directions; null heads reach 1.25 (docs/method.md, "What feeds a head")
 Told = Callable[[int, int], object]  # layers read, layers wanted
 
 
@@ -30,7 +35,7 @@ def untold(_: int, __: int) -> None:
 def attention_rules() -> str:
     """One hash over all that decides how the attention of a model's heads is read."""
     numbers = [(one.__name__, sorted((k, repr(v)) for k, v in vars(one).items() if k.isupper())) for one in RULES]
-    return content_hash([VERSION, word_classes_version(), numbers])[:12]
+    return content_hash([VERSION, FEEDS, STRONG, word_classes_version(), numbers])[:12]
 
 
 @dataclass
@@ -53,18 +58,37 @@ class AttentionReader:
             for read in self.maps.attention(classes=all_classes(), last=last):
                 self._layers.append(read)
                 told(len(self._layers), last + 1)
+            self._layers = self._fed(last)
             self._keep()
         return self._layers
 
     def with_attention(self, mappings: Sequence[HeadMapping], told: Told = untold) -> list[HeadMapping]:
-        """The mappings with what their heads attend to; without it where that cannot be read of the model."""
-        if not mappings:
-            return []
+        """The mappings with what their heads attend to; without it where that cannot be read of the model, or where its
+        words would take longer to pass the blocks than a head's own reading may (`maps_engine.fitting`)."""
+        n_tokens = readings.WORDS + readings.MARKS
+        if not mappings or not fits(n_tokens, self.maps.settings, self.maps.checkpoint):
+            return list(mappings)
         try:
             layers = self.layers(max(one.layer for one in mappings), told)
         except (UnsupportedModel, UserMistake):
             return list(mappings)
         return [replace(one, attention=layers[one.layer][one.head]) for one in mappings]
+
+    def _fed(self, last: int) -> list[tuple[HeadAttention, ...]]:
+        """The heads of all layers with those that feed them; as they are where that cannot be read of the model."""
+        try:
+            found = read_composition(self.maps.checkpoint, last=last)
+        except UnsupportedModel:
+            return self._layers
+        return [tuple(replace(one, fed_by=self._feeds(one, found)) for one in heads) for heads in self._layers]
+
+    def _feeds(self, head: HeadAttention, found: Composition) -> tuple[Feed, ...]:
+        edges = [one for one in found.of_head(head.layer, head.head, FEEDS) if one.strength >= STRONG]
+        sources = [self._layers[layer][source] for layer, source in (one.source for one in edges)]
+        return tuple(
+            Feed(edge.kind, source.layer, source.head, round(edge.strength, 3), kinds(source))
+            for edge, source in zip(edges, sources, strict=True)
+        )
 
     @property
     def _file(self) -> Path | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from agent.results.token_values import row_values, rows_of, scored_of, scored_values
 from maps_engine.qk.kinds import READINGS, kinds, reading, sentence
-from maps_engine.results import ClassFit, HeadAttention
+from maps_engine.results import ClassFit, Feed, HeadAttention
 
 DIGITS = 5
 
@@ -33,12 +33,13 @@ def attention_numbers(head: HeadAttention) -> dict[str, Any]:
 
 
 def attention_words(head: HeadAttention) -> dict[str, Any]:
-    """Queries with their keys, popular and avoided keys, classes."""
+    """Queries with their keys, popular and avoided keys, classes, and heads that feed this one."""
     return {
         "attends": row_values(head.attends),
         "popular": scored_values(head.popular),
         "avoided": scored_values(head.avoided),
         "fits": [asdict(one) for one in head.fits],
+        "fed_by": [asdict(one) | {"kinds": list(one.kinds)} for one in head.fed_by],
     }
 
 
@@ -71,4 +72,5 @@ def attention_made(
         popular=scored_of(words["popular"]),
         avoided=scored_of(words["avoided"]),
         fits=tuple(ClassFit(**one) for one in words["fits"]),
+        fed_by=tuple(Feed(**(one | {"kinds": tuple(one["kinds"])})) for one in words["fed_by"]),
     )

@@ -56,8 +56,10 @@ class Composition:
         return tuple(sorted((one for own in self.edges.values() for one in own), key=lambda one: -one.strength)[:n])
 
 
-def read_composition(checkpoint: Checkpoint, *, progress: Callable[[int], None] | None = None) -> Composition:
-    """The strongest edges into every head; `progress` is called with each layer, `n_steps` times.
+def read_composition(
+    checkpoint: Checkpoint, *, last: int | None = None, progress: Callable[[int], None] | None = None
+) -> Composition:
+    """The strongest edges into every head of layers up to `last`; `progress` is called with each, `n_steps` times.
 
     Raises UnsupportedModel where norms stand in the residual stream itself (OPT-350m), and BrokenCheckpoint.
     """
@@ -65,7 +67,7 @@ def read_composition(checkpoint: Checkpoint, *, progress: Callable[[int], None] 
     dimensions = _dimensions(weights)
     for part in _parts(weights.shape):
         written: list[_Directions] = []
-        for layer in range(part.start + 1, weights.shape.n_layers):
+        for layer in range(part.start + 1, weights.shape.n_layers if last is None else last + 1):
             if layer - 1 in part:
                 written.append(_written(weights, layer - 1))
             for read in _read(weights, layer):

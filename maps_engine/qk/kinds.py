@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from math import exp
 from typing import Final
 
-from maps_engine.results import HeadAttention
+from maps_engine.results import Feed, HeadAttention
 
 SHARE: Final = 0.2  # of attention, for a kind that is told by places
+REPEATED: Final = 0.1  # the same in texts that repeat themselves
 SINK: Final = 0.5  # of attention to the first token
 NEAR: Final = 8  # tokens back
 LOCAL: Final = 0.5  # of the attention that is not paid to the first token, to tokens so near
@@ -45,7 +46,9 @@ def reading(head: HeadAttention, name: str) -> float:
 def kinds(head: HeadAttention) -> tuple[str, ...]:
     """One or more of `KINDS`, the most marked first: those that places tell, else one other."""
     by_place = {kind: reading(head, name) for kind, name in BY_PLACE.items()}
-    marked = sorted((kind for kind, share in by_place.items() if share >= SHARE), key=lambda kind: -by_place[kind])
+    needed = {"induction": REPEATED, "duplicate token": REPEATED}
+    marked = [kind for kind, share in by_place.items() if share >= needed.get(kind, SHARE)]
+    marked.sort(key=lambda kind: -by_place[kind])
     if any(one.reads for one in head.fits):
         marked.append("class to class")
     if marked:
@@ -64,9 +67,17 @@ def sentence(head: HeadAttention) -> str:
         said.append(f"to tokens near by ({sum(head.profile[: NEAR + 1]):.0%} to the last {NEAR})")
     if not said and head.first < SINK:
         said.append(f"broadly, {head.reach:.0f} tokens back on average")
+    keys = next((one for one in head.fed_by if one.part == "K"), None)
+    if keys is not None and "induction" in kinds(head):
+        said.append(f"its keys are fed by {feeder(keys)}")
     if head.first >= SINK:
         said.append(f"{'else ' if said else ''}to the first token ({head.first:.0%})")
     return "; ".join(said)
+
+
+def feeder(feed: Feed) -> str:
+    """The head that feeds another: "16.0 (previous token)"."""
+    return f"{feed.layer}.{feed.head} ({', '.join(feed.kinds)})"
 
 
 def _times(logit: float) -> str:

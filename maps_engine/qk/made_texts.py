@@ -11,7 +11,7 @@ after it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -67,7 +67,7 @@ class MadeTexts:
     def heads(self, layer: int, words: Tensor, start: Tensor) -> tuple[HeadAttention, ...]:
         """Readings by place of all heads; words (n, d) and the start of texts (s, d) as they reach the block."""
         if not layer:
-            self._moved = torch.zeros_like(words[: self._n])
+            self._moved = words.new_zeros(self._n + 1, words.shape[1])
         read = _Layer(self.weights, layer, words[: self._n], start, self._moved)
         found = tuple(read.heads(self._texts))
         self._moved = self._moved + read.written(words.new_tensor([one.previous for one in found]))
@@ -76,7 +76,8 @@ class MadeTexts:
 
 @dataclass(frozen=True)
 class _Layer:
-    """What reaches one layer: words (n, d), the start of texts (s, d), and what is moved from each word (n, d)."""
+    """What reaches one layer: words (n, d), the start of texts (s, d), and what is moved from each of them, (n + 1, d):
+    last from the end of the start, behind which every word was read."""
 
     weights: ModelWeights
     layer: int
@@ -91,7 +92,7 @@ class _Layer:
         profile = [_at_offset(plain, range(max(EARLIEST, offset), LENGTH), offset) for offset in range(LENGTH - s)]
         first = plain[:, :, EARLIEST:, 0].mean(dim=(0, 2))
         again = _at_offset(repeated, seconds, n)
-        after = _at_offset(self._to_moved(texts.repeated), seconds, n - 1)
+        after = _at_offset(repeated, seconds, n - 1)
         for head in range(self.weights.shape.n_heads):
             offsets = tuple(float(one[head]) for one in profile)
             yield HeadAttention(
@@ -108,22 +109,15 @@ class _Layer:
     def _attention(self, texts: Tensor) -> Tensor:
         """(t, H, n, n) of the words `texts` (t, n - s) behind the start."""
         rows = self.words[texts]
-        rows[:, 1:] += self.moved[texts[:, :-1]]
+        rows[:, 1:] += self.moved[texts[:, :-1]] - self.moved[-1]
         start = self.start.expand(len(texts), *self.start.shape)
         return attention(self.weights.queries_keys(self.layer, torch.cat([start, rows], dim=1)))
 
-    def _to_moved(self, texts: Tensor) -> Tensor:
-        """(t, H, n, n): the same with keys of nothing but what was moved to each place from the word before it."""
-        rows = self.words[texts]
-        keys = torch.cat([rows[:, :1], self.moved[texts[:, :-1]]], dim=1)
-        start = self.start.expand(len(texts), *self.start.shape)
-        asking, asked = (self.weights.queries_keys(self.layer, torch.cat([start, one], dim=1)) for one in (rows, keys))
-        return attention(replace(asking, keys=asked.keys))
-
     def written(self, shares: Tensor) -> Tensor:
-        """(n, d): what the heads of the layer write for each word, each `shares` (H,) of it, together."""
+        """(n + 1, d): what the heads of the layer write for each word, each `shares` (H,) of it, together."""
         norm, own = self.weights.attention_norm(self.layer), self.weights.attention(self.layer)
-        values = torch.einsum("nd,kde->nke", self.words if norm is None else norm(self.words), own.value)
+        rows = torch.cat([self.words, self.start[-1:]])
+        values = torch.einsum("nd,kde->nke", rows if norm is None else norm(rows), own.value)
         values = values if own.value_bias is None else values + own.value_bias
         values = values.repeat_interleave(len(shares) // values.shape[1], dim=1)
         written = torch.einsum("nhe,hed,h->nd", values, own.output, shares)

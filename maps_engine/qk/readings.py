@@ -20,7 +20,7 @@ from maps_engine.results import HeadAttention
 
 WORDS: Final = 2048  # that are read, the first learned; made-up texts are of the first half of them
 MARKS: Final = 96  # beside them
-LEAD_IN: Final = 4  # words behind the start of texts, drawn by chance, that every word is read behind
+LEAD_IN: Final = 1  # word behind the start of texts, drawn by chance, that every word is read behind
 LIKE_START: Final = 0.8  # cosine of a word's row and the start's, from which on, where it is
 LONG: Final = 2.0  # times as long as most rows, the word is left out as a second start
 

@@ -19,6 +19,7 @@ from maps_engine.results import (
     ClassFit,
     ConstantPart,
     EngineSettings,
+    Feed,
     HeadAttention,
     HeadMapping,
     HeadPart,
@@ -179,6 +180,7 @@ def _attention_of(layer: int, head: int, rows: tuple[MappingRow, ...]) -> HeadAt
         popular=rows[0].targets,
         avoided=rows[1].targets,
         fits=(ClassFit("months", "months", 1.6, 5.0, 14.0),) if head == 2 else (),
+        fed_by=(Feed("K", layer - 1, 0, 4.2, ("previous token",)),) if head == 1 and layer else (),
     )
 
 

@@ -30,10 +30,12 @@ def test_the_page_says_it_in_one_line_and_shows_the_evidence() -> None:
     assert " █" in shown
     assert "Keys that all queries prefer" in shown
     assert "attends  from months to months (5.0 times as much); else to the first token (80%)" in page(2)
+    assert "Its keys are fed by: 2.0 (previous token) 4.2" in page(1)
+    assert "; its keys are fed by 2.0 (previous token);" in " ".join(page(1).split())
 
 
 def test_a_head_without_it_says_so() -> None:
-    assert "attends  not read: this model's attention is not understood" in page(0, attention=False)
+    assert "attends  not read: not understood of this model, or too large" in page(0, attention=False)
 
 
 def test_json_values_come_back() -> None:

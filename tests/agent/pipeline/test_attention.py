@@ -10,8 +10,11 @@ import pytest
 
 from agent.pipeline import attention
 from agent.pipeline.attention import AttentionReader
+from maps_engine import fitting
 from maps_engine.engine import MapsEngine
 from maps_engine.qk import class_fits
+from maps_engine.qk.composition import read_composition
+from maps_engine.qk.kinds import kinds
 from maps_engine.results import EngineSettings, HeadAttention
 from tests.support.agent.queue_models import wordy_model
 from tests.support.tiny_models import tiny_model
@@ -98,3 +101,24 @@ def test_a_model_whose_attention_is_not_understood_is_described_without(tmp_path
     )
     found = list(maps.map_heads([0], heads=[0]))
     assert AttentionReader(maps).with_attention(found) == found
+
+
+def test_a_model_too_large_for_this_machine_is_described_without(maps: MapsEngine, monkeypatch, reads) -> None:
+    found = list(maps.map_heads([0], heads=[0]))
+    monkeypatch.setattr(fitting, "ON_PROCESSOR", 1.0)
+    assert AttentionReader(maps).with_attention(found) == found
+    assert reads == []
+    assert AttentionReader(maps).layers(0), "who asks for it is given it"
+
+
+def test_heads_are_told_what_feeds_them(maps: MapsEngine, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(attention, "STRONG", 0.0)
+    layers = AttentionReader(maps, tmp_path).layers(1)
+    assert all(one.fed_by == () for one in layers[0])
+    found = read_composition(maps.checkpoint)
+    for one in layers[1]:
+        edges = found.of_head(1, one.head, attention.FEEDS)
+        assert [(feed.part, feed.layer, feed.head) for feed in one.fed_by] == [(e.kind, *e.source) for e in edges]
+        assert {feed.part for feed in one.fed_by} == {"K", "Q", "V"}
+        assert all(feed.kinds == kinds(layers[feed.layer][feed.head]) for feed in one.fed_by)
+    assert list(AttentionReader(maps, tmp_path).layers(1)) == list(layers)

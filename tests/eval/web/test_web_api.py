@@ -306,6 +306,8 @@ def test_what_a_head_attends_to(filled: tuple[Engine, Believable]) -> None:
     text = client.get(f"/{slug}/head/7/0").text
     assert '<p class="said">Attends to the token before (61%).</p>' in text
     assert 'aria-label="Attention by distance: 0 back 0.03, 1 back 0.61' in text
+    fed = client.get(f"/{slug}/head/7/1").text
+    assert f'Its keys are fed by <a href="/{slug}/head/6/0">L6 H0</a> <span class="dim">(previous token, 4.2)' in fed
     fits = client.get(f"/{slug}/head/7/2.json").json()["attention"]["fits"]
     assert fits == [{"reads": "months", "seeks": "months", "logit": 1.6, "effect": 5.0, "strength": 14.0}]
     listed = client.get(f"/api/v1/models/{slug}/heads").json()["heads"]

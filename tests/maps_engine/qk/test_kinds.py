@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from maps_engine.qk.kinds import KINDS, LOCAL, NEAR, READINGS, SHARE, SINK, kinds, reading, sentence
-from maps_engine.results import ClassFit, HeadAttention
+from maps_engine.results import ClassFit, Feed, HeadAttention
 
 FLAT = (1 / 63,) * 63
 FIT = ClassFit("months", "weekdays", 1.0, 4.0, 12.0)
@@ -50,6 +50,12 @@ def test_a_sentence_tells_all_that_was_found() -> None:
     )
     assert sentence(head()) == "broadly, 31 tokens back on average"
     assert sentence(head(first=0.7)) == "to the first token (70%)"
+
+
+def test_an_induction_head_is_told_with_the_head_that_feeds_its_keys() -> None:
+    feeds = tuple(Feed(part, 0, source, 4.0, ("previous token",)) for part, source in (("Q", 1), ("K", 2), ("K", 3)))
+    assert sentence(head(induction=0.9, fed_by=feeds)).endswith("; its keys are fed by 0.2 (previous token)")
+    assert "fed by" not in sentence(head(previous=0.9, fed_by=feeds))
 
 
 def test_readings_have_the_names_of_exports() -> None:

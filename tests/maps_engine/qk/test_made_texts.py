@@ -32,7 +32,7 @@ def test_in_layer_0_a_made_text_is_the_text(family: str, tmp_path) -> None:
     weights = open_checkpoint(str(folder)).weights
     words, texts = torch.arange(20, 50), torch.randint(0, 30, (2, 11), generator=torch.Generator().manual_seed(3))
     stream = weights.residuals(words, (0,))
-    made = _Layer(weights, 0, stream.rows, stream.start, torch.zeros(30, weights.shape.d_model))._attention(texts)
+    made = _Layer(weights, 0, stream.rows, stream.start, torch.zeros(31, weights.shape.d_model))._attention(texts)
     ids = torch.cat([torch.zeros(2, 1, dtype=torch.long), words[texts]], dim=1)
     wanted = own_attention(model, ids, 0)
     assert torch.allclose(made, wanted, atol=1e-4)
@@ -44,7 +44,7 @@ def test_what_previous_token_heads_move_is_what_the_head_writes(tmp_path) -> Non
     weights = open_checkpoint(str(folder)).weights
     words = torch.arange(20, 50)
     stream = weights.residuals(words, (0,))
-    layer = _Layer(weights, 0, stream.rows, stream.start, torch.zeros(30, weights.shape.d_model))
+    layer = _Layer(weights, 0, stream.rows, stream.start, torch.zeros(31, weights.shape.d_model))
     attention = model.model.layers[0].self_attn
     normed = model.model.layers[0].input_layernorm(model.model.embed_tokens(words))
     values = attention.v_proj(normed).view(30, 2, 8)
