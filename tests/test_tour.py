@@ -24,7 +24,7 @@ def test_the_tour_runs_and_shows_its_tables():
     assert all(cell.outputs for cell in cells)
     text = "\n".join(shown(cells))
     for promised in ("Head 26.2 of smollm2-135m", "pronoun to another form", "supported", "noun-to-pronoun",
-                     "animal to young", "heads named"):  # fmt: skip
+                     "animal to young", "heads named", "what followed the same word"):  # fmt: skip
         assert promised in text
 
 

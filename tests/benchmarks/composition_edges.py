@@ -26,7 +26,7 @@ from maps_engine.qk import composition
 from maps_engine.qk.composition import KINDS, Composition, Place, read_composition
 from maps_engine.results import HeadAttention
 
-INDUCTION, PREVIOUS = 0.3, 0.5  # readings from which a head counts
+INDUCTION, PREVIOUS = 0.1, 0.5  # readings from which a head counts
 ONCE, TEXTS = 24, 8  # words of a text before they come again
 
 
