@@ -29,15 +29,15 @@ def fitted(settings: EngineSettings, checkpoint: Checkpoint) -> EngineSettings:
     if settings.source != "auto":
         return settings if settings.words != 0 else replace(settings, words=None)
     weights = checkpoint.weights
-    room = _room(weights)
-    each = room
+    most = room(weights)
+    each = most
     if checkpoint.vocabulary.start or any(settings.lead_in):  # else there is nothing to read before a token
         with suppress(UnsupportedModel):  # its blocks cannot be run
             each = 2.0 * weights.block_parameters * len(settings.lead_in)
     words = MOST_WORDS
-    while words > FEWEST_WORDS and words * each > room:
+    while words > FEWEST_WORDS and words * each > most:
         words //= 2
-    if words * each <= room:
+    if words * each <= most:
         return replace(settings, source="residual", words=(words if settings.words is None else settings.words) or None)
     source = "first-mlp" if _has_first_mlp(checkpoint) else "embedding"
     return replace(settings, source=source, words=settings.words or None)
@@ -50,11 +50,12 @@ def fits(n_tokens: int, settings: EngineSettings, checkpoint: Checkpoint) -> boo
     """
     weights = checkpoint.weights
     with suppress(UnsupportedModel):
-        return n_tokens * 2.0 * weights.block_parameters * len(settings.lead_in) <= _room(weights)
+        return n_tokens * 2.0 * weights.block_parameters * len(settings.lead_in) <= room(weights)
     return True
 
 
-def _room(weights: ModelWeights) -> float:
+def room(weights: ModelWeights) -> float:
+    """How many operations a reading may cost here."""
     return ON_PROCESSOR if weights.device.type == "cpu" else ON_ACCELERATOR
 
 

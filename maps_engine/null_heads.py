@@ -17,6 +17,7 @@ from torch import Tensor
 
 from maps_engine.model import AttentionWeights, Checkpoint, QueriesKeys
 
+VERSION = 2  # raise when heads are turned in another way
 TURNED_APART = 500_009  # added to a layer's seed, so that queries and keys are turned otherwise than W_V and W_O
 
 

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from agent.results.attention_values import attention_made, attention_values
+from agent.results.attention_values import attention_made, attention_numbers, attention_words
 from agent.runs.identity import content_hash
 from agent.words.word_classes import all_classes, word_classes_version
 from maps_engine import ordinary_words
 from maps_engine.engine import MapsEngine
-from maps_engine.errors import UnsupportedModel, UserMistake
-from maps_engine.fitting import fits
+from maps_engine.errors import CacheUnusable, UnsupportedModel, UserMistake
+from maps_engine.fitting import fits, room
 from maps_engine.folders import write_atomically
 from maps_engine.qk import class_fits, composition, content, made_texts, readings, salient_keys
+from maps_engine.qk import kinds as kinds_module
 from maps_engine.qk.composition import Composition, read_composition
 from maps_engine.qk.kinds import kinds
 from maps_engine.results import Feed, HeadAttention, HeadMapping
 
-RULES: Final = (class_fits, composition, content, made_texts, ordinary_words, readings, salient_keys)
+RULES: Final = (class_fits, composition, content, kinds_module, made_texts, ordinary_words, readings, salient_keys)
 VERSION: Final = 1  # raise when the computation changes
 FEEDS: Final = 3  # heads that feed keys, queries or values of one
 STRONG: Final = 1.5  # times random directions; null heads reach 1.25 (docs/method.md, "What feeds a head")
 Told = Callable[[int, int], object]  # layers read, layers wanted
+Layers = Sequence[tuple[HeadAttention, ...]]
 
 
 def untold(_: int, __: int) -> None:
@@ -47,20 +51,21 @@ class AttentionReader:
 
     maps: MapsEngine
     folder: Path | None = None
-    _layers: list[tuple[HeadAttention, ...]] = field(default_factory=list, repr=False)
+    _layers: Layers = field(default=(), repr=False)
+    _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
-    def layers(self, last: int, told: Told = untold) -> Sequence[tuple[HeadAttention, ...]]:
-        """Of layers 0 to `last` at least. Raises as `maps_engine.qk.readings.read_attention`."""
-        if len(self._layers) <= last:
-            self._layers = self._kept()
-        if len(self._layers) <= last:
-            self._layers = []
-            for read in self.maps.attention(classes=all_classes(), last=last):
-                self._layers.append(read)
-                told(len(self._layers), last + 1)
-            self._layers = self._fed(last)
-            self._keep()
-        return self._layers
+    def layers(self, last: int, told: Told = untold) -> Layers:
+        """Of layers 0 to `last` at least. Raises as `maps_engine.qk.readings.read_attention`.
+
+        Who has read some and is asked for more reads all: a run asks for later layers with every batch.
+        """
+        with self._lock:
+            if len(self._layers) <= last:
+                self._layers = self._kept() or self._layers
+            if len(self._layers) <= last:
+                last = self.maps.shape.n_layers - 1 if self._layers else last
+                self._layers = self._read(last, told)
+            return self._layers
 
     def with_attention(self, mappings: Sequence[HeadMapping], told: Told = untold) -> list[HeadMapping]:
         """The mappings with what their heads attend to; without it where that cannot be read of the model, or where its
@@ -74,45 +79,61 @@ class AttentionReader:
             return list(mappings)
         return [replace(one, attention=layers[one.layer][one.head]) for one in mappings]
 
-    def _fed(self, last: int) -> list[tuple[HeadAttention, ...]]:
-        """The heads of all layers with those that feed them; as they are where that cannot be read of the model."""
-        try:
-            found = read_composition(self.maps.checkpoint, last=last)
-        except UnsupportedModel:
-            return self._layers
-        return [tuple(replace(one, fed_by=self._feeds(one, found)) for one in heads) for heads in self._layers]
+    def _read(self, last: int, told: Told) -> Layers:
+        """From the weights. Numbers are rounded as the file has them, whoever reads them first."""
+        found = []
+        for heads in self.maps.attention(classes=all_classes(), last=last):
+            found.append(heads)
+            told(len(found), last + 1)
+        values = [[attention_numbers(one) | attention_words(one) for one in heads] for heads in self._fed(found)]
+        if self._file and len(self._kept()) < len(values):
+            with suppress(CacheUnusable):  # what was read is worth more than keeping it
+                write_atomically(self._file, json.dumps(values).encode("ascii"))
+        return _layers_of(values)
 
-    def _feeds(self, head: HeadAttention, found: Composition) -> tuple[Feed, ...]:
-        edges = [one for one in found.of_head(head.layer, head.head, FEEDS) if one.strength >= STRONG]
-        sources = [self._layers[layer][source] for layer, source in (one.source for one in edges)]
-        return tuple(
-            Feed(edge.kind, source.layer, source.head, round(edge.strength, 3), kinds(source))
-            for edge, source in zip(edges, sources, strict=True)
-        )
+    def _fed(self, layers: Layers) -> Layers:
+        """The same heads with those that feed them; as they are where that cannot be read of the model, or costs more
+        than a reading may: L^2 products of d x d matrices for keys, queries and values."""
+        weights = self.maps.checkpoint.weights
+        if 3.0 * len(layers) ** 2 * weights.shape.d_model**3 > room(weights):
+            return layers
+        try:
+            found = read_composition(self.maps.checkpoint, last=len(layers) - 1)
+        except UnsupportedModel:
+            return layers
+        return [tuple(replace(one, fed_by=_feeds(one, found, layers)) for one in heads) for heads in layers]
 
     @property
     def _file(self) -> Path | None:
         if self.folder is None:
             return None
         checkpoint = self.maps.checkpoint
-        identity = [checkpoint.fingerprint, checkpoint.vocabulary.start, attention_rules()]
-        return self.folder / "attention" / f"{content_hash(identity)[:32]}.json"
+        about = [checkpoint.fingerprint, checkpoint.vocabulary.start, str(checkpoint.weights.dtype), attention_rules()]
+        return self.folder / "attention" / f"{content_hash(about)[:32]}.json"
 
-    def _kept(self) -> list[tuple[HeadAttention, ...]]:
+    def _kept(self) -> Layers:
         """What another process has read; nothing where the file is damaged or not there."""
+        if self._file is None:
+            return ()
         try:
-            text = self._file.read_bytes() if self._file else b"[]"
-            return [_of_layer(layer, heads) for layer, heads in enumerate(json.loads(text))]
+            found = _layers_of(json.loads(self._file.read_bytes()))
         except (OSError, ValueError, KeyError, TypeError):
-            return []
-
-    def _keep(self) -> None:
-        """From here on the numbers are those of the file, rounded, whoever read them first."""
-        values = [[attention_values(head) or {} for head in heads] for heads in self._layers]
-        self._layers = [_of_layer(layer, heads) for layer, heads in enumerate(values)]
-        if self._file:
-            write_atomically(self._file, json.dumps(values).encode("ascii"))
+            return ()
+        whole = all(len(heads) == self.maps.shape.n_heads for heads in found)
+        return found if whole else ()
 
 
-def _of_layer(layer: int, values: Sequence[Mapping[str, Any]]) -> tuple[HeadAttention, ...]:
-    return tuple(attention_made(layer, head, one, one) for head, one in enumerate(values))
+def _feeds(head: HeadAttention, found: Composition, layers: Layers) -> tuple[Feed, ...]:
+    edges = [one for one in found.of_head(head.layer, head.head, FEEDS) if one.strength >= STRONG]
+    sources = [layers[layer][source] for layer, source in (one.source for one in edges)]
+    return tuple(
+        Feed(edge.kind, source.layer, source.head, round(edge.strength, 3), kinds(source))
+        for edge, source in zip(edges, sources, strict=True)
+    )
+
+
+def _layers_of(values: Sequence[Sequence[Mapping[str, Any]]]) -> Layers:
+    return [
+        tuple(attention_made(layer, head, one, one) for head, one in enumerate(heads))
+        for layer, heads in enumerate(values)
+    ]

@@ -24,7 +24,7 @@ from agent.operations.store import KnownOperationStore, open_store
 from agent.pipeline import head_operations
 from agent.pipeline.asking import head_tools
 from agent.pipeline.asking.neighbours import Neighbours
-from agent.pipeline.attention import AttentionReader
+from agent.pipeline.attention import AttentionReader, attention_rules
 from agent.pipeline.request import DescribeRequest
 from agent.results.evidence import Evidence, Retrieved
 from agent.results.reports import Provenance
@@ -39,14 +39,13 @@ from maps_engine.engine import MapsEngine
 from maps_engine.folders import cache_folder
 from maps_engine.ov import centred
 from maps_engine.parts import grouping, head_parts
-from maps_engine.qk import class_fits, kinds, readings
 from maps_engine.relations.catalogue import Relation, load_relations
 from maps_engine.results import HeadMapping
 from prompts import load_prompts
 
 RULES: Final = (
     catalogue_scores, claims, class_scores, controls, intruder, new_pairs, part_classes, strongest, trials, head_tools,
-    facts, part_names, head_operations, undertrained, centred, grouping, head_parts, class_fits, kinds, readings,
+    facts, part_names, head_operations, undertrained, centred, grouping, head_parts,
 )  # fmt: skip
 RETRIEVED: Final = 5  # known operations that a describer is shown
 RETRIEVED_OF_PART: Final = 3
@@ -123,6 +122,7 @@ class Workbench:
             "lead_in": list(self.maps.settings.lead_in),
             "word_classes": word_classes_version(),
             "rules": rules_hash(),
+            "attention": attention_rules(),
         }
 
 

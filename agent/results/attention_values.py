@@ -25,20 +25,20 @@ def attention_values(head: HeadAttention | None) -> dict[str, Any] | None:
 
 
 def attention_numbers(head: HeadAttention) -> dict[str, Any]:
-    """The readings by their names, `reach`, and the profile by offset."""
+    """The readings by their names, `reach`, the profile by offset, and classes: what kinds are told by."""
     return {name: round(reading(head, name), DIGITS) for name in READINGS} | {
         "reach": round(head.reach, DIGITS),
         "profile": [round(share, DIGITS) for share in head.profile],
+        "fits": [asdict(one) for one in head.fits],
     }
 
 
 def attention_words(head: HeadAttention) -> dict[str, Any]:
-    """Queries with their keys, popular and avoided keys, classes, and heads that feed this one."""
+    """Queries with their keys, popular and avoided keys, and heads that feed this one."""
     return {
         "attends": row_values(head.attends),
         "popular": scored_values(head.popular),
         "avoided": scored_values(head.avoided),
-        "fits": [asdict(one) for one in head.fits],
         "fed_by": [asdict(one) | {"kinds": list(one.kinds)} for one in head.fed_by],
     }
 
@@ -53,16 +53,17 @@ def attention_of(
 def attention_made(
     layer: int, head: int, numbers: Mapping[str, Any], words: Mapping[str, Any] | None = None
 ) -> HeadAttention:
-    """From its JSON values, in lists without its words. Raises KeyError or TypeError where they are no such values."""
+    """From its JSON values, in lists without its words. Raises KeyError, TypeError or ValueError for other values."""
     alone = HeadAttention(
         layer=layer,
         head=head,
-        previous=numbers["previous"],
-        itself=numbers["self"],
-        first=numbers["first"],
-        duplicate=numbers["duplicate"],
-        induction=numbers["induction"],
-        profile=tuple(numbers["profile"]),
+        previous=float(numbers["previous"]),
+        itself=float(numbers["self"]),
+        first=float(numbers["first"]),
+        duplicate=float(numbers["duplicate"]),
+        induction=float(numbers["induction"]),
+        profile=tuple(map(float, numbers["profile"])),
+        fits=tuple(ClassFit(**one) for one in numbers["fits"]),
     )
     if words is None:
         return alone
@@ -71,6 +72,5 @@ def attention_made(
         attends=rows_of(words["attends"]),
         popular=scored_of(words["popular"]),
         avoided=scored_of(words["avoided"]),
-        fits=tuple(ClassFit(**one) for one in words["fits"]),
         fed_by=tuple(Feed(**(one | {"kinds": tuple(one["kinds"])})) for one in words["fed_by"]),
     )

@@ -66,6 +66,6 @@ def _linear(given: Tensor, wanted: Tensor) -> Tensor:
 
     Places turn a key and do nothing else, so that few words tell how all are turned.
     """
-    given, wanted = given.double(), wanted.double()
-    inverse = torch.linalg.pinv(given.transpose(1, 2) @ given, hermitian=True)
-    return (inverse @ given.transpose(1, 2) @ wanted).float()
+    few, many = given.cpu().double(), wanted.cpu().double()
+    inverse = torch.linalg.pinv(few.transpose(1, 2) @ few, hermitian=True)
+    return (inverse @ few.transpose(1, 2) @ many).to(given)

@@ -6,7 +6,7 @@ Reading alone: no torch. The rates at which turned heads pass are in docs/method
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import exp
+from math import exp, log
 from typing import Final
 
 from maps_engine.results import Feed, HeadAttention
@@ -30,6 +30,7 @@ BY_PLACE: Final[Mapping[str, str]] = {  # kind: reading
     "self": "self",
 }
 KINDS: Final = (*BY_PLACE, "class to class", "local", "sink", "broad")
+MOST: Final = log(1000)  # nats, beyond which a ratio is not told
 _SAID: Final[Mapping[str, str]] = {
     "induction": "to what followed the same word, read before ({:.0%} in texts that repeat themselves)",
     "duplicate token": "to the same word, read before ({:.0%} in texts that repeat themselves)",
@@ -81,4 +82,4 @@ def feeder(feed: Feed) -> str:
 
 
 def _times(logit: float) -> str:
-    return f"{exp(logit):.1f} times as much"
+    return f"{exp(logit):.1f} times as much" if logit < MOST else f"over {exp(MOST):.0f} times as much"

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from maps_engine.errors import BrokenCheckpoint
 from maps_engine.model import ModelWeights, QueriesKeys
 from maps_engine.results import HeadAttention
 
@@ -89,7 +90,8 @@ class _Layer:
         plain, repeated = self._attention(texts.plain), self._attention(texts.repeated)
         s, n = len(self.start), texts.repeated.shape[1] // 2
         seconds = range(s + n + 1, s + 2 * n)  # words that were read before, with what followed them
-        profile = [_at_offset(plain, range(max(EARLIEST, offset), LENGTH), offset) for offset in range(LENGTH - s)]
+        # of words that have a word at this distance: the start, where many heads rest, is no part of the profile
+        profile = [_at_offset(plain, range(max(EARLIEST, offset + s), LENGTH), offset) for offset in range(LENGTH - s)]
         first = plain[:, :, EARLIEST:, 0].mean(dim=(0, 2))
         again = _at_offset(repeated, seconds, n)
         after = _at_offset(repeated, seconds, n - 1)
@@ -126,12 +128,15 @@ class _Layer:
 
 
 def attention(read: QueriesKeys) -> Tensor:
-    """(b, H, n, n): attention weights, float32; with sinks a row sums to less than 1."""
+    """(b, H, n, n): attention weights, float32; with sinks a row sums to less than 1. Raises BrokenCheckpoint."""
     logits = read.logits().float()
-    if read.sinks is None:
-        return logits.softmax(dim=-1)
-    sinks = read.sinks.float().view(1, -1, 1, 1).expand(*logits.shape[:3], 1)
-    return torch.cat([logits, sinks], dim=-1).softmax(dim=-1)[..., :-1]
+    if read.sinks is not None:
+        sinks = read.sinks.float().view(1, -1, 1, 1).expand(*logits.shape[:3], 1)
+        logits = torch.cat([logits, sinks], dim=-1)
+    found = logits.softmax(dim=-1)[..., : read.keys.shape[-2]]
+    if bool(found.isnan().any()):
+        raise BrokenCheckpoint("weights of attention are not finite", next_step="Fetch the checkpoint again.")
+    return found
 
 
 def _at_offset(weights: Tensor, places: range, offset: int) -> Tensor:

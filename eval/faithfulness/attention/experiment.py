@@ -17,7 +17,7 @@ from eval.faithfulness.attention.readings import KIND, read_heads
 from eval.faithfulness.attention.summary import AttentionTable, Run, weighted
 from eval.faithfulness.attention.texts import MAX_TOKENS, Pieces, Text, cut, repeated_tokens
 from eval.faithfulness.bench import Bench
-from maps_engine.null_heads import null_checkpoint
+from maps_engine.null_heads import VERSION, null_checkpoint
 from maps_engine.qk.readings import read_behind
 
 TOGETHER: Final = 16  # texts of a batch, at most: their attention in all layers is in memory at once
@@ -68,7 +68,7 @@ class _Stage:
         asks_null = predicted is not None and predicted.null is not None
         digest = hashlib.sha256(json.dumps(ids.tolist()).encode()).hexdigest()[:12]
         place = f"{KIND}/{digest}" + (f"-null-{seed}" if asks_null else "")
-        about = {"ids": digest, "earliest": EARLIEST, "every": EVERY, "rules": attention_rules()}
+        about = {"ids": digest, "earliest": EARLIEST, "every": EVERY, "rules": attention_rules(), "null": VERSION}
         identity = self.bench.running_identity(KIND, **about)
         stored: dict[str, Any] | None = self.bench.folder.read(place, identity)
         if stored is None:

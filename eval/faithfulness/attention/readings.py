@@ -8,6 +8,7 @@ from typing import Final
 from agent.pipeline.attention import attention_rules
 from eval.faithfulness.attention.measured import IN_REPEATS, IN_TEXTS
 from eval.faithfulness.bench import Bench
+from maps_engine import null_heads
 from maps_engine.model import Checkpoint
 from maps_engine.qk.readings import read_attention
 
@@ -33,7 +34,7 @@ def read_heads(bench: Bench, null: Checkpoint, *, seed: int) -> ReadHeads:
 def _stored(bench: Bench, checkpoint: Checkpoint, name: str, suffix: str = "") -> Readings:
     place, identity = (
         f"{KIND}/{name}-heads{suffix}",
-        bench.identity(KIND, heads=f"{name}{suffix}", rules=attention_rules()),
+        bench.identity(KIND, heads=f"{name}{suffix}", rules=attention_rules(), null=null_heads.VERSION),
     )
     stored: Readings | None = bench.folder.read(place, identity)
     if stored is None:

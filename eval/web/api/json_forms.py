@@ -36,7 +36,7 @@ def line_json(line: HeadLine) -> dict[str, Any]:
     values = {field.name: getattr(line, field.name) for field in fields(line)}
     if line.attention:
         numbers = attention_numbers(line.attention)
-        del numbers["profile"]
+        del numbers["profile"], numbers["fits"]
         values["attention"] = {"kinds": list(kinds(line.attention))} | numbers
     return values
 

@@ -41,7 +41,7 @@ def search(
         run = find_run(session, find_model(session, slug), run_id)
         reasons: dict[int, list[tuple[int, str]]] = {}
         for kind in WHERES[1:] if where == "all" else (where,):
-            for head_id, rank, why in _found(session, run.id, kind, text):
+            for head_id, rank, why in _found(session, run.id, kind, text, alone=where != "all"):
                 reasons.setdefault(head_id, []).append((rank, why))
         best = sorted(reasons, key=lambda head_id: (min(reasons[head_id])[0], head_id))
         lines = _lines_by_id(session, run, best[:limit])
@@ -54,12 +54,12 @@ def _lines_by_id(session: Session, run: RunRecord, ids: list[int]) -> dict[int, 
     return dict(zip(session.scalars(order), lines_of(session, run, ids), strict=True))
 
 
-def _found(session: Session, run_id: int, kind: str, text: str) -> list[tuple[int, int, str]]:
+def _found(session: Session, run_id: int, kind: str, text: str, *, alone: bool) -> list[tuple[int, int, str]]:
     """(head id, rank, reason); rank 0 is best, an exact token before a prefix, a name before a sentence."""
     if kind in _SIDES:
         return _by_token(session, run_id, kind, fold(text))
     if kind == "attention":
-        return _by_attention(session, run_id, text.casefold())
+        return _by_attention(session, run_id, text.casefold(), whole=not alone)
     folded = text.casefold()
     of_parts = DescriptionRecord.operation_names.contains(folded, autoescape=True)
     by_name = or_(func.lower(DescriptionRecord.operation).contains(folded, autoescape=True), of_parts)
@@ -78,14 +78,15 @@ def _found(session: Session, run_id: int, kind: str, text: str) -> list[tuple[in
     return [(head_id, base, reason) for head_id, _ in session.execute(query)]
 
 
-def _by_attention(session: Session, run_id: int, text: str) -> list[tuple[int, int, str]]:
-    """By the kind of attention, also of heads that have no description."""
+def _by_attention(session: Session, run_id: int, text: str, *, whole: bool) -> list[tuple[int, int, str]]:
+    """By the kind of attention, also of heads that have no description; `whole`: by its whole name alone."""
     query = select(HeadRecord.id, HeadRecord.attention_kinds).where(
         HeadRecord.run_id == run_id, HeadRecord.attention_kinds.contains(text, autoescape=True)
     )
     return [
-        (head_id, 0 if named.startswith(text) else 5, f"attention: {', '.join(named.splitlines())}")
+        (head_id, 0 if text in named.splitlines() else 5, f"attention: {', '.join(named.splitlines())}")
         for head_id, named in session.execute(query)
+        if not whole or text in named.splitlines()
     ]
 
 

@@ -45,7 +45,7 @@ def test_json_values_come_back() -> None:
     assert values is not None
     assert attention_made(3, 2, values, values) == known
     alone = attention_made(3, 2, values)
-    assert alone == replace(known, attends=(), popular=(), avoided=(), fits=())
+    assert alone == replace(known, attends=(), popular=(), avoided=(), fed_by=())
     assert attention_of(3, 2, None) is None
     assert attention_values(None) is None
 

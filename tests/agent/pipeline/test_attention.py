@@ -59,13 +59,44 @@ def test_more_layers_are_read_when_asked_for(maps: MapsEngine, tmp_path: Path, r
     assert len(AttentionReader(maps, tmp_path).layers(0)) == 2
 
 
-@pytest.mark.parametrize("damage", [b"", b"[[", b"{}", b'[[{"previous": 1}]]', b"[[null]]", b"\xff"])
+@pytest.mark.parametrize("damage", [b"", b"[[", b"{}", b'[[{"previous": 1}]]', b"[[null]]", b"[[]]", b"\xff"])
 def test_a_damaged_file_is_read_anew(damage: bytes, maps: MapsEngine, tmp_path: Path, reads: list[int]) -> None:
     whole = AttentionReader(maps, tmp_path).layers(0)
     (file,) = (tmp_path / "attention").iterdir()
     file.write_bytes(damage)
     assert list(AttentionReader(maps, tmp_path).layers(0)) == list(whole)
     assert reads == [0, 0]
+
+
+def test_a_reading_that_was_interrupted_leaves_nothing_behind(maps: MapsEngine, tmp_path: Path, reads) -> None:
+    reader = AttentionReader(maps, tmp_path)
+
+    def stop(done: int, wanted: int) -> None:
+        raise KeyboardInterrupt(f"{done} of {wanted}")
+
+    with pytest.raises(KeyboardInterrupt):
+        reader.layers(1, stop)
+    assert not (tmp_path / "attention").exists()
+    assert list(reader.layers(0)) == list(AttentionReader(maps).layers(0))
+    assert reads == [1, 0, 0]
+
+
+def test_who_asks_twice_is_given_the_whole_model_and_keeps_the_longer_file(
+    maps: MapsEngine, tmp_path: Path, reads
+) -> None:
+    short, whole = AttentionReader(maps, tmp_path), AttentionReader(maps, tmp_path)
+    short.layers(0)
+    assert len(whole.layers(1)) == maps.shape.n_layers
+    (file,) = (tmp_path / "attention").iterdir()
+    before = file.read_bytes()
+    AttentionReader(maps, tmp_path)._read(0, attention.untold)
+    assert file.read_bytes() == before
+    assert reads == [0, maps.shape.n_layers - 1, 0]
+
+
+def test_what_was_read_is_given_where_it_cannot_be_kept(maps: MapsEngine, tmp_path: Path) -> None:
+    (tmp_path / "attention").write_text("a file, no folder")
+    assert len(AttentionReader(maps, tmp_path).layers(0)) == 1
 
 
 def test_other_rules_are_another_file(maps: MapsEngine, tmp_path: Path, monkeypatch, reads: list[int]) -> None:

@@ -24,6 +24,7 @@ from eval.web.app import create_app
 from eval.web.jobs import keep_in_records
 from eval.web.settings import WebSettings
 from maps_engine.model import ModelShape
+from maps_engine.qk.kinds import READINGS
 from tests.support.believable import SETTINGS, TRUER, Believable
 from tests.support.eval.web_app import OURS, client_of, describe, described
 
@@ -311,8 +312,9 @@ def test_what_a_head_attends_to(filled: tuple[Engine, Believable]) -> None:
     fits = client.get(f"/{slug}/head/7/2.json").json()["attention"]["fits"]
     assert fits == [{"reads": "months", "seeks": "months", "logit": 1.6, "effect": 5.0, "strength": 14.0}]
     listed = client.get(f"/api/v1/models/{slug}/heads").json()["heads"]
-    assert {"kinds", "previous", "reach"} <= listed[0]["attention"].keys()
-    assert "profile" not in listed[0]["attention"]
+    of_lists = {(one["layer"], one["head"]): one["attention"] for one in listed}
+    assert of_lists[7, 0].keys() == {"kinds", *READINGS, "reach"}
+    assert of_lists[7, 2]["kinds"] == ["class to class"]
 
 
 def test_heads_are_found_by_their_kind_of_attention(filled: tuple[Engine, Believable]) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from itertools import chain
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from maps_engine.checkpoints.opening import open_checkpoint
-from maps_engine.errors import UnsupportedModel, UserMistake
-from maps_engine.model import Checkpoint
+from maps_engine.errors import BrokenCheckpoint, UnsupportedModel, UserMistake
+from maps_engine.model import Checkpoint, ModelWeights, QueriesKeys
 from maps_engine.ordinary_words import ordinary_words
 from maps_engine.qk import made_texts, readings
-from maps_engine.qk.made_texts import LENGTH, _Layer, _Texts
+from maps_engine.qk.made_texts import LENGTH, _Layer, _Texts, attention
 from maps_engine.qk.readings import LEAD_IN, read_attention, read_behind
 from tests.support.agent.queue_models import wordy_model
 from tests.support.tiny_models import tiny_model
@@ -50,7 +52,7 @@ def test_what_previous_token_heads_move_is_what_the_head_writes(tmp_path) -> Non
     values = attention.v_proj(normed).view(30, 2, 8)
     for head in range(4):
         wanted = values[:, head // 2] @ attention.o_proj.weight[:, 8 * head : 8 * head + 8].T
-        assert torch.allclose(layer.written(torch.eye(4)[head]), wanted, atol=1e-5)
+        assert torch.allclose(layer.written(torch.eye(4)[head])[:-1], wanted, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -112,3 +114,36 @@ def test_known_heads_of_the_default_model() -> None:
     induction = sorted(heads, key=lambda place: -heads[place].induction)
     assert {(18, 6), (17, 3), (17, 4), (17, 5)} <= set(induction[:6])
     assert heads[18, 8].first > 0.8
+
+
+def test_the_profile_leaves_out_the_start_where_many_heads_rest() -> None:
+    """A head that pays 0.9 to the first token, and the rest to the token before, has no attention far back."""
+    n, s = LENGTH, 2
+    queries, keys = torch.zeros(1, 1, n, n), torch.eye(n)[None, None]
+    places = torch.arange(1, n)
+    queries[..., places, 0] = 20 + torch.log(torch.tensor(9.0))
+    queries[..., places, places - 1] += torch.where(places > 1, 20.0, 0.0)
+
+    class Planted:
+        shape = SimpleNamespace(n_heads=1)
+
+        def queries_keys(self, layer: int, hidden: torch.Tensor) -> QueriesKeys:
+            return QueriesKeys(queries.expand(len(hidden), -1, -1, -1), keys.expand(len(hidden), -1, -1, -1), 1.0)
+
+    texts = _Texts.drawn(100, s)
+    read = _Layer(cast("ModelWeights", Planted()), 0, torch.zeros(100, 4), torch.zeros(s, 4), torch.zeros(101, 4))
+    (head,) = read.heads(texts)
+    assert head.first == pytest.approx(0.9, abs=1e-4)
+    assert head.previous == pytest.approx(0.1, abs=1e-4)
+    assert sum(head.profile) == pytest.approx(0.1, abs=1e-3)
+    assert head.reach == pytest.approx(1.0, abs=0.01)
+
+
+def test_weights_that_are_not_finite_are_a_broken_checkpoint() -> None:
+    ones = torch.ones(1, 2, 3, 4)
+    for bad in (torch.nan, torch.inf):
+        with pytest.raises(BrokenCheckpoint, match="not finite"):
+            attention(QueriesKeys(ones * bad, ones, 1.0))
+    sinks = attention(QueriesKeys(ones, ones, 1.0, sinks=torch.zeros(2)))
+    assert sinks.shape == (1, 2, 3, 3)
+    assert float(sinks[0, 0, 0, 0]) == pytest.approx(torch.tensor(4.0).sigmoid().item())
