@@ -257,10 +257,20 @@ def test_browsing_works_without_javascript(browser: Browser, base: tuple[str, En
     page.goto("/believable-360m")
     assert page.locator("a.cell.sides").first.inner_text().split() == ["L", "W"]
     page.click("a.cell >> nth=0")
-    page.click("summary")
-    assert page.locator(".mapping").count() == 5  # operations, tested words, salient tokens, parts, what they suppress
+    page.click("summary:has-text('What it suppresses')")
+    # operations, tested words, salient tokens, parts, queries with their keys, what the tokens suppress
+    assert page.locator(".mapping").count() == 6
     assert page.locator(".mapping.operations tbody tr").count() == page.locator(".mapping.parts tbody tr").count() == 2
     assert page.locator(".mapping.tested tbody tr").count() == 3
+    assert page.locator("text=Attends to the token before (61%).").is_visible()
+    bars = page.locator("figure svg rect").evaluate_all("found => found.map(one => one.getBoundingClientRect().height)")
+    assert max(range(len(bars)), key=bars.__getitem__) == 1, "the tallest bar is that of the token before"
+    page.click("summary:has-text('Queries with their keys')")
+    assert page.locator("details[open] .mapping").last.is_visible()
+    page.goto("/believable-360m")
+    page.select_option("#metric", "attention:kinds")
+    page.click("main button:has-text('Show')")
+    assert page.locator("a.cell").first.inner_text() == "P"
     page.goto("/search")
     page.fill("main #q", "France")
     page.click("main button[type=submit]")
