@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from zlib import crc32
 
 import pytest
 
@@ -37,7 +38,7 @@ class Answers:
         if answer is PairsAnswer:
             value = self.maker(Asked(prompt, answer, "", ()))
         elif "decision" in answer.model_fields:
-            value = revised("change", "green to grey") if len(prompt) % 2 else revised("withdraw")
+            value = revised("change", "green to grey") if crc32(prompt.encode()) % 3 else revised("withdraw")
         else:
             value = said("red to blue")
         return QueueModel([value], value).ask(prompt, answer, **options)
@@ -118,10 +119,13 @@ def test_what_was_kept_before_a_crash_is_judged_by_the_same_pairs(planned, monke
     outcome, _ = run(planned(model))
     assert outcome.counts.done == 4
     assert len(model.questions) == asked  # nothing is asked again, pairs included
+    tested = 0
     for head in stored_heads(plan.database, plan.job.run_id):
         row = head.to_json()
         trace = kept[row["layer"], row["head"]].trace
         assert trace.conversation
         assert row["trace"]["attempts"] == [one.to_json() for one in trace.attempts] or row["trace"]["attempts"]
-        if row["status"] == "ok":
+        if row["test"]["verdict"] != "not testable":  # a description whose pairs all were tried has none left
             assert row["test"]["pairs"]["n_pairs"] == len(trace.judging.sources)
+            tested += 1
+    assert tested
