@@ -74,6 +74,7 @@ def describe_head(
             max_revisions=describer.max_revisions,
             most_parts=describer.name_parts,
             counted=describer.counted,
+            attention=describer.attention,
         )
         described = run(request, layer, head, tell=tell)
         report = described.report

@@ -82,6 +82,7 @@ def label_heads(
         max_revisions=describer.max_revisions,
         most_parts=describer.name_parts,
         counted=describer.counted,
+        attention=describer.attention,
     )
     check_request(request, run.engine)
     if dry_run:

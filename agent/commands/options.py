@@ -181,6 +181,13 @@ class DescriberOptions(OptionGroup):
             envvar="HEADSCRIBE_NAME_PARTS",
         ),
     ] = NAMED_PARTS
+    attention: Annotated[
+        bool,
+        typer.Option(
+            help="Read what heads attend to as well, from W_Q and W_K: once for a model, then kept in the cache.",
+            envvar="HEADSCRIBE_ATTENTION",
+        ),
+    ] = True
     counted: Annotated[
         bool,
         typer.Option(

@@ -55,26 +55,28 @@ class AttentionReader:
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     def layers(self, last: int, told: Told = untold) -> Layers:
-        """Of layers 0 to `last` at least. Raises as `maps_engine.qk.readings.read_attention`.
-
-        Who has read some and is asked for more reads all: a run asks for later layers with every batch.
-        """
+        """Of layers 0 to `last` at least. Raises as `maps_engine.qk.readings.read_attention`."""
         with self._lock:
             if len(self._layers) <= last:
                 self._layers = self._kept() or self._layers
             if len(self._layers) <= last:
-                last = self.maps.shape.n_layers - 1 if self._layers else last
                 self._layers = self._read(last, told)
             return self._layers
 
-    def with_attention(self, mappings: Sequence[HeadMapping], told: Told = untold) -> list[HeadMapping]:
+    def with_attention(
+        self, mappings: Sequence[HeadMapping], told: Told = untold, *, whole: bool = False
+    ) -> list[HeadMapping]:
         """The mappings with what their heads attend to; without it where that cannot be read of the model, or where its
-        words would take longer to pass the blocks than a head's own reading may (`maps_engine.fitting`)."""
+        words would take longer to pass the blocks than a head's own reading may (`maps_engine.fitting`).
+
+        whole: all layers are read, not only those up to the last of the mappings.
+        """
         n_tokens = readings.WORDS + readings.MARKS
         if not mappings or not fits(n_tokens, self.maps.settings, self.maps.checkpoint):
             return list(mappings)
         try:
-            layers = self.layers(max(one.layer for one in mappings), told)
+            last = self.maps.shape.n_layers - 1 if whole else max(one.layer for one in mappings)
+            layers = self.layers(last, told)
         except (UnsupportedModel, UserMistake):
             return list(mappings)
         return [replace(one, attention=layers[one.layer][one.head]) for one in mappings]

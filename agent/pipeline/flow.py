@@ -113,9 +113,12 @@ def map_heads(bench: Workbench, heads: Sequence[HeadKey], conditions: Conditions
         conditions.tell(f"reading layer {layer}{told}")
         mappings += bench.maps.with_parts(list(bench.maps.map_heads([layer], heads=wanted)))  # while X is held
     with bench.scorer.lock:
-        mappings = bench.attention.with_attention(
-            mappings, lambda done, wanted: conditions.tell(f"reading what heads attend to: layer {done} of {wanted}")
-        )
+        if bench.attention is not None:
+            mappings = bench.attention.with_attention(
+                mappings,
+                lambda done, wanted: conditions.tell(f"reading what heads attend to: layer {done} of {wanted}"),
+                whole=len(heads) > 1,  # further batches will ask for later layers
+            )
         return bench.maps.with_same_tokens(mappings)
 
 

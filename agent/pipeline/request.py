@@ -38,6 +38,7 @@ class DescribeRequest:
     model_options: ModelOptions = field(default_factory=ModelOptions)
     max_revisions: int = MAX_REVISIONS
     most_parts: int = NAMED_PARTS  # of a head, that a language model is asked to name
+    attention: bool = True  # what heads attend to is read too
     counted: bool = (
         True  # a counted claim that its test supports takes the place of a model's words that theirs does not
     )

@@ -72,7 +72,7 @@ class Workbench:
     classes: ClassScores
     of_parts: PartClasses
     neighbours: Neighbours
-    attention: AttentionReader
+    attention: AttentionReader | None  # None: what heads attend to is not read
 
     def provenance(self, mapping: HeadMapping) -> Provenance:
         """All that made a description of `mapping`."""
@@ -122,7 +122,7 @@ class Workbench:
             "lead_in": list(self.maps.settings.lead_in),
             "word_classes": word_classes_version(),
             "rules": rules_hash(),
-            "attention": attention_rules(),
+            "attention": attention_rules() if self.attention else None,
         }
 
 
@@ -172,6 +172,7 @@ def equip(maps: MapsEngine, request: DescribeRequest) -> Workbench:
         maps,
         describer=describer,
         counted=request.counted,
+        attention=request.attention,
         fields=fields(),
         folder=request.store_folder,
         url=request.store_url,
@@ -185,6 +186,7 @@ def assemble(
     describer: Describer,
     fields: SemanticFields,
     counted: bool = False,
+    attention: bool = True,
     folder: Path | None = None,
     url: str | None = None,
     use_cache: bool = True,
@@ -192,6 +194,7 @@ def assemble(
     """A workbench of opened parts; `folder` or `url` say where the known operations lie (`agent.operations.store`).
 
     counted: beside a describer that gives one description, the lexical one counts too.
+    attention: what heads attend to is read too.
     """
     relations, vectors = load_relations(), MappingEmbedder(fields)
     beside = counted and not isinstance(describer, RankingDescriber)
@@ -210,7 +213,7 @@ def assemble(
         classes=classes,
         of_parts=PartClasses(classes),
         neighbours=Neighbours(maps, vectors, scorer.lock),
-        attention=AttentionReader(maps, cache_folder() if use_cache else None),
+        attention=AttentionReader(maps, cache_folder() if use_cache else None) if attention else None,
     )
 
 

@@ -41,7 +41,7 @@ def null_heads(bench: Bench, *, seed: int = 0, settings: EngineSettings | None =
 
 def _described(bench: Bench, name: str, seed: int, settings: EngineSettings) -> Sequence[HeadReport]:
     checkpoint = bench.checkpoint if name == "real" else null_checkpoint(bench.checkpoint, seed=seed)
-    request = DescribeRequest(model=bench.checkpoint.name, settings=settings, describer="lexical")
+    request = DescribeRequest(model=bench.checkpoint.name, settings=settings, describer="lexical", attention=False)
     # what is kept on disk is kept under the real model's fingerprint
     request = replace(request, use_cache=name == "real")
     workbench, shape = equip(MapsEngine(checkpoint, settings), request), checkpoint.weights.shape

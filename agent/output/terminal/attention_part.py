@@ -15,7 +15,7 @@ from maps_engine.results import HeadAttention
 BARS = " \u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"
 OFFSETS = 32  # of the profile that are drawn
 QUERIES = 6  # rows of the table
-NOT_READ = "not read: not understood of this model, or too large for this machine (docs/method.md)"
+NOT_READ = "not read: not asked for, not understood of this model, or too large for this machine (docs/method.md)"
 FED = {"K": "Its keys", "Q": "Its queries", "V": "Its values"}
 
 

@@ -35,7 +35,7 @@ def test_the_page_says_it_in_one_line_and_shows_the_evidence() -> None:
 
 
 def test_a_head_without_it_says_so() -> None:
-    assert "attends  not read: not understood of this model, or too large" in page(0, attention=False)
+    assert "attends  not read: not asked for, not understood of this model, or too large" in page(0, attention=False)
 
 
 def test_json_values_come_back() -> None:

@@ -10,12 +10,15 @@ import pytest
 
 from agent.pipeline import attention
 from agent.pipeline.attention import AttentionReader
+from agent.pipeline.flow import Conditions, map_heads
+from agent.pipeline.workbench import equip
 from maps_engine import fitting
 from maps_engine.engine import MapsEngine
 from maps_engine.qk import class_fits
 from maps_engine.qk.composition import read_composition
 from maps_engine.qk.kinds import kinds
 from maps_engine.results import EngineSettings, HeadAttention
+from tests.support.agent.bulk_runs import QueueDescriber, letter_bench, tiny_request
 from tests.support.agent.queue_models import wordy_model
 from tests.support.tiny_models import tiny_model
 
@@ -81,11 +84,13 @@ def test_a_reading_that_was_interrupted_leaves_nothing_behind(maps: MapsEngine, 
     assert reads == [1, 0, 0]
 
 
-def test_who_asks_twice_is_given_the_whole_model_and_keeps_the_longer_file(
+def test_a_run_reads_the_whole_model_at_once_and_the_longer_file_is_kept(
     maps: MapsEngine, tmp_path: Path, reads
 ) -> None:
     short, whole = AttentionReader(maps, tmp_path), AttentionReader(maps, tmp_path)
     short.layers(0)
+    found = list(maps.map_heads([0], heads=[0, 1]))
+    assert all(one.attention for one in whole.with_attention(found, whole=True))
     assert len(whole.layers(1)) == maps.shape.n_layers
     (file,) = (tmp_path / "attention").iterdir()
     before = file.read_bytes()
@@ -153,3 +158,15 @@ def test_heads_are_told_what_feeds_them(maps: MapsEngine, tmp_path: Path, monkey
         assert {feed.part for feed in one.fed_by} == {"K", "Q", "V"}
         assert all(feed.kinds == kinds(layers[feed.layer][feed.head]) for feed in one.fed_by)
     assert list(AttentionReader(maps, tmp_path).layers(1)) == list(layers)
+
+
+def test_what_heads_attend_to_can_be_left_out(tmp_path: Path) -> None:
+    request = tiny_request(wordy_model(tmp_path / "tiny"), store_folder=tmp_path / "chroma")
+    bench = letter_bench(request, QueueDescriber())
+    without = replace(bench, attention=None)
+    (read,) = map_heads(bench, [(1, 2)], Conditions())
+    (left,) = map_heads(without, [(1, 2)], Conditions())
+    assert read.attention is not None
+    assert left == replace(read, attention=None)
+    assert bench.identity != without.identity
+    assert equip(bench.maps, replace(request, describer="lexical", attention=False)).attention is None

@@ -80,4 +80,5 @@ def lettered(maps: MapsEngine, describer: object | None = None, folder: Path | N
 def lexical_bench(maps: MapsEngine, *, folder: Path | None = None) -> Workbench:
     """A workbench of an opened model with the real MiniLM and the lexical describer."""
     fields = SemanticFields(load_embedder(), cache_folder=cache_folder())
-    return assemble(maps, describer=LexicalDescriber(fields, load_relations()), fields=fields, folder=folder)
+    lexical = LexicalDescriber(fields, load_relations())
+    return assemble(maps, describer=lexical, fields=fields, folder=folder, attention=False)
