@@ -87,7 +87,10 @@ def cut(texts: Sequence[Text], vocabulary: Vocabulary, max_tokens: int) -> tuple
     Raises UserMistake for a text of less than a piece, and for too few tokens to have a piece of each.
     """
     start = torch.tensor(vocabulary.start, dtype=torch.long)
-    n = LENGTH - len(start)
+    n, most = LENGTH - len(start), max_tokens // LENGTH
+    if most < len(texts):  # before texts are cut to what is wanted of them
+        got, expected = f"{max_tokens} for {len(texts)} texts", f"{LENGTH} for each text or more"
+        raise UserMistake("too few tokens", got=got, expected=expected, next_step="Raise --max-tokens.")
     found: dict[str, Tensor] = {}
     for one in texts:
         ids = vocabulary.encode(one.text[: CHARACTERS * max_tokens])
@@ -96,15 +99,12 @@ def cut(texts: Sequence[Text], vocabulary: Vocabulary, max_tokens: int) -> tuple
             raise UserMistake(what, got=f"{len(ids)} tokens", expected=f"at least {n}", next_step="Give a longer one.")
         words = torch.tensor(ids[: len(ids) // n * n]).view(-1, n)
         found[one.name] = torch.cat([start.expand(len(words), -1), words], dim=1)
-    shares = _shares({name: len(ids) for name, ids in found.items()}, max_tokens // LENGTH)
+    shares = _shares({name: len(ids) for name, ids in found.items()}, most)
     return tuple(Pieces(one.name, one.source, found[one.name][: shares[one.name]]) for one in texts)
 
 
 def _shares(sizes: Mapping[str, int], most: int) -> dict[str, int]:
     """How many pieces each text gives: the same number, and more where shorter texts have not so many."""
-    if most < len(sizes):
-        got, expected = f"{most * LENGTH} for {len(sizes)} texts", f"{LENGTH} for each text or more"
-        raise UserMistake("too few tokens", got=got, expected=expected, next_step="Raise --max-tokens.")
     shares: dict[str, int] = {}
     for name in sorted(sizes, key=lambda one: sizes[one]):
         shares[name] = min(sizes[name], (most - sum(shares.values())) // (len(sizes) - len(shares)))
