@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.results.attention_values import attention_made, attention_numbers, attention_words
-from agent.runs.identity import content_hash
+from agent.runs.identity import constants_hash, content_hash
 from agent.words.word_classes import all_classes, word_classes_version
 from maps_engine import ordinary_words
 from maps_engine.engine import MapsEngine
@@ -38,8 +38,7 @@ def untold(_: int, __: int) -> None:
 
 def attention_rules() -> str:
     """One hash over all that decides how the attention of a model's heads is read."""
-    numbers = [(one.__name__, sorted((k, repr(v)) for k, v in vars(one).items() if k.isupper())) for one in RULES]
-    return content_hash([VERSION, FEEDS, STRONG, word_classes_version(), numbers])[:12]
+    return content_hash([VERSION, FEEDS, STRONG, word_classes_version(), constants_hash(RULES)])[:12]
 
 
 @dataclass

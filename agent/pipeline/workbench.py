@@ -28,7 +28,7 @@ from agent.pipeline.attention import AttentionReader, attention_rules
 from agent.pipeline.request import DescribeRequest
 from agent.results.evidence import Evidence, Retrieved
 from agent.results.reports import Provenance
-from agent.runs.identity import RunIdentity, content_hash
+from agent.runs.identity import RunIdentity, constants_hash, content_hash
 from agent.runs.state import HeadKey
 from agent.words.embedder import load_embedder
 from agent.words.fields import SemanticFields
@@ -121,22 +121,9 @@ class Workbench:
             "source": self.scorer.source,
             "lead_in": list(self.maps.settings.lead_in),
             "word_classes": word_classes_version(),
-            "rules": rules_hash(),
+            "rules": constants_hash(RULES),
             "attention": attention_rules() if self.attention else None,
         }
-
-
-def rules_hash() -> str:
-    """One hash over the constants of all modules that offer and test claims: another one makes another run."""
-    numbers = (
-        {
-            name: sorted(value) if isinstance(value, frozenset) else value
-            for name, value in vars(module).items()
-            if name.isupper() and isinstance(value, int | float | frozenset)
-        }
-        for module in RULES
-    )
-    return content_hash(list(numbers))[:12]
 
 
 def open_workbench(request: DescribeRequest, *, device: str | None = None, heads: Iterable[HeadKey] = ()) -> Workbench:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from maps_engine.results import EngineSettings
@@ -70,6 +71,19 @@ class RunIdentity:
     def hash(self) -> str:
         """SHA-256 of the canonical JSON of `settings()`."""
         return content_hash(self.settings())
+
+
+def constants_hash(modules: Iterable[ModuleType]) -> str:
+    """One hash over the numbers that modules name in capitals, in their order: other numbers make other results."""
+    numbers = (
+        {
+            name: sorted(value) if isinstance(value, frozenset) else value
+            for name, value in vars(module).items()
+            if name.isupper() and isinstance(value, int | float | frozenset)
+        }
+        for module in modules
+    )
+    return content_hash(list(numbers))[:12]
 
 
 def content_hash(value: Any) -> str:

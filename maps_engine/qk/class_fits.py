@@ -20,7 +20,7 @@ from maps_engine.qk.content import Content
 from maps_engine.results import ClassFit
 
 FEWEST: Final = 5  # words of a class in each half
-LOGIT: Final = 1.0  # nats: 2.7 times as much attention as to a word of no class
+LOGIT: Final = 1.0  # nats: 2.7 times as much attention as to the mean word
 STRENGTH: Final = 10.0
 SHOWN: Final = 3
 

@@ -71,8 +71,8 @@ def read_behind(checkpoint: Checkpoint) -> tuple[int, ...]:
 
 
 def _no_second_starts(rows: Tensor, start: Tensor) -> Tensor:
-    """(n,): words that stay words behind the start of a text. Some (" to", "." in the default model) become a second
-    start there, with the huge values that a start has, which they seldom do later in a text."""
+    """(n,): words that stay words so near the start of a text. Some (" the", " from" in lower layers of the default
+    model) become a second start there, with the huge values that a start has, which they seldom do later in a text."""
     lengths = rows.norm(dim=1)
     alike = torch.nn.functional.cosine_similarity(rows, start[:1], dim=1)
     return ~((alike > LIKE_START) & (lengths > LONG * lengths.median()))

@@ -19,7 +19,7 @@ from eval.faithfulness.running.running_model import RunningModel
 from maps_engine.model import ModelWeights
 from maps_engine.qk.content import content
 
-IN_TEXTS: Final = ("previous", "itself", "first")  # readings of attention that texts show
+IN_TEXTS: Final = ("previous", "self", "first")  # readings of attention that texts show
 IN_REPEATS: Final = ("duplicate", "induction")  # and tokens that repeat
 OVER_KEYS: Final = ("placed", "content", "near", "null placed", "null content")
 EARLIEST: Final = 32  # place of the first query: earlier ones have few keys to choose from
@@ -48,7 +48,7 @@ def text_means(model: RunningModel, predicted: Predicted, ids: Tensor) -> Means:
     """
     attention = model.attention_weights(ids)
     later = torch.arange(EARLIEST, LENGTH)
-    places = {"previous": (later, later - 1), "itself": (later, later), "first": (later, torch.zeros_like(later))}
+    places = {"previous": (later, later - 1), "self": (later, later), "first": (later, torch.zeros_like(later))}
     rows = zip(_at_places(attention, places), _over_keys(attention, predicted, ids), strict=True)
     return _stacked([real | keys for real, keys in rows])
 

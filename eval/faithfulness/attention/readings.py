@@ -10,6 +10,7 @@ from eval.faithfulness.attention.measured import IN_REPEATS, IN_TEXTS
 from eval.faithfulness.bench import Bench
 from maps_engine import null_heads
 from maps_engine.model import Checkpoint
+from maps_engine.qk.kinds import reading as reading_of
 from maps_engine.qk.readings import read_attention
 
 KIND: Final = "attention"
@@ -48,6 +49,6 @@ def _read(bench: Bench, checkpoint: Checkpoint, name: str) -> Readings:
     found: Readings = {reading: [] for reading in READINGS}
     for done, heads in enumerate(read_attention(checkpoint)):
         for reading in READINGS:
-            found[reading] += [round(getattr(one, reading), 6) for one in heads]
+            found[reading] += [round(reading_of(one, reading), 6) for one in heads]
         bench.progress(f"layers of {name} heads read", done + 1, checkpoint.weights.shape.n_layers)
     return found

@@ -76,7 +76,7 @@ def _reading(one: Row, clear: float) -> str:
 
 _TOLD: Final = {
     "previous": "the token before",
-    "itself": "the token itself",
+    "self": "the token itself",
     "first": "the first token",
     "duplicate": "the same token, read before",
     "induction": "what followed the same token before",
