@@ -40,7 +40,7 @@ def composition(
         from agent.output.figures.composition import check_figure_name
 
         check_figure_name(figure)
-    found = _read(checkpoint, layer, head)
+    found = _read(checkpoint, layer, head, whole=figure is not None)
     edges = _chosen(found, layer, head, top)
     if figure is not None:
         from agent.output.figures.composition import write_composition_figure
@@ -49,7 +49,8 @@ def composition(
     _show(found, edges, figure, as_json=as_json)
 
 
-def _read(checkpoint: CheckpointOptions, layer: int | None, head: int | None) -> Composition:
+def _read(checkpoint: CheckpointOptions, layer: int | None, head: int | None, *, whole: bool) -> Composition:
+    """Of the layers up to the one that was asked for, or of the whole model."""
     from agent.output.terminal.relation_progress import layer_bar
     from maps_engine.checkpoints.opening import open_checkpoint
     from maps_engine.qk.composition import n_steps, read_composition
@@ -59,8 +60,9 @@ def _read(checkpoint: CheckpointOptions, layer: int | None, head: int | None) ->
     for what, value, size in (("layer", layer, shape.n_layers), ("head", head, shape.n_heads)):
         if value is not None and not 0 <= value < size:
             raise OutOfRange(f"{opened.name} has no {what} {value}", expected=f"0 to {size - 1}")
-    with layer_bar("composition of heads", n_steps(shape)) as step:
-        return read_composition(opened, progress=step)
+    last = None if whole else layer
+    with layer_bar("composition of heads", n_steps(shape, last)) as step:
+        return read_composition(opened, last=last, progress=step)
 
 
 def _chosen(found: Composition, layer: int | None, head: int | None, top: int) -> list[Edge]:

@@ -67,7 +67,7 @@ def read_composition(
     dimensions = _dimensions(weights)
     for part in _parts(weights.shape):
         written: list[_Directions] = []
-        for layer in range(part.start + 1, weights.shape.n_layers if last is None else last + 1):
+        for layer in _readers(part, weights.shape, last):
             if layer - 1 in part:
                 written.append(_written(weights, layer - 1))
             for read in _read(weights, layer):
@@ -78,9 +78,14 @@ def read_composition(
     return Composition(checkpoint.name, weights.shape.n_layers, weights.shape.n_heads, best.edges())
 
 
-def n_steps(shape: ModelShape) -> int:
+def n_steps(shape: ModelShape, last: int | None = None) -> int:
     """How many times `read_composition` reports: once a layer, unless a model is so large that layers come again."""
-    return sum(shape.n_layers - 1 - part.start for part in _parts(shape))
+    return sum(len(_readers(part, shape, last)) for part in _parts(shape))
+
+
+def _readers(part: range, shape: ModelShape, last: int | None) -> range:
+    """Layers up to `last` whose heads read what those of a part of the layers write."""
+    return range(part.start + 1, shape.n_layers if last is None else last + 1)
 
 
 def _parts(shape: ModelShape) -> list[range]:

@@ -102,6 +102,19 @@ def test_the_strongest_are_kept_whatever_is_held_at_once(monkeypatch) -> None:
     assert n_steps(checkpoint.weights.shape) == len(layers)
 
 
+@pytest.mark.parametrize("held", [2**29, 1])
+def test_layers_up_to_one_are_those_of_the_whole(held: int, monkeypatch) -> None:
+    """Also where layers come again, since no more than one of them is held."""
+    monkeypatch.setattr(module, "HELD", held)
+    checkpoint = memory(shape=replace(memory_weights().shape, n_layers=4))
+    whole, passed = read_composition(checkpoint), list[int]()
+    for last in range(4):
+        passed.clear()
+        found = read_composition(checkpoint, last=last, progress=passed.append)
+        assert found.edges == {place: own for place, own in whole.edges.items() if place[0] <= last}
+        assert n_steps(checkpoint.weights.shape, last) == len(passed)
+
+
 def test_parts_of_one_head_and_of_the_model() -> None:
     found = read_composition(memory())
     own = found.of_head(2, 4, n=2)
