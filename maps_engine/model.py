@@ -103,6 +103,16 @@ class Residuals(Protocol):
         """Let everything pass the block `layer`. Raises BrokenCheckpoint where its tensors are not there."""
 
 
+class Texts(Protocol):
+    """Hidden states of whole texts on their way through the blocks."""
+
+    layer: int  # of the block that they are in front of
+    rows: Tensor  # (b, n, d): the residual stream that reaches the block `layer`
+
+    def advance(self) -> None:
+        """Let the texts pass the block `layer`. Raises BrokenCheckpoint, UnsupportedModel."""
+
+
 class ModelWeights(Protocol):
     """Weights of one model, read lazily; every tensor comes back on `device` in `dtype`."""
 
@@ -163,11 +173,15 @@ class ModelWeights(Protocol):
         Raises UnsupportedModel where the model's attention is not understood.
         """
 
-    def learns_places(self) -> bool:
-        """Whether what enters block 0 depends on a token's place. Raises UnsupportedModel."""
-
     def residuals(self, ids: Tensor, lead_in: Sequence[int]) -> Residuals:
         """Tokens `ids` (n,), each read after `lead_in`, in front of block 0. Raises UnsupportedModel."""
+
+    def texts(self, ids: Tensor, *, start: int, sees: int | None) -> Texts:
+        """Texts `ids` (b, n) in front of block 0. Raises UnsupportedModel.
+
+        A token sees the first `start` tokens of its text, itself and the `sees` tokens before it; where `sees` is None,
+        all that the model lets it see.
+        """
 
 
 class Vocabulary(Protocol):

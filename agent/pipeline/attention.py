@@ -25,7 +25,7 @@ from maps_engine.qk.kinds import kinds
 from maps_engine.results import Feed, HeadAttention, HeadMapping
 
 RULES: Final = (class_fits, composition, content, kinds_module, made_texts, ordinary_words, readings, salient_keys)
-VERSION: Final = 1  # raise when the computation changes
+VERSION: Final = 2  # raise when the computation changes
 FEEDS: Final = 3  # heads that feed keys, queries or values of one
 STRONG: Final = 1.5  # times random directions; null heads reach 1.25 (docs/method.md, "What feeds a head")
 Told = Callable[[int, int], object]  # layers read, layers wanted
@@ -70,8 +70,7 @@ class AttentionReader:
 
         whole: all layers are read, not only those up to the last of the mappings.
         """
-        n_tokens = readings.WORDS + readings.MARKS
-        if not mappings or not fits(n_tokens, self.maps.settings, self.maps.checkpoint):
+        if not mappings or not fits(readings.TOKENS, self.maps.settings, self.maps.checkpoint):
             return list(mappings)
         try:
             last = self.maps.shape.n_layers - 1 if whole else max(one.layer for one in mappings)

@@ -18,6 +18,7 @@ from maps_engine.checkpoints.block_reader import BlockReader
 from maps_engine.checkpoints.blocks.attention_inputs import AttentionInputs
 from maps_engine.checkpoints.blocks.empty_model import EmptyModel
 from maps_engine.checkpoints.blocks.residual_stream import BlockModel, ResidualStream
+from maps_engine.checkpoints.blocks.text_stream import TextStream
 from maps_engine.checkpoints.families.settings import Settings
 from maps_engine.checkpoints.first_mlp import FirstMlp
 from maps_engine.checkpoints.formats.tensor_source import Rows, TensorSource
@@ -117,15 +118,15 @@ class FamilyWeights:
         """By transformers' own attention, stopped before the softmax; the MLP's weights are not read."""
         return self._attention_inputs.read(layer, hidden, behind=behind)
 
-    def learns_places(self) -> bool:
-        """Whether position embeddings are added to what enters block 0. Raises as `residuals`."""
-        with torch.no_grad():
-            return self._blocks.learns_places()
-
     def residuals(self, ids: Tensor, lead_in: Sequence[int]) -> ResidualStream:
         """Tokens `ids` (n,) read after `lead_in`, to be let through block by block (docs/method.md, "What a head really
         reads"). Raises UnsupportedModel where transformers does not build the blocks."""
         return ResidualStream(self._blocks, ids, lead_in)
+
+    def texts(self, ids: Tensor, *, start: int, sees: int | None) -> TextStream:
+        """Texts `ids` (b, n) to be let through block by block; raises as `residuals`, and UnsupportedModel where how
+        far they see is limited and the mask is not known."""
+        return TextStream(self._blocks, ids, start=start, sees=sees)
 
     def _check_sizes(self, source: TensorSource) -> None:
         shape, names = self.shape, self._names

@@ -1,17 +1,17 @@
-"""Where heads look in made-up texts, from the weights (docs/method.md, "What a head attends to").
+"""Where heads look in made-up texts (docs/method.md, "What a head attends to").
 
-A made-up text is the start of a text and words drawn by chance behind it. Each word stands in it as the model has it
-when it reads the start and then this word alone; no word knows of the others, but for what previous-token heads in
-layers below move to it from the word before. Queries and keys are those of the model's own attention, places included
-(`QueriesKeys`), so that a softmax over the text gives attention weights; over many texts the words average out, and
-what a head does with places is left. Texts that repeat their words tell heads that find a word again, or what came
-after it.
+A made-up text is the start of a text and words drawn by chance behind it: no data, and what a head does with one word
+or another averages out, so that what it does with places is left. In plain texts each word sees the start, itself and
+the word before it, in every layer: what it is, and what heads that look at the word before have moved to it. Texts that
+repeat themselves tell heads that find a word again, or what came after it. Heads of several layers do so together, with
+what earlier ones found far back, so there every word sees all words before it, as in the running model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -20,28 +20,30 @@ from maps_engine.errors import BrokenCheckpoint
 from maps_engine.model import ModelWeights, QueriesKeys
 from maps_engine.results import HeadAttention
 
-WORDS = 1024  # that are drawn from; tokens learned first are the frequent ones
-LENGTH = 64  # of a text, the start included
-TEXTS = 16  # without repetition, and as many that repeat themselves
-SEED = 0
-EARLIEST = 16  # place of the first word whose attention counts: earlier ones have little to choose from
+WORDS: Final = 1024  # that are drawn from; tokens learned first are the frequent ones
+LENGTH: Final = 64  # of a text, the start included
+TEXTS: Final = 16  # without repetition, and as many that repeat themselves
+SEED: Final = 0
+EARLIEST: Final = 16  # place of the first word whose attention counts: earlier ones have little to choose from
+SEES: Final = 1  # words before it that a word of a plain text sees
 
 
 @dataclass(frozen=True)
-class _Texts:
-    """Places among the words that are read (t, n) with n words a text; the start of texts is not among them."""
+class MadeUp:
+    """Ids (t, LENGTH): the start of texts, then words; in `repeated` the words of the first half come again."""
 
     plain: Tensor
     repeated: Tensor
 
     @classmethod
-    def drawn(cls, n_words: int, start: int) -> _Texts:
-        """By chance, the same every time."""
+    def of(cls, words: Sequence[int], start: Sequence[int], device: torch.device) -> MadeUp:
+        """By chance, the same every time; `words` are ids, frequent ones first, of which the first `WORDS` count."""
+        some, n = torch.tensor(words[:WORDS]), LENGTH - len(start)
         chance = torch.Generator().manual_seed(SEED)
-        n = LENGTH - start
-        plain = drawn(n_words, (TEXTS, n), chance)
-        once = torch.stack([torch.randperm(n_words, generator=chance)[: n // 2] for _ in range(TEXTS)])
-        return cls(plain, torch.cat([once, once], dim=1))
+        once = torch.stack([torch.randperm(len(some), generator=chance)[: n // 2] for _ in range(TEXTS)])
+        first = torch.tensor(list(start), dtype=torch.long).expand(TEXTS, -1)
+        plain, twice = drawn(len(some), (TEXTS, n), chance), torch.cat([once, once], dim=1)
+        return cls(*(torch.cat([first, some[one]], dim=1).to(device) for one in (plain, twice)))
 
 
 def drawn(n_words: int, shape: tuple[int, ...], chance: torch.Generator) -> Tensor:
@@ -50,81 +52,52 @@ def drawn(n_words: int, shape: tuple[int, ...], chance: torch.Generator) -> Tens
     return torch.multinomial(weights.expand(*shape[:-1], -1), shape[-1], replacement=True, generator=chance)
 
 
-@dataclass
 class MadeTexts:
-    """Reads the heads of layer 0, 1, ... in this order: what earlier heads move from a word to the next is kept.
+    """Made-up texts in front of layer 0, 1, ..., and what the heads there attend to in them."""
 
-    n_read: words that there are rows of; the first `WORDS` of them are drawn from. start: tokens that texts begin with.
-    """
+    def __init__(self, weights: ModelWeights, words: Sequence[int], start: Sequence[int]) -> None:
+        """`words`: ids, frequent ones first; `start`: ids that texts begin with. Raises UnsupportedModel."""
+        made, self._weights, self._start = MadeUp.of(words, start, weights.device), weights, len(start)
+        self._plain = weights.texts(made.plain, start=len(start), sees=SEES)
+        self._repeated = weights.texts(made.repeated, start=len(start), sees=None)
 
-    weights: ModelWeights
-    n_read: int
-    start: int
+    def heads(self) -> tuple[HeadAttention, ...]:
+        """Readings by place of all heads of the layer. Raises UnsupportedModel, BrokenCheckpoint."""
+        layer = self._plain.layer
+        plain, repeated = (self._weights.queries_keys(layer, one.rows) for one in (self._plain, self._repeated))
+        return tuple(by_place(layer, attention(plain), attention(repeated), self._start))
 
-    def __post_init__(self) -> None:
-        self._n = min(self.n_read, WORDS)
-        self._texts, self._moved = _Texts.drawn(self._n, self.start), torch.zeros(())
-
-    def heads(self, layer: int, words: Tensor, start: Tensor) -> tuple[HeadAttention, ...]:
-        """Readings by place of all heads; words (n, d) and the start of texts (s, d) as they reach the block."""
-        if not layer:
-            self._moved = words.new_zeros(self._n + 1, words.shape[1])
-        read = _Layer(self.weights, layer, words[: self._n], start, self._moved)
-        found = tuple(read.heads(self._texts))
-        self._moved = self._moved + read.written(words.new_tensor([one.previous for one in found]))
-        return found
+    def advance(self) -> None:
+        """On to the next layer. Raises BrokenCheckpoint."""
+        self._plain.advance()
+        self._repeated.advance()
 
 
-@dataclass(frozen=True)
-class _Layer:
-    """What reaches one layer: words (n, d), the start of texts (s, d), and what is moved from each of them, (n + 1, d):
-    last from the end of the start, behind which every word was read."""
+def by_place(layer: int, plain: Tensor, repeated: Tensor, start: int) -> Iterator[HeadAttention]:
+    """Of each head of a layer; attention (t, H, n, n) in texts of n = LENGTH tokens, the first `start` their start."""
+    n = repeated_words(start)
+    seconds = range(start + n + 1, start + 2 * n)  # words that were read before, with what followed them
+    # of words that have a word at this distance: the start, where many heads rest, is no part of the profile
+    profile = [_at_offset(plain, range(max(EARLIEST, back + start), LENGTH), back) for back in range(LENGTH - start)]
+    first = plain[:, :, EARLIEST:, 0].mean(dim=(0, 2))
+    again, after = (_at_offset(repeated, seconds, back) for back in (n, n - 1))
+    for head in range(plain.shape[1]):
+        offsets = tuple(float(one[head]) for one in profile)
+        yield HeadAttention(
+            layer=layer,
+            head=head,
+            previous=offsets[1],
+            itself=offsets[0],
+            first=float(first[head]),
+            duplicate=float(again[head]),
+            induction=float(after[head]),
+            profile=offsets,
+        )
 
-    weights: ModelWeights
-    layer: int
-    words: Tensor
-    start: Tensor
-    moved: Tensor
 
-    def heads(self, texts: _Texts) -> Iterator[HeadAttention]:
-        plain, repeated = self._attention(texts.plain), self._attention(texts.repeated)
-        s, n = len(self.start), texts.repeated.shape[1] // 2
-        seconds = range(s + n + 1, s + 2 * n)  # words that were read before, with what followed them
-        # of words that have a word at this distance: the start, where many heads rest, is no part of the profile
-        profile = [_at_offset(plain, range(max(EARLIEST, offset + s), LENGTH), offset) for offset in range(LENGTH - s)]
-        first = plain[:, :, EARLIEST:, 0].mean(dim=(0, 2))
-        again = _at_offset(repeated, seconds, n)
-        after = _at_offset(repeated, seconds, n - 1)
-        for head in range(self.weights.shape.n_heads):
-            offsets = tuple(float(one[head]) for one in profile)
-            yield HeadAttention(
-                layer=self.layer,
-                head=head,
-                previous=offsets[1],
-                itself=offsets[0],
-                first=float(first[head]),
-                duplicate=float(again[head]),
-                induction=float(after[head]),
-                profile=offsets,
-            )
-
-    def _attention(self, texts: Tensor) -> Tensor:
-        """(t, H, n, n) of the words `texts` (t, n - s) behind the start."""
-        rows = self.words[texts]
-        rows[:, 1:] += self.moved[texts[:, :-1]] - self.moved[-1]
-        start = self.start.expand(len(texts), *self.start.shape)
-        return attention(self.weights.queries_keys(self.layer, torch.cat([start, rows], dim=1)))
-
-    def written(self, shares: Tensor) -> Tensor:
-        """(n + 1, d): what the heads of the layer write for each word, each `shares` (H,) of it, together."""
-        norm, own = self.weights.attention_norm(self.layer), self.weights.attention(self.layer)
-        rows = torch.cat([self.words, self.start[-1:]])
-        values = torch.einsum("nd,kde->nke", rows if norm is None else norm(rows), own.value)
-        values = values if own.value_bias is None else values + own.value_bias
-        values = values.repeat_interleave(len(shares) // values.shape[1], dim=1)
-        written = torch.einsum("nhe,hed,h->nd", values, own.output, shares)
-        post = self.weights.post_attention_norm(self.layer)  # makes its input of size 1, however little is moved
-        return written if post is None else post(written) * shares.max()
+def repeated_words(start: int) -> int:
+    """How many words of a text that repeats itself come twice, behind so many tokens of the start."""
+    return (LENGTH - start) // 2
 
 
 def attention(read: QueriesKeys) -> Tensor:

@@ -9,17 +9,18 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from maps_engine.errors import UnsupportedModel, UserMistake
+from maps_engine.errors import UserMistake
 from maps_engine.model import Checkpoint
 from maps_engine.ordinary_words import ordinary_marks, ordinary_words
 from maps_engine.qk.class_fits import ClassHalves, NamedClass, class_fits
 from maps_engine.qk.content import content
-from maps_engine.qk.made_texts import LENGTH, SEED, MadeTexts, drawn
+from maps_engine.qk.made_texts import LENGTH, SEED, TEXTS, MadeTexts, drawn
 from maps_engine.qk.salient_keys import popular_keys, salient_queries
 from maps_engine.results import HeadAttention
 
-WORDS: Final = 2048  # that are read, the first learned; made-up texts are of the first half of them
+WORDS: Final = 2048  # that are read alone, the first learned
 MARKS: Final = 96  # beside them
+TOKENS: Final = WORDS + MARKS + 2 * TEXTS * LENGTH  # that pass the blocks, those of made-up texts among them
 LEAD_IN: Final = 1  # word behind the start of texts, drawn by chance, that every word is read behind
 LIKE_START: Final = 0.8  # cosine of a word's row and the start's, from which on, where it is
 LONG: Final = 2.0  # times as long as most rows, the word is left out as a second start
@@ -31,25 +32,22 @@ def read_attention(
     """The readings of all heads of layer 0, 1, ... up to `last`; `classes` are those that `fits` tells of.
 
     Raises UserMistake where no token is known that texts begin with, or there are too few words; UnsupportedModel where
-    the model's blocks or its attention cannot be run, and where it learns a vector for each place (GPT-2, OPT): its
-    words are read at one place here.
+    the model's blocks or its attention cannot be run.
     """
     weights, vocabulary = checkpoint.weights, checkpoint.vocabulary
     words, before = ordinary_words(vocabulary, WORDS), read_behind(checkpoint)
-    if weights.learns_places():
-        raise UnsupportedModel("attention of models that learn a vector for each place is not read", got=weights.family)
     ids = torch.tensor([*words, *ordinary_marks(vocabulary, MARKS)], device=weights.device)
     halves = ClassHalves.of([vocabulary.text(i) for i in ids.tolist()], classes, weights.device)
-    stream, texts = weights.residuals(ids, before), MadeTexts(weights, len(words), len(before))
+    stream, texts = weights.residuals(ids, before), MadeTexts(weights, words, vocabulary.start)
     for layer in range(weights.shape.n_layers if last is None else last + 1):
         if layer:
             stream.advance()
-        by_place = texts.heads(layer, stream.rows, stream.start)
+            texts.advance()
         words_alone = _no_second_starts(stream.rows, stream.start)
         read, own = content(weights, layer, stream.rows[words_alone]), ids[words_alone]
         fits = class_fits(read, halves.among(words_alone))
         heads = []
-        for one, of_classes in zip(by_place, fits, strict=True):
+        for one, of_classes in zip(texts.heads(), fits, strict=True):
             popular, avoided = popular_keys(read, one.head, own, vocabulary)
             attends = salient_queries(read, one.head, own, vocabulary)
             heads.append(replace(one, attends=attends, popular=popular, avoided=avoided, fits=of_classes))

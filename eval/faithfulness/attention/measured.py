@@ -1,7 +1,7 @@
 """A batch of texts in the running model, against what the weights say of the same texts.
 
-Attention matrices of one batch are held at a time; what is kept of them are means, heads (L, H). Words that know
-nothing of each other pass the blocks beside it, layer by layer.
+Attention matrices of one batch are held at a time; what is kept of them are means, heads (L, H). The same texts, in
+which each word sees the one before it at most, pass the blocks beside it, layer by layer, and their words alone.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from eval.faithfulness.attention.texts import LENGTH, REPEATED
 from eval.faithfulness.running.running_model import RunningModel
 from maps_engine.model import ModelWeights
 from maps_engine.qk.content import content
+from maps_engine.qk.made_texts import SEES
 
 IN_TEXTS: Final = ("previous", "self", "first")  # readings of attention that texts show
 IN_REPEATS: Final = ("duplicate", "induction")  # and tokens that repeat
@@ -69,13 +70,15 @@ def _at_places(attention: Sequence[Tensor], places: dict[str, tuple[Tensor, Tens
 def _over_keys(attention: Sequence[Tensor], predicted: Predicted, ids: Tensor) -> Iterator[Means]:
     """Layer by layer, (H,) of each prediction: mean rho over queries and texts. The start of texts is no key."""
     weights, s = predicted.real, len(predicted.start)
-    words, text = ids[:, s:].to(weights.device).unique(return_inverse=True)
-    stream = weights.residuals(words, predicted.before)
+    ids = ids.to(weights.device)
+    words, place = ids[:, s:].unique(return_inverse=True)
+    alone, texts = weights.residuals(words, predicted.before), weights.texts(ids, start=s, sees=SEES)
     queries = torch.arange(EARLIEST, LENGTH, EVERY, device=weights.device)
     for layer, own in enumerate(attention):
         if layer:
-            stream.advance()
-        at = _Layer(layer, stream.rows, stream.start[:s], text, queries)
+            alone.advance()
+            texts.advance()
+        at = _Layer(layer, texts.rows, alone.rows, place, queries, s)
         real = own[:, :, queries, s:].to(weights.device)
         logits = at.placed(predicted.real)
         seen = logits > -torch.inf
@@ -90,25 +93,25 @@ def _over_keys(attention: Sequence[Tensor], predicted: Predicted, ids: Tensor) -
 
 @dataclass(frozen=True)
 class _Layer:
-    """What reaches one layer: words (n, d), the start (s, d), words in their places (b, m), places of queries (q,)."""
+    """What reaches one layer: texts (b, start + m, d), their words alone (n, d) and which of these stands where (b, m);
+    places of queries (q,)."""
 
     layer: int
+    texts: Tensor
     words: Tensor
-    start: Tensor
-    text: Tensor
+    place: Tensor
     queries: Tensor
+    start: int
 
     def placed(self, weights: ModelWeights) -> Tensor:
         """(b, H, q, m): logits at the words' own places."""
-        start = self.start.expand(len(self.text), *self.start.shape)
-        read = weights.queries_keys(self.layer, torch.cat([start, self.words[self.text]], dim=1))
-        return read.logits()[:, :, self.queries, len(self.start) :]
+        return weights.queries_keys(self.layer, self.texts).logits()[:, :, self.queries, self.start :]
 
     def content(self, weights: ModelWeights) -> Tensor:
-        """(b, H, q, m): logits of the same words averaged over places."""
+        """(b, H, q, m): logits of the same words alone, averaged over places."""
         found = content(weights, self.layer, self.words)
-        asking = found.queries[:, self.text[:, self.queries - len(self.start)]]
-        return (asking @ found.keys[:, self.text].transpose(-1, -2)).transpose(0, 1)
+        asking = found.queries[:, self.place[:, self.queries - self.start]]
+        return (asking @ found.keys[:, self.place].transpose(-1, -2)).transpose(0, 1)
 
 
 def _stacked(layers: Sequence[Means]) -> Means:

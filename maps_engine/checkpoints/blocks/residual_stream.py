@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from maps_engine.checkpoints.block_reader import BlockReader
 from maps_engine.checkpoints.blocks.empty_model import EmptyModel
+from maps_engine.errors import UnsupportedModel
 
 BATCH = 256  # tokens that pass a block together
 
@@ -39,7 +40,11 @@ class BlockModel:
         self.empty.replace_blocks(nn.ModuleList(self._recorders))
 
     def enter(self, ids: Tensor, *, behind: int) -> tuple[Tensor, list[Call]]:
-        """What reaches block 0 (b, n, d) for token ids (b, n) behind `behind` others, and how each block is called."""
+        """What reaches block 0 (b, n, d) for token ids (b, n) behind `behind` others, and how each block is called.
+
+        Raises UnsupportedModel where the model has learned fewer places.
+        """
+        self._check_places(behind + ids.shape[1])
         rows = self._reader.rows(self._reader.names.embedding, ids.flatten())
         self.empty.embeddings.weight = nn.Parameter(rows, requires_grad=False)  # so that no more of E is read
         places = torch.arange(ids.numel(), device=rows.device).view(ids.shape)
@@ -59,11 +64,12 @@ class BlockModel:
             pass
         return self._log[0].hidden, list(self._log)
 
-    def learns_places(self) -> bool:
-        """Whether what enters block 0 depends on a token's place: position embeddings are added to it."""
-        token = torch.zeros(1, 1, dtype=torch.long, device=self._reader.device)
-        first, second = (self.enter(token, behind=n)[0].clone() for n in (1, 2))
-        return not torch.equal(first, second)
+    def _check_places(self, wanted: int) -> None:
+        tables = [one for one in self.empty.decoder.children() if isinstance(one, nn.Embedding)]
+        most = int(getattr(self.empty.config, "max_position_embeddings", wanted))
+        if len(tables) > 1 and wanted > most:  # one of tokens, one of places
+            got, expected = f"{most} places", f"at least {wanted}"
+            raise UnsupportedModel("this model has learned too few places to read texts", got=got, expected=expected)
 
     def run(self, block: nn.Module, hidden: Tensor, call: Call, *, layer: int, before: _Keys | None) -> _After:
         """`hidden` (b, n, d) through one block, with keys and values of what comes `before`."""

@@ -29,11 +29,11 @@ from eval.faithfulness.report import figures
 from eval.faithfulness.report.attention import PUBLISHED, keys_by_layer, read_attention, reading_panels
 from eval.faithfulness.report.text import table_text
 from maps_engine.null_heads import null_checkpoint
-from maps_engine.qk import readings
+from maps_engine.qk import made_texts, readings
 from maps_engine.qk.readings import read_behind
-from tests.support.eval.faithfulness_models import tiny_bench
 from tests.support.eval.made_texts import some_texts, words
 from tests.support.eval.named_runs import wordy_bench
+from tests.support.tiny_models import tiny_model
 
 
 @pytest.fixture
@@ -150,15 +150,16 @@ def test_the_command_and_the_report(tmp_path) -> None:
     }
 
 
-def test_models_that_learn_a_place_are_refused(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(readings, "LENGTH", 8)  # a tiny vocabulary has not enough words for more
-    tiny_bench(tmp_path, "gpt2")
+def test_models_of_few_places_are_refused(tmp_path, monkeypatch) -> None:
+    for module in (readings, made_texts):  # a tiny vocabulary has not enough words for more
+        monkeypatch.setattr(module, "LENGTH", 8)
+    tiny_model("gpt2", tmp_path / "model")
     path = tmp_path / "text.txt"
     path.write_text("the old man and the sea " * 100)
     asked = ["attention", "--model", str(tmp_path / "model"), "--out", str(tmp_path / "out"), "--text", str(path)]
     result = CliRunner().invoke(app, [*asked, "--device", "cpu"])
     assert result.exit_code == 2
-    assert "a vector for each place" in result.output
+    assert "too few places to read texts" in result.output
 
 
 def spread(value: float) -> dict:

@@ -61,15 +61,15 @@ def test_measures_of_a_text_are_those_of_the_plain_computation(tmp_path) -> None
     before = read_behind(bench.checkpoint)
     found = text_means(bench.model, Predicted(weights, None, start, before), pieces.ids)
     real = bench.model.model(input_ids=pieces.ids, output_attentions=True).attentions[layer]
-    stream = weights.residuals(pieces.ids.flatten(), before)
+    stream, texts = weights.residuals(pieces.ids.flatten(), before), weights.texts(pieces.ids, start=1, sees=1)
     stream.advance()
-    rows, s = stream.rows.view(*pieces.ids.shape, -1), len(start)
+    texts.advance()
+    s = len(start)
     said = content(weights, layer, stream.rows)
     for head in range(weights.shape.n_heads):
         rhos: dict[str, list[float]] = {"placed": [], "content": [], "near": []}
-        for text in range(len(rows)):
-            whole = torch.cat([stream.start[:s], rows[text, s:]])
-            logits = weights.queries_keys(layer, whole[None]).logits()[0, head]
+        for text in range(len(pieces.ids)):
+            logits = weights.queries_keys(layer, texts.rows[text, None]).logits()[0, head]
             queries, keys = (one[head].view(*pieces.ids.shape, -1)[text] for one in (said.queries, said.keys))
             for query in range(EARLIEST, LENGTH, EVERY):
                 seen = slice(s, query + 1)

@@ -136,10 +136,10 @@ class PairMaker:
         return text.startswith(" ") and core(text).isalpha() and self._vocabulary.kind(token_id) == "normal"
 
 
-def wordy_model(folder: Path) -> Path:
+def wordy_model(folder: Path, family: str = "llama", **settings: int) -> Path:
     """A tiny model with 90 short words as tokens, enough for trial and judging pairs."""
     if not (folder / "config.json").exists():
-        tiny_model("llama", folder, vocab_size=WORDY_ROWS)
+        tiny_model(family, folder, vocab_size=WORDY_ROWS, **settings)
         chance = random.Random(0)
         syllables = [a + b for a in "bdfgklmnprst" for b in "aeiou"]
         words = sorted({"".join(chance.sample(syllables, 2)) for _ in range(90)})
