@@ -54,14 +54,13 @@ class _Stage:
     def run(self, pieces: Pieces, predicted: Predicted | None, seed: int) -> Run:
         """All batches of a text, or of tokens that repeat, of which nothing is `predicted`."""
         found: list[tuple[int, Means]] = []
-        for batch in pieces.ids.split(min(self.bench.batch, TOGETHER)):
-            asked = predicted
-            if predicted is not None and sum(n for n, _ in found) >= NULL_PIECES:
-                asked = replace(predicted, null=None)
-            found.append((len(batch), self._batch(batch, asked, seed)))
-            self.done += len(batch)
-            self.bench.progress(self.name, self.done, self.total)
-        return Run(pieces.name, pieces.source, len(pieces.ids), _joined(found))
+        without_null = None if predicted is None else replace(predicted, null=None)
+        for part, asked in ((pieces.ids[:NULL_PIECES], predicted), (pieces.ids[NULL_PIECES:], without_null)):
+            for batch in part.split(min(self.bench.batch, TOGETHER)) if len(part) else ():
+                found.append((len(batch), self._batch(batch, asked, seed)))
+                self.done += len(batch)
+                self.bench.progress(self.name, self.done, self.total)
+        return Run(pieces.name, pieces.source, len(pieces.ids), min(len(pieces.ids), NULL_PIECES), _joined(found))
 
     def _batch(self, ids: Tensor, predicted: Predicted | None, seed: int) -> Means:
         """Read from the folder, or measured and stored."""

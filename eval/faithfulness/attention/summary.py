@@ -25,11 +25,12 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Run:
-    """One text in the running model: `n` pieces, and means of them, (L, H) each."""
+    """One text in the running model: `n` pieces, and means of them, (L, H) each; null heads in `n_null` of them."""
 
     name: str
     source: str
     n: int
+    n_null: int
     means: Means
 
 
@@ -74,9 +75,10 @@ class AttentionTable:
 
     def _keys(self, name: str, runs: Sequence[Run]) -> dict[str, Any]:
         """Means over heads of rho over keys, each head's the mean over all queries of these texts."""
-        pieces = sum(one.n for one in runs)
+        pieces, null = (sum(each) for each in zip(*((one.n, one.n_null) for one in runs), strict=True))
+        asked = len(range(EARLIEST, LENGTH, EVERY))
         means = {one: _plain(mean_over_heads(_flat(runs, one).tolist())) for one in OVER_KEYS}
-        return {"text": name, "pieces": pieces, "queries": pieces * len(range(EARLIEST, LENGTH, EVERY)), **means}
+        return {"text": name, "pieces": pieces, "queries": pieces * asked, "null_queries": null * asked, **means}
 
     def _by_head(self) -> list[dict[str, Any]]:
         """All numbers of every head, layer by layer."""
@@ -110,7 +112,8 @@ def weighted(parts: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
 
 def _flat(runs: Sequence[Run], name: str) -> Values:
     """(L H,): the mean over the pieces of all runs."""
-    return weighted([one.means[name] for one in runs], [one.n for one in runs]).flatten().numpy()
+    pieces = [one.n_null if name.startswith("null") else one.n for one in runs]
+    return weighted([one.means[name] for one in runs], pieces).flatten().numpy()
 
 
 def _plain(one: Estimate) -> dict[str, float | None]:

@@ -42,11 +42,12 @@ def _strongest_table(result: Row) -> str:
 
 
 def _keys_table(result: Row) -> str:
-    head = ["ρ over keys, mean over heads", "queries", *SAID.values()]
+    head = ["ρ over keys, mean over heads", "queries (null heads)", *SAID.values()]
     rows = []
     for one in result["keys"]:
         name = "**all texts**" if one is result["keys"][0] else escaped(one["text"])
-        rows.append([name, str(one["queries"]), *(interval(one[what]) for what in SAID)])
+        queries = f"{one['queries']} ({one['null_queries']})"
+        rows.append([name, queries, *(interval(one[what]) for what in SAID)])
     return table(head, rows)
 
 
@@ -59,7 +60,9 @@ def read_attention(result: Row) -> list[str]:
     texts = ", ".join(f"{one['pieces']} of {escaped(one['name'])}" for one in result["texts"])
     return [
         f"Attention of {result['heads']} heads was measured in pieces of {result['length']} tokens ({texts}), and in "
-        "texts of random tokens that repeat. The same was read from weights, without running the model.",
+        "texts of random tokens that repeat. The same was read from weights, without any of these texts: in made-up "
+        "texts, in which words see the one before them in every layer; those that repeat are seen whole, so that "
+        "`duplicate` and `induction` are the model's own on other random words.",
         *(_reading(one, result["clear"]) for one in result["readings"]),
         *_keys(result),
     ]
@@ -91,7 +94,8 @@ def _keys(result: Row) -> list[str]:
         f"without places; to call the nearer key the stronger gives {interval(whole['near'])}."
     )
     null = (
-        f"Null heads give {interval(whole['null placed'])} and {interval(whole['null content'])}. A published figure "
+        f"Null heads, asked for {whole['null_queries']} of them, give {interval(whole['null placed'])} and "
+        f"{interval(whole['null content'])}. A published figure "
         f"for such predictions is {PUBLISHED}, of another model and another basis."
     )
     return [text, null]

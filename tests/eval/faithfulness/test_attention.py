@@ -78,6 +78,21 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path) -> None:
     assert [one["pieces"] for one in whole["texts"]] == [4, 4]
 
 
+def test_null_heads_are_asked_in_the_same_pieces_whatever_the_batch(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(experiment, "NULL_PIECES", 3)
+    model = wordy_bench(tmp_path).checkpoint
+    texts = (Text("a", "made", words(model, 700)), Text("b", "made", words(model, 300, 5)))
+    found = []
+    for batch in (1, 2, 16):
+        bench = wordy_bench(tmp_path / str(batch), batch=batch)
+        found.append(attention(bench, texts, max_tokens=8 * LENGTH).to_json()["keys"])
+    assert [(one["pieces"], one["null_queries"] // 24) for one in found[0]] == [(7, 5), (5, 3), (2, 2)]
+    for other in found[1:]:
+        for ours, theirs in zip(found[0], other, strict=True):
+            for name in OVER_KEYS:
+                assert ours[name]["value"] == pytest.approx(theirs[name]["value"], abs=1e-4)
+
+
 @pytest.mark.usefixtures("small")
 def test_the_whole_is_the_mean_over_pieces(tmp_path) -> None:
     bench = wordy_bench(tmp_path)
@@ -132,7 +147,7 @@ def test_the_command_and_the_report(tmp_path) -> None:
     shown = CliRunner().invoke(app, asked)
     assert shown.exit_code == 0, shown.output
     assert "| previous |" in shown.output
-    assert "| **all texts** | 48 |" in shown.output
+    assert "| **all texts** | 48 (48) |" in shown.output
     assert "own\\|words.txt" in shown.output
     result = CliRunner().invoke(app, [*asked, "--json"])
     whole = json.loads(result.stdout)
@@ -180,7 +195,9 @@ RESULT = {
     "clear": 0.3,
     "texts": [{"name": "prose", "source": "a book", "pieces": 7}],
     "readings": [one_reading("previous", 4), one_reading("induction", 0)],
-    "keys": [{"text": "all", "pieces": 7, "queries": 168} | {name: spread(0.4) for name in OVER_KEYS}],
+    "keys": [
+        {"text": "all", "pieces": 7, "queries": 168, "null_queries": 96} | {name: spread(0.4) for name in OVER_KEYS}
+    ],
     "by_head": [
         {"layer": layer, "head": 0}
         | {side: {"previous": 0.2, "induction": 0.1} for side in ("real", "read", "null")}
@@ -195,7 +212,7 @@ def test_numbers_are_shown_beside_each_other() -> None:
     assert readings.splitlines()[2] == "| previous | 0.80 [0.75, 0.85] | 0.10 [0.05, 0.15] | 4 | 0.94 [0.89, 0.99] |"
     assert readings.splitlines()[3].endswith("| 0 | – |")
     assert strongest.splitlines()[2] == "| previous | 3.1 0.87 / 0.40 |"
-    assert keys.splitlines()[2].startswith("| **all texts** | 168 | 0.40 [0.35, 0.45] |")
+    assert keys.splitlines()[2].startswith("| **all texts** | 168 (96) | 0.40 [0.35, 0.45] |")
 
 
 def test_numbers_in_words() -> None:
