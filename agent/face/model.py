@@ -203,6 +203,7 @@ class Model:
         max_revisions: int = MAX_REVISIONS,
         name_parts: int = NAMED_PARTS,
         counted: bool = True,
+        attention: bool = True,
         operations: str | Path | None = None,
         progress: Progress | None = None,
     ) -> LabelledHeads:
@@ -214,14 +215,16 @@ class Model:
             describer: "auto", "lexical", "openai:MODEL", "local:PATH_OR_ID" or a LangChain provider's;
                 "choose:" before one of these models lets it choose among what "lexical" counts.
             workers: replies of a language model in flight.
-            model_options, max_revisions, name_parts, counted, operations: as of `Head.describe`.
+            model_options, max_revisions, name_parts, counted, attention, operations: as of `Head.describe`.
             progress: called as (done, total, what); by default a bar on a terminal and in a notebook.
 
         Returns: the heads asked for, those that an earlier call has done included.
 
         Raises: UserMistake, OutOfRange, DescriberDown, DatabaseUnusable (all of them `HeadscribeError`).
         """
-        how = self.request(describer, model_options, max_revisions, name_parts, operations, counted=counted)
+        how = self.request(
+            describer, model_options, max_revisions, name_parts, operations, counted=counted, attention=attention
+        )
         request = LabelRequest(**vars(how), layers=layers, heads=heads, workers=workers)
         plan = prepare(request, database=None if store is None else str(store), bench=self.bench(how))
         with shown(progress, "heads", plan.before.total, done=plan.before.done) as step:
@@ -242,6 +245,7 @@ class Model:
         operations: str | Path | None = None,
         *,
         counted: bool = True,
+        attention: bool = True,
     ) -> DescribeRequest:
         """How heads of this model are to be described, as the pipeline takes it."""
         url = str(operations) if operations is not None and "://" in str(operations) else None
@@ -256,6 +260,7 @@ class Model:
             max_revisions=max_revisions,
             most_parts=name_parts,
             counted=counted,
+            attention=attention,
         )
 
     def bench(self, request: DescribeRequest) -> Workbench:
@@ -322,6 +327,7 @@ class Head:
         max_revisions: int = MAX_REVISIONS,
         name_parts: int = NAMED_PARTS,
         counted: bool = True,
+        attention: bool = True,
         operations: str | Path | None = None,
         record: bool = False,
         store: str | Path | None = None,
@@ -337,13 +343,16 @@ class Head:
             name_parts: how many parts of the head, the largest, a language model is asked to name one by one.
             counted: whether a counted claim that its test supports takes the place of a model's words that theirs
                 does not.
+            attention: whether to say what the head attends to as well; the first time, all heads of the model are read.
             operations: folder or Chroma server of the known operations; None is the user's own.
             record: whether to put the head into the database of runs, `store` or the user's own.
             progress: called with what is being done.
 
         Raises: UnknownDescriber, BudgetSpent, ModelDown, StoreBusy (all of them `HeadscribeError`).
         """
-        request = self.model.request(describer, model_options, max_revisions, name_parts, operations, counted=counted)
+        request = self.model.request(
+            describer, model_options, max_revisions, name_parts, operations, counted=counted, attention=attention
+        )
         described = describe_on(self.model.bench(request), self.layer, self.head, tell=progress)
         if record:
             database = open_database(None if store is None else str(store))

@@ -68,7 +68,8 @@ def sentence(head: HeadAttention) -> str:
         said.append(f"to tokens near by ({sum(head.profile[: NEAR + 1]):.0%} to the last {NEAR})")
     if not said and head.first < SINK:
         said.append(f"broadly, {head.reach:.0f} tokens back on average")
-    keys = next((one for one in head.fed_by if one.part == "K"), None)
+    moved_by = (one for one in head.fed_by if one.part == "K" and "previous token" in one.kinds)
+    keys = next(moved_by, None)  # what follows a word holds that word in its keys where such a head has moved it there
     if keys is not None and "induction" in kinds(head):
         said.append(f"its keys are fed by {feeder(keys)}")
     if head.first >= SINK:

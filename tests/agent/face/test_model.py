@@ -176,3 +176,6 @@ def test_attention_of_all_heads_and_of_one(tmp_path):
     assert set(", ".join(frame.kinds).split(", ")) <= set(KINDS)
     assert told[-1][:2] == (model.n_layers, model.n_layers)
     assert model.head(1, 2).attention.layer == 1
+    described, left_out = (head.describe(describer="lexical", attention=asked).report for asked in (True, False))
+    assert described.mapping.attention == head.attention
+    assert left_out.mapping.attention is None

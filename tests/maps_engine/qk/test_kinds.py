@@ -56,6 +56,9 @@ def test_an_induction_head_is_told_with_the_head_that_feeds_its_keys() -> None:
     feeds = tuple(Feed(part, 0, source, 4.0, ("previous token",)) for part, source in (("Q", 1), ("K", 2), ("K", 3)))
     assert sentence(head(induction=0.9, fed_by=feeds)).endswith("; its keys are fed by 0.2 (previous token)")
     assert "fed by" not in sentence(head(previous=0.9, fed_by=feeds))
+    sink = Feed("K", 1, 3, 2.4, ("sink",))  # moves nothing from the word before
+    assert sentence(head(induction=0.9, fed_by=(sink, *feeds))) == sentence(head(induction=0.9, fed_by=feeds))
+    assert "fed by" not in sentence(head(induction=0.9, fed_by=(sink,)))
 
 
 def test_readings_have_the_names_of_exports() -> None:
