@@ -184,7 +184,7 @@ class DescriberOptions(OptionGroup):
     attention: Annotated[
         bool,
         typer.Option(
-            help="Read what heads attend to as well, from W_Q and W_K: once for a model, then kept in the cache.",
+            help="Read what heads attend to as well, by queries and keys: once for a model, then kept in the cache.",
             envvar="HEADSCRIBE_ATTENTION",
         ),
     ] = True

@@ -154,11 +154,11 @@ class Model:
     def attention(self, *, progress: Progress | None = None) -> pd.DataFrame:
         """What every head attends to, from the weights: one row a head (docs/method.md, "What a head attends to").
 
-        Columns are mean attention weights: `previous` token, `self`, `first` token, `duplicate` (the same word, read
-        before), `induction` (what followed it then); `reach`, the mean distance in tokens; `kinds`, and `said`, both
-        in one sentence.
+        Columns are mean attention weights: `previous` token, `self`, `first` token and, in texts that repeat as the
+        model itself reads them, `duplicate` (the same word, read before) and `induction` (what followed it then);
+        `reach`, the mean distance in tokens; `kinds`, and `said`, both in one sentence.
 
-        Raises: UserMistake, UnsupportedModel (GPT-2 and others that learn a vector for each place).
+        Raises: UserMistake, UnsupportedModel (attention that cannot be read, or fewer places than texts need).
         """
         import pandas as pd
 
@@ -343,7 +343,8 @@ class Head:
             name_parts: how many parts of the head, the largest, a language model is asked to name one by one.
             counted: whether a counted claim that its test supports takes the place of a model's words that theirs
                 does not.
-            attention: whether to say what the head attends to as well; the first time, all heads of the model are read.
+            attention: whether to say what the head attends to as well; the first time, the heads of all layers up to
+                its own are read.
             operations: folder or Chroma server of the known operations; None is the user's own.
             record: whether to put the head into the database of runs, `store` or the user's own.
             progress: called with what is being done.

@@ -65,8 +65,8 @@ class AttentionReader:
     def with_attention(
         self, mappings: Sequence[HeadMapping], told: Told = untold, *, whole: bool = False
     ) -> list[HeadMapping]:
-        """The mappings with what their heads attend to; without it where that cannot be read of the model, or where its
-        words would take longer to pass the blocks than a head's own reading may (`maps_engine.fitting`).
+        """The mappings with what their heads attend to; without it where that cannot be read of the model, or where the
+        words and made-up texts would take longer to pass its blocks than a head's own reading (`maps_engine.fitting`).
 
         whole: all layers are read, not only those up to the last of the mappings.
         """

@@ -124,8 +124,8 @@ class FamilyWeights:
         return ResidualStream(self._blocks, ids, lead_in)
 
     def texts(self, ids: Tensor, *, start: int, sees: int | None) -> TextStream:
-        """Texts `ids` (b, n) to be let through block by block; raises as `residuals`, and UnsupportedModel where how
-        far they see is limited and the mask is not known."""
+        """Texts `ids` (b, n) to be let through block by block; raises as `residuals`, and UnsupportedModel where they
+        are longer than the model has places."""
         return TextStream(self._blocks, ids, start=start, sees=sees)
 
     def _check_sizes(self, source: TensorSource) -> None:

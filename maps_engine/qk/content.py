@@ -2,7 +2,8 @@
 
 A logit depends on the places of query and key. Queries are taken at one place and keys as the mean over places before
 it, which gives the mean of the logits over these offsets, since a logit is linear in the key: what is left is what the
-words say. Soft caps are left out, and so is what is added for an offset alone (ALiBi).
+words say. Soft caps are left out, and so is what is added for an offset alone (ALiBi). Where a model learns a vector
+for each place, it stands in the rows themselves, and what is read is of the one place where the words were read.
 """
 
 from __future__ import annotations

@@ -30,7 +30,8 @@ SEES: Final = 1  # words before it that a word of a plain text sees
 
 @dataclass(frozen=True)
 class MadeUp:
-    """Ids (t, LENGTH): the start of texts, then words; in `repeated` the words of the first half come again."""
+    """Ids: the start of texts, then words. `plain` is (t, LENGTH); in `repeated` the words of the first half come
+    again, so that it is one shorter where an odd number of tokens follows the start."""
 
     plain: Tensor
     repeated: Tensor
@@ -40,7 +41,8 @@ class MadeUp:
         """By chance, the same every time; `words` are ids, frequent ones first, of which the first `WORDS` count."""
         some, n = torch.tensor(words[:WORDS]), LENGTH - len(start)
         chance = torch.Generator().manual_seed(SEED)
-        once = torch.stack([torch.randperm(len(some), generator=chance)[: n // 2] for _ in range(TEXTS)])
+        half = repeated_words(len(start))
+        once = torch.stack([torch.randperm(len(some), generator=chance)[:half] for _ in range(TEXTS)])
         first = torch.tensor(list(start), dtype=torch.long).expand(TEXTS, -1)
         plain, twice = drawn(len(some), (TEXTS, n), chance), torch.cat([once, once], dim=1)
         return cls(*(torch.cat([first, some[one]], dim=1).to(device) for one in (plain, twice)))
@@ -68,13 +70,14 @@ class MadeTexts:
         return tuple(by_place(layer, attention(plain), attention(repeated), self._start))
 
     def advance(self) -> None:
-        """On to the next layer. Raises BrokenCheckpoint."""
+        """On to the next layer. Raises UnsupportedModel, BrokenCheckpoint."""
         self._plain.advance()
         self._repeated.advance()
 
 
 def by_place(layer: int, plain: Tensor, repeated: Tensor, start: int) -> Iterator[HeadAttention]:
-    """Of each head of a layer; attention (t, H, n, n) in texts of n = LENGTH tokens, the first `start` their start."""
+    """Of each head of a layer; attention (t, H, n, n) in both kinds of `MadeUp`, whose first `start` tokens are their
+    start."""
     n = repeated_words(start)
     seconds = range(start + n + 1, start + 2 * n)  # words that were read before, with what followed them
     # of words that have a word at this distance: the start, where many heads rest, is no part of the profile

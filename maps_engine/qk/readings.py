@@ -1,4 +1,4 @@
-"""What all heads of a model attend to, from the weights: one pass of some thousand words through the blocks."""
+"""What all heads of a model attend to, from the weights: words and made-up texts pass the blocks once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from maps_engine.errors import UserMistake
-from maps_engine.model import Checkpoint
+from maps_engine.model import Checkpoint, Vocabulary
 from maps_engine.ordinary_words import ordinary_marks, ordinary_words
 from maps_engine.qk.class_fits import ClassHalves, NamedClass, class_fits
 from maps_engine.qk.content import content
@@ -32,13 +32,15 @@ def read_attention(
     """The readings of all heads of layer 0, 1, ... up to `last`; `classes` are those that `fits` tells of.
 
     Raises UserMistake where no token is known that texts begin with, or there are too few words; UnsupportedModel where
-    the model's blocks or its attention cannot be run.
+    the model's blocks or its attention cannot be run, or it has fewer places than texts need.
     """
     weights, vocabulary = checkpoint.weights, checkpoint.vocabulary
-    words, before = ordinary_words(vocabulary, WORDS), read_behind(checkpoint)
-    ids = torch.tensor([*words, *ordinary_marks(vocabulary, MARKS)], device=weights.device)
+    before, ids = read_behind(checkpoint), torch.tensor(words_read(vocabulary), device=weights.device)
     halves = ClassHalves.of([vocabulary.text(i) for i in ids.tolist()], classes, weights.device)
-    stream, texts = weights.residuals(ids, before), MadeTexts(weights, words, vocabulary.start)
+    stream, texts = (
+        weights.residuals(ids, before),
+        MadeTexts(weights, ordinary_words(vocabulary, WORDS), vocabulary.start),
+    )
     for layer in range(weights.shape.n_layers if last is None else last + 1):
         if layer:
             stream.advance()
@@ -52,6 +54,11 @@ def read_attention(
             attends = salient_queries(read, one.head, own, vocabulary)
             heads.append(replace(one, attends=attends, popular=popular, avoided=avoided, fits=of_classes))
         yield tuple(heads)
+
+
+def words_read(vocabulary: Vocabulary) -> tuple[int, ...]:
+    """Ids that are read alone: ordinary words, the first learned first, then marks."""
+    return (*ordinary_words(vocabulary, WORDS), *ordinary_marks(vocabulary, MARKS))
 
 
 def read_behind(checkpoint: Checkpoint) -> tuple[int, ...]:

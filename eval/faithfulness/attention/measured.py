@@ -31,7 +31,7 @@ Means = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Predicted:
-    """Who says something of texts without running them: the weights, and those of null heads.
+    """Whose queries and keys say something of texts: the weights', and those of null heads.
 
     start: of texts; before: ids that each word alone is read behind, which begin with `start`.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -11,14 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from eval.faithfulness.attention.classes import ClassMeasure, Pair
 from eval.faithfulness.attention.measured import EARLIEST, EVERY, IN_REPEATS, OVER_KEYS, Means
 from eval.faithfulness.attention.readings import READINGS, ReadHeads
 from eval.faithfulness.attention.texts import LENGTH
 from eval.statistics.correlation import rank_correlation
-from eval.statistics.intervals import Estimate, interval_of_area, mean_over_heads
+from eval.statistics.intervals import Estimate, interval_of_area, mean_over_heads, wilson
 from maps_engine.model import ModelShape
 
 CLEAR: Final = 0.3  # real attention above which a head clearly does what a reading is about
+T_95: Final = 2.07  # standard errors of a mean over 24 texts on either side of it (Student's t)
 STRONGEST: Final = 8  # heads that are listed of each reading
 Values = NDArray[np.float64]
 
@@ -42,6 +44,7 @@ class AttentionTable:
     read: ReadHeads
     texts: tuple[Run, ...]
     repeats: Run
+    classes: Mapping[Pair, ClassMeasure]
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -53,6 +56,7 @@ class AttentionTable:
             "clear": CLEAR,
             "texts": [{"name": one.name, "source": one.source, "pieces": one.n} for one in self.texts],
             "readings": [self._reading(name) for name in READINGS],
+            "classes": self._classes(),
             "keys": [self._keys("all", self.texts), *(self._keys(one.name, [one]) for one in self.texts)],
             "by_head": self._by_head(),
         }
@@ -71,6 +75,38 @@ class AttentionTable:
             "area": _plain(area(read, real > CLEAR)),
             "clear": int((real > CLEAR).sum()),
             "strongest": [self._place(int(i)) | {"real": _rounded(real[i]), "read": _rounded(read[i])} for i in order],
+        }
+
+    def _classes(self) -> dict[str, Any]:
+        """What heads are said to attend to from class to class, beside how much more they do, in nats.
+
+        A claim is held where the 95 % interval of its mean over texts lies above 0. `others`: the same of the other
+        heads of its layer that are not said to do it.
+        """
+        said = {(one.layer, one.head, one.reads, one.seeks) for one in self.read.claims}
+        rows: list[dict[str, Any]] = []
+        for one in self.read.claims:
+            found = self.classes[one.reads, one.seeks]
+            real, reach = float(found.mean[one.layer, one.head]), T_95 * float(found.error[one.layer, one.head])
+            others = [
+                float(found.mean[one.layer, head])
+                for head in range(self.shape.n_heads)
+                if (one.layer, head, one.reads, one.seeks) not in said
+            ]
+            values = {"read": one.nats, "real": real, "low": real - reach, "high": real + reach}
+            mean = {"others": _rounded(float(np.mean(others))) if others else None}
+            own = {"layer": one.layer, "head": one.head, "from": one.reads, "to": one.seeks}
+            rows.append(own | {name: _rounded(value) for name, value in values.items()} | mean)
+        read, real_nats = ([row[name] for row in rows] for name in ("read", "real"))
+        return {
+            "claims": len(rows),
+            "pairs": len(self.classes),
+            "held": _plain(wilson(sum(row["low"] > 0 for row in rows), len(rows))),
+            "read": _plain(mean_over_heads(read)),
+            "real": _plain(mean_over_heads(real_nats)),
+            "others": _plain(mean_over_heads([row["others"] for row in rows if row["others"] is not None])),
+            "rho": _plain(rank_correlation(read, real_nats)),
+            "by_claim": rows,
         }
 
     def _keys(self, name: str, runs: Sequence[Run]) -> dict[str, Any]:

@@ -20,8 +20,9 @@ SAID: Final = {  # predictions over keys, as tables and figures call them
 
 
 def attention_table(result: Row) -> str:
-    """Readings over heads, their strongest heads, and predictions over keys."""
-    return "\n\n".join([_readings_table(result), _strongest_table(result), _keys_table(result)])
+    """Readings over heads, their strongest heads, from class to class, and predictions over keys."""
+    tables = [_readings_table(result), _strongest_table(result), _classes_table(result), _keys_table(result)]
+    return "\n\n".join(one for one in tables if one)
 
 
 def _readings_table(result: Row) -> str:
@@ -41,12 +42,22 @@ def _strongest_table(result: Row) -> str:
     return table(["attention to", "strongest heads: running model / read"], rows, numbers=False)
 
 
+def _classes_table(result: Row) -> str:
+    """Empty where no head is said to attend from class to class, and for results from before this was measured."""
+    found = result.get("classes") or {"claims": 0}
+    if not found["claims"]:
+        return ""
+    head = ["from class to class: claims", "hold", "nats read", "nats in the running model", "other heads", "ρ"]
+    values = (interval(found[name]) for name in ("held", "read", "real", "others", "rho"))
+    return table(head, [[str(found["claims"]), *values]])
+
+
 def _keys_table(result: Row) -> str:
     head = ["ρ over keys, mean over heads", "queries (null heads)", *SAID.values()]
     rows = []
     for one in result["keys"]:
         name = "**all texts**" if one is result["keys"][0] else escaped(one["text"])
-        queries = f"{one['queries']} ({one['null_queries']})"
+        queries = f"{one['queries']} ({one.get('null_queries', '–')})"
         rows.append([name, queries, *(interval(one[what]) for what in SAID)])
     return table(head, rows)
 
@@ -60,10 +71,11 @@ def read_attention(result: Row) -> list[str]:
     texts = ", ".join(f"{one['pieces']} of {escaped(one['name'])}" for one in result["texts"])
     return [
         f"Attention of {result['heads']} heads was measured in pieces of {result['length']} tokens ({texts}), and in "
-        "texts of random tokens that repeat. The same was read from weights, without any of these texts: in made-up "
-        "texts, in which words see the one before them in every layer; those that repeat are seen whole, so that "
-        "`duplicate` and `induction` are the model's own on other random words.",
+        "texts of random tokens that repeat. What is held against it was read in other, made-up texts, in which words "
+        "see the one before them in every layer; those that repeat are seen whole, so that `duplicate` and `induction` "
+        "are the model's own on other random words.",
         *(_reading(one, result["clear"]) for one in result["readings"]),
+        *_classes(result),
         *_keys(result),
     ]
 
@@ -86,17 +98,37 @@ _TOLD: Final = {
 }
 
 
+def _classes(result: Row) -> list[str]:
+    found = result.get("classes") or {"claims": 0}
+    if not found["claims"]:
+        return []
+    return [
+        f"Heads are said {found['claims']} times to attend from one class of words to another ({found['pairs']} pairs "
+        "of classes). A word of the second class was put into texts of random words in place of another. Of the claims "
+        f"{interval(found['held'])} hold: the head attends to it more there (95 % interval of the mean over texts), by "
+        f"{interval(found['real'])} nats, where {interval(found['read'])} are read and the other heads of its layer "
+        f"do so by {interval(found['others'])}. Over claims, what is read and what is so agree with ρ "
+        f"{interval(found['rho'])}.",
+    ]
+
+
+def class_points(result: Row) -> tuple[list[float], list[float]]:
+    """Of each claim from class to class the nats read, and those in the running model."""
+    rows = (result.get("classes") or {}).get("by_claim", [])
+    return [one["read"] for one in rows], [one["real"] for one in rows]
+
+
 def _keys(result: Row) -> list[str]:
     whole = result["keys"][0]
     text = (
         f"Within a head, the keys of {whole['queries']} queries are put in order with a mean ρ of "
-        f"{interval(whole['placed'])} by words and places together, and {interval(whole['content'])} by words alone, "
-        f"without places; to call the nearer key the stronger gives {interval(whole['near'])}."
+        f"{interval(whole['placed'])} by words and places together (the same texts, each word seeing the one before it "
+        f"in every layer), and {interval(whole['content'])} by words alone, without places; to call the nearer key the "
+        f"stronger gives {interval(whole['near'])}."
     )
     null = (
-        f"Null heads, asked for {whole['null_queries']} of them, give {interval(whole['null placed'])} and "
-        f"{interval(whole['null content'])}. A published figure "
-        f"for such predictions is {PUBLISHED}, of another model and another basis."
+        f"Null heads give {interval(whole['null placed'])} and {interval(whole['null content'])}. A published figure "
+        f"for words alone is {PUBLISHED}, of another model and in another basis."
     )
     return [text, null]
 

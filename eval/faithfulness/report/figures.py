@@ -31,6 +31,19 @@ def reading_scatter(panels: Mapping[str, Panel]) -> bytes:
     return _panels(panels, "attention read from weights", "attention in the running model", "ρ")
 
 
+def class_scatter(read: Sequence[float], real: Sequence[float]) -> bytes:
+    """From class to class: nats of every claim read from weights against those in the running model."""
+    with drawing():
+        figure = Figure(figsize=(3.2, 3.0), layout="constrained")
+        axis = figure.add_subplot()
+        axis.scatter(read, real, s=9, color=BLUE, alpha=0.55, linewidths=0)
+        ends = [min(0.0, *read, *real), max(1.0, *read, *real)]
+        axis.plot(ends, ends, color=GREY, linewidth=0.7, linestyle=":")
+        axis.axhline(0, color=GREY, linewidth=0.7)
+        axis.set(xlabel="nats read from weights", ylabel="nats in the running model")
+        return figure_bytes(figure)
+
+
 def _panels(panels: Mapping[str, Panel], across: str, up: str, sign: str) -> bytes:
     with drawing():
         figure, axes = _grid(len(panels), width=2.6, height=2.5)

@@ -13,7 +13,7 @@ from agent.output.markdown import document, escaped
 from agent.output.pages import Picture
 from eval.errors import MixedResults
 from eval.faithfulness.report import figures
-from eval.faithfulness.report.attention import keys_by_layer, read_attention, reading_panels
+from eval.faithfulness.report.attention import class_points, keys_by_layer, read_attention, reading_panels
 from eval.faithfulness.report.paper_figures import LLAMA_8B_R
 from eval.faithfulness.report.reading import (
     read_causal,
@@ -145,7 +145,10 @@ def _pictures(folder: ResultsFolder, kind: str, result: Any) -> list[Picture]:
 
 def _attention(result: Any) -> list[Picture]:
     lines = figures.layer_lines(keys_by_layer(result), up="ρ over keys", legend="upper right")
+    read, real = class_points(result)
+    classes = [figures.class_scatter(read, real)] if read else []
     return [
+        *(Picture("attention-classes", one, "Every point is a class that a head attends to.") for one in classes),
         Picture("attention-heads", figures.reading_scatter(reading_panels(result)), "Every point is a head."),
         Picture("attention-keys", lines, "Order of the keys of a query, mean over the heads of one layer."),
     ]

@@ -14,13 +14,13 @@ from agent.pipeline.flow import Conditions, map_heads
 from agent.pipeline.workbench import equip
 from maps_engine import fitting
 from maps_engine.engine import MapsEngine
+from maps_engine.errors import UnsupportedModel
 from maps_engine.qk import class_fits
 from maps_engine.qk.composition import read_composition
 from maps_engine.qk.kinds import kinds
 from maps_engine.results import EngineSettings, HeadAttention
 from tests.support.agent.bulk_runs import QueueDescriber, letter_bench, tiny_request
 from tests.support.agent.queue_models import wordy_model
-from tests.support.tiny_models import tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -131,10 +131,11 @@ def test_mappings_get_the_attention_of_their_heads(maps: MapsEngine) -> None:
     assert AttentionReader(maps).with_attention([]) == []
 
 
-def test_a_model_whose_attention_is_not_understood_is_described_without(tmp_path: Path) -> None:
-    maps = MapsEngine.open(
-        str(tiny_model("gpt2", tmp_path / "model")[0]), settings=EngineSettings("embedding"), device="cpu"
-    )
+def test_a_model_of_few_places_is_described_without(tmp_path: Path) -> None:
+    model = wordy_model(tmp_path / "model", "gpt2")
+    maps = MapsEngine.open(str(model), settings=EngineSettings("embedding"), device="cpu")
+    with pytest.raises(UnsupportedModel, match="too few places"):
+        AttentionReader(maps).layers(0)
     found = list(maps.map_heads([0], heads=[0]))
     assert AttentionReader(maps).with_attention(found) == found
 

@@ -28,9 +28,11 @@ from eval.faithfulness.bench import Bench
 from eval.faithfulness.report import figures
 from eval.faithfulness.report.attention import PUBLISHED, keys_by_layer, read_attention, reading_panels
 from eval.faithfulness.report.text import table_text
+from maps_engine.errors import UnsupportedModel
 from maps_engine.null_heads import null_checkpoint
 from maps_engine.qk import made_texts, readings
 from maps_engine.qk.readings import read_behind
+from tests.support.agent.queue_models import wordy_model
 from tests.support.eval.made_texts import some_texts, words
 from tests.support.eval.named_runs import wordy_bench
 from tests.support.tiny_models import tiny_model
@@ -175,6 +177,22 @@ def test_models_of_few_places_are_refused(tmp_path, monkeypatch) -> None:
     result = CliRunner().invoke(app, [*asked, "--device", "cpu"])
     assert result.exit_code == 2
     assert "too few places to read texts" in result.output
+
+
+def test_a_model_that_learns_places_is_checked(tmp_path) -> None:
+    """All 128 places of a text are needed, and one less is refused before anything runs."""
+    for places in (LENGTH, LENGTH - 1):
+        folder = tmp_path / str(places)
+        wordy_model(folder / "model", "gpt2", n_positions=places)
+        bench = wordy_bench(folder)
+        if places < LENGTH:
+            with pytest.raises(UnsupportedModel, match="127 places; expected at least 128"):
+                attention(bench, some_texts(bench.checkpoint)[:1])
+            assert list(bench.folder.path.rglob("*.json")) == []
+        else:
+            found = attention(bench, some_texts(bench.checkpoint)[:1]).to_json()
+            first = [one["keys"]["placed"] for one in found["by_head"] if one["layer"] == 0]
+            assert min(first) > 0.999  # no word knows of another yet, and each stands at its place
 
 
 def spread(value: float) -> dict:

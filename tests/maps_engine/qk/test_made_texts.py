@@ -48,7 +48,7 @@ def test_texts_that_repeat_themselves_are_read_as_the_model_reads_them(family: s
 def test_words_of_plain_texts_see_one_word_before_them(tmp_path) -> None:
     weights = open_checkpoint(str(tiny_model("llama", tmp_path / "model")[0])).weights
     made, texts = MadeUp.of(WORDS, (0,), torch.device("cpu")), MadeTexts(weights, WORDS, (0,))
-    stream = weights.texts(made.plain, start=1, sees=made_texts.SEES)
+    stream = weights.texts(made.plain, start=1, sees=1)
     for _ in range(weights.shape.n_layers - 1):
         texts.advance()
         stream.advance()
@@ -88,13 +88,16 @@ def test_models_with_a_table_of_places_are_read(family: str, tmp_path) -> None:
         assert len(one.attends) > 0
 
 
-def test_a_text_repeats_itself_after_its_half() -> None:
-    start, n = (7, 5), (LENGTH - 2) // 2
+@pytest.mark.parametrize("start", [(7,), (7, 5)])
+def test_a_text_repeats_itself_after_its_half(start: tuple[int, ...]) -> None:
+    s, n = len(start), (LENGTH - len(start)) // 2
     made = MadeUp.of(range(100, 100 + made_texts.WORDS), start, torch.device("cpu"))
-    assert made.plain.shape == made.repeated.shape == (made_texts.TEXTS, LENGTH)
-    assert torch.equal(made.plain[:, :2], torch.tensor([start] * made_texts.TEXTS))
-    assert torch.equal(made.repeated[:, 2 : 2 + n], made.repeated[:, 2 + n :])
-    assert all(len(set(text.tolist())) == n for text in made.repeated[:, 2 : 2 + n])
+    assert made.plain.shape == (made_texts.TEXTS, LENGTH)
+    assert made.repeated.shape == (made_texts.TEXTS, s + 2 * n)
+    for texts in (made.plain, made.repeated):
+        assert torch.equal(texts[:, :s], torch.tensor([start] * made_texts.TEXTS))
+    assert torch.equal(made.repeated[:, s : s + n], made.repeated[:, s + n :])
+    assert all(len(set(text.tolist())) == n for text in made.repeated[:, s : s + n])
     assert made.plain.float().mean() < made.repeated.float().mean()  # frequent words are drawn more often
 
 
