@@ -113,6 +113,11 @@ class Description:
         return self.report.description.observed_pattern
 
     @property
+    def account(self) -> str:
+        """What the head attends to and what it writes there, in a sentence or two."""
+        return self.report.account
+
+    @property
     def verdict(self) -> Verdict:
         """Of the test on new pairs: "supported", "weak", "contradicted" or "not testable"."""
         return self.report.test.verdict

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.llm.protocol import Message
 from agent.llm.token_usage import NO_USAGE, Usage
+from agent.results.account import account
 from agent.results.attention_values import attention_values
 from agent.results.descriptions import HeadDescription
 from agent.results.evidence import IntruderTest, Retrieved
@@ -117,11 +118,18 @@ class HeadReport:
     alternatives: tuple[HeadDescription, ...] = ()  # other descriptions, best first, until tests have chosen
     operations: tuple[HeadOperation, ...] = ()  # all that the head does, `description` first
 
+    @property
+    def account(self) -> str:
+        """What the head attends to and what it writes there, in a sentence or two."""
+        said = self.description
+        return account(self.mapping.attention, said.observed_pattern if said.status == "ok" else "")
+
     def to_json(self) -> dict[str, Any]:
         """The keys that others rely on: `model, layer, …, rows, …, test, tested_rows, …, attempts, conversation`."""
         return (
             self.mapping.to_json()
             | {
+                "account": self.account,
                 "attention": attention_values(self.mapping.attention),
                 "retrieved": [_retrieved(one) for one in self.retrieved],
                 "description": self.description.to_json() | {"operations": [one.to_json() for one in self.operations]},

@@ -15,6 +15,7 @@ from sqlalchemy import Engine, Select, select
 from sqlalchemy.orm import contains_eager, undefer
 
 from agent.errors import DatabaseUnusable, UnknownRun
+from agent.results.account import account
 from agent.results.attention_values import attention_of, attention_values
 from agent.results.descriptions import Claim
 from agent.results.evidence import Retrieved
@@ -150,6 +151,11 @@ class StoredHead(StoredLine):
         names = [field.name for field in fields(HeadMapping)]  # the same here and there
         return HeadMapping(**{name: getattr(self, name) for name in names})
 
+    @property
+    def account(self) -> str:
+        """What the head attends to and what it writes there, in a sentence or two."""
+        return account(self.attention, self.observed_pattern if self.status == "ok" else "")
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values: one line of a JSONL export."""
         rows = {name: row_values(getattr(self, name)) for name in ("rows", "suppressed_rows", "held_out_rows")}
@@ -158,7 +164,7 @@ class StoredHead(StoredLine):
             | rows
             | {"same_tokens": view_values(self.same_tokens), "constant": constant_values(self.constant)}
             | {"parts": part_values(self.parts), "undertrained": list(self.undertrained)}
-            | {"attention": attention_values(self.attention)}
+            | {"account": self.account, "attention": attention_values(self.attention)}
             | {"operations": [one.to_json() for one in self.operations]}
             | {"tested_rows": self.test.rows_to_json() if self.test else []}
             | {"scores": [one.to_json() for one in self.scores]}

@@ -12,6 +12,7 @@ from agent.output.console import inert, token_text
 from agent.output.terminal.attention_part import attended, attends_line
 from agent.output.terminal.tables import plain_table, tokens
 from agent.output.terminal.transcript import attempts_part
+from agent.results.account import written
 from agent.results.descriptions import HeadDescription
 from agent.results.evidence import Retrieved
 from agent.results.outcomes import PairTest, RowTest, TestResult
@@ -30,9 +31,8 @@ def show_page(out: Console, report: HeadReport, *, suppressed: bool = True) -> N
     mapping = report.mapping
     out.print(_title(mapping))
     out.print()
-    out.print(_description(report.description))
+    out.print(_description(report.description, attends_line(mapping.attention)))
     out.print(_test(report.test))
-    out.print(attends_line(mapping.attention))
     if report.trace.attempts:
         out.print(attempts_part(report.trace, told=[one.operation for one in report.operations]))
     out.print(_retrieved(report.retrieved))
@@ -71,16 +71,17 @@ def _title(mapping: HeadMapping) -> RenderableType:
     return Group(head, source)
 
 
-def _description(description: HeadDescription) -> RenderableType:
+def _description(description: HeadDescription, attends: Text) -> RenderableType:
+    """What the head attends to stands before what it writes there."""
     first = Text.assemble((description.status, STATUS_STYLE[description.status]), "  ", inert(description.operation))
     first.append("  (", "dim")
     if description.status == "ok":
         first.append(f"confidence {description.confidence:.2f}, ", "dim")
     first.append_text(inert(description.describer, "dim")).append(")", "dim")
-    lines = [first]
+    lines = [first, attends]
     for name, text in (
         ("inputs", description.input_strings),
-        ("pattern", description.observed_pattern if description.status == "ok" else ""),
+        ("pattern", written(description.observed_pattern) if description.status == "ok" else ""),
         ("evidence", description.reasoning),
         ("reason", description.reason),
     ):

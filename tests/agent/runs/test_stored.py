@@ -37,7 +37,7 @@ WEAKER = "UPDATE tests SET verdict = 'weak', details = json_set(details, '$.verd
 SCORE = "scorer judge settings_hash score low high n swapped"
 WHOLE = (
     "model fingerprint run layer head describer test rows suppressed_rows held_out_rows same_tokens constant "
-    "parts undertrained attention operations tested_rows scores status operation category input_strings "
+    "parts undertrained account attention operations tested_rows scores status operation category input_strings "
     "observed_pattern confidence reason reasoning claims retrieved raw_reply provenance trace"
 )
 
