@@ -23,10 +23,10 @@ from maps_engine.ordinary_words import in_finding_half
 from maps_engine.qk.made_texts import WORDS, drawn
 from maps_engine.qk.readings import words_read
 
-LENGTH: Final = 48  # tokens of a text
+LENGTH: Final = 32  # tokens of a text
 TEXTS: Final = 24  # of each pair of classes, and as many without the second class
 DISTANCES: Final = (2, 4, 8, 16)  # tokens from the word of the second class to that of the first
-LATE: Final = 12  # last places of a text, in one of which a word of the first class stands
+LATE: Final = 8  # last places of a text, in one of which a word of the first class stands
 FLOOR: Final = 1e-9  # attention below it counts as this much
 SEED: Final = 2
 Pair = tuple[str | None, str]
@@ -35,7 +35,8 @@ Pair = tuple[str | None, str]
 
 @dataclass(frozen=True)
 class ClassTexts:
-    """Ids (t, LENGTH) with words of both classes and without the second; places (t,) of the two words."""
+    """Ids (t, LENGTH) with words of both classes and without the second, which are the same for all pairs of one first
+    class; places (t,) of the two words."""
 
     having: Tensor
     lacking: Tensor
@@ -69,17 +70,21 @@ def class_texts(vocabulary: Vocabulary, pair: Pair) -> ClassTexts:
     """The same every time. Words of a class are those of which attention is read (`maps_engine.qk.readings`)."""
     ids = words_read(vocabulary)
     some, start = torch.tensor(ids[:WORDS]), torch.tensor(vocabulary.start, dtype=torch.long)
-    chance = torch.Generator().manual_seed(SEED + int(hashlib.sha256(repr(pair).encode()).hexdigest()[:8], 16))
+    reads, seeks = pair
+    chance, of_pair = (_seeded(one) for one in (repr(reads), repr(pair)))
     words = some[drawn(len(some), (TEXTS, LENGTH - len(start)), chance)]
     lacking, each = torch.cat([start.expand(TEXTS, -1), words], dim=1), torch.arange(TEXTS)
     queries = torch.randint(LENGTH - LATE, LENGTH, (TEXTS,), generator=chance)
     keys = queries - torch.tensor(DISTANCES).repeat(TEXTS)[:TEXTS]
-    reads, seeks = pair
     if reads is not None:
         lacking[each, queries] = _members(vocabulary, ids, reads, chance)
     having = lacking.clone()
-    having[each, keys] = _members(vocabulary, ids, seeks, chance)
+    having[each, keys] = _members(vocabulary, ids, seeks, of_pair)
     return ClassTexts(having, lacking, queries, keys)
+
+
+def _seeded(name: str) -> torch.Generator:
+    return torch.Generator().manual_seed(SEED + int(hashlib.sha256(name.encode()).hexdigest()[:8], 16))
 
 
 def _members(vocabulary: Vocabulary, ids: Sequence[int], label: str, chance: torch.Generator) -> Tensor:
@@ -90,14 +95,19 @@ def _members(vocabulary: Vocabulary, ids: Sequence[int], label: str, chance: tor
     return found[torch.randint(len(found), (TEXTS,), generator=chance)]
 
 
-def class_measure(model: RunningModel, texts: ClassTexts) -> ClassMeasure:
-    """In the running model. Raises AttentionOutOfReach."""
+def attention_logs(model: RunningModel, ids: Tensor, texts: ClassTexts) -> Tensor:
+    """(L, t, H): log attention of the running model from one place to the other in `ids`, one kind of the texts.
+
+    Raises AttentionOutOfReach.
+    """
     each = torch.arange(TEXTS)
-    found = []
-    for ids in (texts.having, texts.lacking):
-        layers = [one[each, :, texts.queries, texts.keys] for one in model.attention_weights(ids)]
-        found.append(torch.stack(layers).double().cpu().clamp_min(FLOOR).log())
-    nats = found[0] - found[1]  # (L, t, H)
+    layers = [one[each, :, texts.queries, texts.keys] for one in model.attention_weights(ids)]
+    return torch.stack(layers).double().cpu().clamp_min(FLOOR).log()
+
+
+def class_measure(having: Tensor, lacking: Tensor) -> ClassMeasure:
+    """Of `attention_logs` (L, t, H) with and without the second class."""
+    nats = having - lacking
     return ClassMeasure(nats.mean(dim=1), nats.std(dim=1) / TEXTS**0.5)
 
 

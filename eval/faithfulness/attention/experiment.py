@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from agent.pipeline.attention import attention_rules
-from eval.faithfulness.attention.classes import ClassMeasure, Pair, class_measure, class_texts, pairs_of
+from eval.faithfulness.attention.classes import ClassMeasure, Pair, attention_logs, class_measure, class_texts, pairs_of
 from eval.faithfulness.attention.measured import EARLIEST, EVERY, Means, Predicted, repeat_means, text_means
 from eval.faithfulness.attention.readings import KIND, ReadHeads, read_heads
 from eval.faithfulness.attention.summary import AttentionTable, Run, weighted
@@ -49,6 +49,7 @@ def attention(bench: Bench, texts: Sequence[Text], *, max_tokens: int = MAX_TOKE
 def _between_classes(bench: Bench, read: ReadHeads) -> dict[Pair, ClassMeasure]:
     """Each pair of classes that a head is said to attend from and to: from the folder, or measured and stored."""
     found, pairs = {}, pairs_of(read.claims)
+    without: dict[str | None, Tensor] = {}  # by the first class
     for done, pair in enumerate(pairs):
         texts = class_texts(bench.checkpoint.vocabulary, pair)
         digest = _digest([texts.having, texts.lacking, texts.queries, texts.keys])
@@ -57,7 +58,9 @@ def _between_classes(bench: Bench, read: ReadHeads) -> dict[Pair, ClassMeasure]:
         if stored is None:
             model = bench.model
             with bench.timed("classes in the running model"):
-                stored = class_measure(model, texts).to_json()
+                if pair[0] not in without:
+                    without[pair[0]] = attention_logs(model, texts.lacking, texts)
+                stored = class_measure(attention_logs(model, texts.having, texts), without[pair[0]]).to_json()
             bench.folder.write(place, identity, stored)
         found[pair] = ClassMeasure.from_json(stored)
         bench.progress("classes in the running model", done + 1, len(pairs))

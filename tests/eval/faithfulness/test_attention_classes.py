@@ -16,6 +16,8 @@ from eval.faithfulness.attention.classes import (
     LENGTH,
     TEXTS,
     ClassMeasure,
+    ClassTexts,
+    attention_logs,
     class_measure,
     class_texts,
     pairs_of,
@@ -23,6 +25,7 @@ from eval.faithfulness.attention.classes import (
 from eval.faithfulness.attention.experiment import attention
 from eval.faithfulness.attention.readings import Claim
 from eval.faithfulness.attention.texts import LENGTH as OF_A_PIECE
+from eval.faithfulness.bench import Bench
 from eval.faithfulness.report.attention import attention_table, class_points, read_attention
 from eval.faithfulness.report.figures import class_scatter
 from maps_engine.ordinary_words import in_finding_half
@@ -79,10 +82,22 @@ def test_where_all_words_are_said_to_attend_none_is_put_in_their_place(tmp_path)
     assert not all(LATER.holds(word) for word in asking)
 
 
+def measured(bench: Bench, texts: ClassTexts) -> ClassMeasure:
+    return class_measure(*(attention_logs(bench.model, ids, texts) for ids in (texts.having, texts.lacking)))
+
+
+def test_pairs_of_one_first_class_share_the_texts_without_the_second(tmp_path) -> None:
+    vocabulary = wordy_bench(tmp_path).checkpoint.vocabulary
+    first, second = (class_texts(vocabulary, ("early words", seeks)) for seeks in ("later words", "early words"))
+    for name in ("lacking", "queries", "keys"):
+        assert torch.equal(getattr(first, name), getattr(second, name))
+    assert not torch.equal(first.having, second.having)
+
+
 def test_nats_are_those_of_the_plain_computation(tmp_path) -> None:
     bench = wordy_bench(tmp_path)
     texts = class_texts(bench.checkpoint.vocabulary, ("early words", "later words"))
-    found = class_measure(bench.model, texts)
+    found = measured(bench, texts)
     layer, head, nats = 1, 2, []
     for text in range(TEXTS):
         query, key = int(texts.queries[text]), int(texts.keys[text])
@@ -116,7 +131,7 @@ def test_claims_stand_beside_the_running_model(tmp_path, monkeypatch) -> None:
     assert found["held"]["value"] == pytest.approx(sum(row["low"] > 0 for row in rows) / len(rows), abs=1e-3)
     assert found["real"]["value"] == pytest.approx(sum(row["real"] for row in rows) / len(rows), abs=1e-3)
     row = rows[0]
-    own = class_measure(bench.model, class_texts(bench.checkpoint.vocabulary, (row["from"], row["to"])))
+    own = measured(bench, class_texts(bench.checkpoint.vocabulary, (row["from"], row["to"])))
     assert row["real"] == pytest.approx(float(own.mean[row["layer"], row["head"]]), abs=1e-4)
     assert row["low"] < row["real"] < row["high"]
     others = [
