@@ -136,3 +136,14 @@ def test_completion_can_be_installed(tmp_path):
     command = [str(BIN / "headscribe"), "--install-completion", "bash"]
     subprocess.run(command, env=environment, capture_output=True, timeout=60, check=True)
     assert "headscribe" in (tmp_path / ".bashrc").read_text()
+
+
+def test_an_environment_variable_means_one_thing() -> None:
+    """Whoever sets it must not give one command a value that is meant for another."""
+    meant: dict[str, set[tuple[str, str]]] = {}
+    for context in command_pages.commands():
+        for param in context.command.params:
+            for name in [param.envvar] if isinstance(param.envvar, str) else param.envvar or ():
+                meant.setdefault(name, set()).add((param.name or "", param.type.name))
+    assert len(meant) > 20
+    assert {name: sorted(uses) for name, uses in meant.items() if len({kind for _, kind in uses}) > 1} == {}

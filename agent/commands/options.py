@@ -185,7 +185,7 @@ class DescriberOptions(OptionGroup):
         bool,
         typer.Option(
             help="Read what heads attend to as well, by queries and keys: once for a model, then kept in the cache.",
-            envvar="HEADSCRIBE_ATTENTION",
+            envvar="HEADSCRIBE_READ_ATTENTION",
         ),
     ] = True
     counted: Annotated[

@@ -193,7 +193,7 @@ def attention(
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
-    """Do heads of the running model look where their weights say: over heads, and over the keys of each?"""
+    """Do heads of the running model look where their weights say: over heads, from class to class, over keys?"""
     from eval.commands.experiment import finish, running_bench
     from eval.faithfulness.attention.experiment import attention as experiment
     from eval.faithfulness.attention.readings import KIND
