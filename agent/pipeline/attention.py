@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -70,7 +71,7 @@ class AttentionReader:
 
         whole: all layers are read, not only those up to the last of the mappings.
         """
-        if not mappings or not fits(readings.TOKENS, self.maps.settings, self.maps.checkpoint):
+        if not mappings or not self._affordable():
             return list(mappings)
         try:
             last = self.maps.shape.n_layers - 1 if whole else max(one.layer for one in mappings)
@@ -78,6 +79,21 @@ class AttentionReader:
         except (UnsupportedModel, UserMistake):
             return list(mappings)
         return [replace(one, attention=layers[one.layer][one.head]) for one in mappings]
+
+    def seconds(self) -> float:
+        """About what reading the whole model takes here, by its second layer; 0 where it is kept, or is left out."""
+        n_layers, times = self.maps.shape.n_layers, [time.perf_counter()]
+        if len(self._layers or self._kept()) == n_layers or not self._affordable():
+            return 0.0
+        try:
+            for _ in self.maps.attention(classes=all_classes(), last=min(1, n_layers - 1)):
+                times.append(time.perf_counter())
+        except (UnsupportedModel, UserMistake):
+            return 0.0
+        return (times[-1] - times[-2]) * n_layers
+
+    def _affordable(self) -> bool:
+        return fits(readings.TOKENS, self.maps.settings, self.maps.checkpoint)
 
     def _read(self, last: int, told: Told) -> Layers:
         """From the weights. Numbers are rounded as the file has them, whoever reads them first."""

@@ -5,7 +5,8 @@ every further layer takes. Under `residual` they are the lowest two: the second 
 through one block, which every block below the highest layer takes. Pairs that descriptions predict are scored once on
 all heads of the model, about NEW_PAIRS a head labelled and never more than MOST_PAIRS; the rows of one timed layer are
 scored on the other, where most of them are no entry of any list, as new pairs are on most heads. A lexical description
-takes a known time; what a language model takes is its own and not part of the estimate.
+takes a known time; what a language model takes is its own and not part of the estimate. What heads attend to is read
+once for the model, about as long for every layer as for the second, and not at all where it is kept from before.
 
 All of it costs what two layers cost, and the memory of the run itself: a model that is too large for this machine
 already shows it here.
@@ -45,12 +46,14 @@ class Estimate:
     more_layers_seconds: float
     describe_seconds: float
     test_seconds: float
+    attention_seconds: float
     peak_bytes: int
 
     @property
     def seconds(self) -> float:
         """All parts together."""
-        return self.first_layer_seconds + self.more_layers_seconds + self.describe_seconds + self.test_seconds
+        layers = self.first_layer_seconds + self.more_layers_seconds
+        return layers + self.describe_seconds + self.test_seconds + self.attention_seconds
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values with the sum."""
@@ -59,7 +62,8 @@ class Estimate:
 
 def estimate_request(request: LabelRequest) -> Estimate:
     """Map two layers and score a layer's worth of pairs. Raises HeadscribeError."""
-    engine = open_workbench(request, device=devices_of(request.device)[0]).maps
+    bench = open_workbench(request, device=devices_of(request.device)[0])
+    engine = bench.maps
     layers = parse_indices(request.layers, engine.shape.n_layers, "layer")
     heads = parse_indices(request.heads, engine.shape.n_heads, "head")
     streamed = engine.settings.source == "residual"
@@ -73,6 +77,7 @@ def estimate_request(request: LabelRequest) -> Estimate:
         more_layers_seconds=timed[-1][1] * (layers[-1] if streamed else len(layers) - 1),
         describe_seconds=LEXICAL_SECONDS * n,
         test_seconds=_seconds_a_pair(engine, timed[0][0], layer=chosen[-1]) * min(MOST_PAIRS, NEW_PAIRS * n),
+        attention_seconds=bench.attention.seconds() if bench.attention else 0.0,
         peak_bytes=_peak_bytes() + AGENT_BYTES,
     )
 

@@ -17,6 +17,7 @@ def show_estimate(out: Console, estimate: Estimate) -> None:
         ("all other layers", estimate.more_layers_seconds),
         ("descriptions (lexical)", estimate.describe_seconds),
         ("tests on all heads", estimate.test_seconds),
+        ("what heads attend to", estimate.attention_seconds),
         ("together", estimate.seconds),
     )
     for name, seconds in parts:

@@ -159,12 +159,14 @@ def test_dry_run_estimates_and_touches_no_database(tiny, tmp_path):
     assert value["heads"] == 8
     parts = [v for k, v in value.items() if k.endswith("_seconds")]
     assert value["seconds"] == pytest.approx(sum(parts))
+    assert len(parts) == 5
     assert all(v >= 0 for v in parts)
     assert value["peak_bytes"] > 4e8
     assert not database.exists()
     page = command("--model", tiny, "--dry-run", "--layers", "0")
     assert "4 heads" in page.output
     assert "GB" in page.output
+    assert "what heads attend to" in page.output
 
 
 def runs(engine, *arguments):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -146,6 +147,19 @@ def test_a_model_too_large_for_this_machine_is_described_without(maps: MapsEngin
     assert AttentionReader(maps).with_attention(found) == found
     assert reads == []
     assert AttentionReader(maps).layers(0), "who asks for it is given it"
+
+
+def test_the_time_that_reading_takes_is_told_until_it_is_kept(maps: MapsEngine, tmp_path: Path, monkeypatch) -> None:
+    reader = AttentionReader(maps, tmp_path)
+    started = time.perf_counter()
+    told = reader.seconds()
+    assert 0 < told < 2 * (time.perf_counter() - started) * maps.shape.n_layers
+    reader.layers(0)
+    assert reader.seconds() > 0, "one layer is not the whole model"
+    reader.layers(maps.shape.n_layers - 1)
+    assert reader.seconds() == AttentionReader(maps, tmp_path).seconds() == 0
+    monkeypatch.setattr(fitting, "ON_PROCESSOR", 1.0)
+    assert AttentionReader(maps).seconds() == 0, "a model that is too large is described without"
 
 
 def test_heads_are_told_what_feeds_them(maps: MapsEngine, tmp_path: Path, monkeypatch) -> None:
