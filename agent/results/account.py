@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from agent.results.descriptions import Status
 from maps_engine.qk.kinds import sentence
 from maps_engine.results import HeadAttention
 
-WHEN = "When it attends to a token:"
+VERBS: Final = frozenset({"Maps", "Often", "Sometimes", "Copies", "Writes", "Promotes"})  # a pattern may begin with
+WITHOUT: Final = {"unclear": "What it writes is unclear.", "failed": "What it writes could not be described."}
 
 
-def account(attention: HeadAttention | None, pattern: str) -> str:
-    """One or two sentences. `attention` None: it was not read; `pattern` "": what the head writes is unclear."""
+def account(attention: HeadAttention | None, status: Status | str, pattern: str) -> str:
+    """One or two sentences; "" where nothing is known.
+
+    attention: None where it was not read. pattern: what the head maps to what, of a description that is "ok".
+    """
     attends = "" if attention is None else f"Attends {sentence(attention)}."
-    writes = written(pattern) if pattern else "What it writes there is unclear."
-    return f"{attends} {writes}" if attends else writes
+    writes = written(pattern) if status == "ok" and pattern else WITHOUT.get(status, "")
+    return f"{attends} {writes}".strip()
 
 
 def written(pattern: str) -> str:
-    """What a head writes, as far as it attends: "When it attends to a token: maps a country to its capital." """
-    first, rest = pattern[:1], pattern[1:]
-    ordinary = rest[:1].islower() or rest[:1].isspace()  # not an abbreviation, "I" or a quoted token
-    return f"{WHEN} {first.lower() if ordinary and first != 'I' else first}{rest}"
+    """What a head writes, as far as it attends: "When it attends to a token, it maps a country to its capital." """
+    first, rest = pattern.split(" ", 1) if " " in pattern else (pattern, "")
+    if first in VERBS:
+        return f"When it attends to a token, it {first.lower()} {rest}"
+    return f"When it attends to a token: {pattern}"

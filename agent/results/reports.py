@@ -122,7 +122,7 @@ class HeadReport:
     def account(self) -> str:
         """What the head attends to and what it writes there, in a sentence or two."""
         said = self.description
-        return account(self.mapping.attention, said.observed_pattern if said.status == "ok" else "")
+        return account(self.mapping.attention, said.status, said.observed_pattern)
 
     def to_json(self) -> dict[str, Any]:
         """The keys that others rely on: `model, layer, …, rows, …, test, tested_rows, …, attempts, conversation`."""

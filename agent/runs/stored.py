@@ -154,7 +154,7 @@ class StoredHead(StoredLine):
     @property
     def account(self) -> str:
         """What the head attends to and what it writes there, in a sentence or two."""
-        return account(self.attention, self.observed_pattern if self.status == "ok" else "")
+        return account(self.attention, self.status, self.observed_pattern)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values: one line of a JSONL export."""

@@ -68,12 +68,12 @@ def sentence(head: HeadAttention) -> str:
         said.append(f"to tokens near by ({sum(head.profile[: NEAR + 1]):.0%} to the last {NEAR})")
     if not said and head.first < SINK:
         said.append(f"broadly, {head.reach:.0f} tokens back on average")
+    if head.first >= SINK:
+        said.append(f"{'else ' if said else ''}to the first token ({head.first:.0%})")
     moved_by = (one for one in head.fed_by if one.part == "K" and "previous token" in one.kinds)
     keys = next(moved_by, None)  # what follows a word holds that word in its keys where such a head has moved it there
     if keys is not None and "induction" in kinds(head):
         said.append(f"its keys are fed by {feeder(keys)}")
-    if head.first >= SINK:
-        said.append(f"{'else ' if said else ''}to the first token ({head.first:.0%})")
     return "; ".join(said)
 
 
@@ -83,4 +83,5 @@ def feeder(feed: Feed) -> str:
 
 
 def _times(logit: float) -> str:
-    return f"{exp(logit):.1f} times as much" if logit < MOST else f"over {exp(MOST):.0f} times as much"
+    times = f"{exp(logit):.1f}" if logit < MOST else f"over {exp(MOST):.0f}"
+    return f"{times} times as much as to other words"

@@ -1,8 +1,10 @@
 """Do heads attend from one class of words to another in the running model, as is read from their weights?
 
-Texts are ordinary words drawn by chance, with a word of the first class near their end and a word of the second class
-some places before it. Beside each stands the same text with an ordinary word in that place: what a head attends to
-there more, in nats, is what the class does. Words of classes are of the half in which no claim was found.
+Texts are ordinary words drawn by chance. A word of the second class is put into one place, a word of the first class
+into a later one, or both, or neither. A head does what is said of it where it attends more to the word of the second
+class than to an ordinary word in its place, and that by more from a word of the first class than from an ordinary one:
+what all queries prefer is no news of the first class. Where all queries are said to prefer a class, the first
+difference alone counts. Words are of the half on which the claim was tested when it was read.
 """
 
 from __future__ import annotations
@@ -13,52 +15,27 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
+from scipy import stats
 from torch import Tensor
 
 from agent.words.word_classes import all_classes
 from eval.faithfulness.attention.readings import Claim
 from eval.faithfulness.running.running_model import RunningModel
 from maps_engine.model import Vocabulary
-from maps_engine.ordinary_words import in_finding_half
+from maps_engine.ordinary_words import in_finding_half, ordinary_words
 from maps_engine.qk.made_texts import WORDS, drawn
 from maps_engine.qk.readings import words_read
 
 LENGTH: Final = 32  # tokens of a text
-TEXTS: Final = 24  # of each pair of classes, and as many without the second class
-DISTANCES: Final = (2, 4, 8, 16)  # tokens from the word of the second class to that of the first
-LATE: Final = 8  # last places of a text, in one of which a word of the first class stands
+TEXTS: Final = 24
+DISTANCES: Final = (2, 4, 8, 16)  # tokens from the place of the second class to that of the first
+LATE: Final = 8  # last places of a text, one of which is that of the first class
+FEWEST: Final = 8  # texts of a pair that can be used
 FLOOR: Final = 1e-9  # attention below it counts as this much
 SEED: Final = 2
+VERSION: Final = 1  # raise when something else is measured
 Pair = tuple[str | None, str]
 """Classes of the words that attend, None where all words do, and of those attended to."""
-
-
-@dataclass(frozen=True)
-class ClassTexts:
-    """Ids (t, LENGTH) with words of both classes and without the second, which are the same for all pairs of one first
-    class; places (t,) of the two words."""
-
-    having: Tensor
-    lacking: Tensor
-    queries: Tensor
-    keys: Tensor
-
-
-@dataclass(frozen=True)
-class ClassMeasure:
-    """Of all heads (L, H): nats more attention, the mean over texts, and the standard error of it."""
-
-    mean: Tensor
-    error: Tensor
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {name: _rounded(getattr(self, name)) for name in ("mean", "error")}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> ClassMeasure:
-        """What `to_json` gave."""
-        return cls(*(torch.tensor(values[name], dtype=torch.float64) for name in ("mean", "error")))
 
 
 def pairs_of(claims: Sequence[Claim]) -> tuple[Pair, ...]:
@@ -66,49 +43,113 @@ def pairs_of(claims: Sequence[Claim]) -> tuple[Pair, ...]:
     return tuple(dict.fromkeys((one.reads, one.seeks) for one in claims))
 
 
-def class_texts(vocabulary: Vocabulary, pair: Pair) -> ClassTexts:
-    """The same every time. Words of a class are those of which attention is read (`maps_engine.qk.readings`)."""
-    ids = words_read(vocabulary)
-    some, start = torch.tensor(ids[:WORDS]), torch.tensor(vocabulary.start, dtype=torch.long)
-    reads, seeks = pair
-    chance, of_pair = (_seeded(one) for one in (repr(reads), repr(pair)))
-    words = some[drawn(len(some), (TEXTS, LENGTH - len(start)), chance)]
-    lacking, each = torch.cat([start.expand(TEXTS, -1), words], dim=1), torch.arange(TEXTS)
-    queries = torch.randint(LENGTH - LATE, LENGTH, (TEXTS,), generator=chance)
-    keys = queries - torch.tensor(DISTANCES).repeat(TEXTS)[:TEXTS]
-    if reads is not None:
-        lacking[each, queries] = _members(vocabulary, ids, reads, chance)
-    having = lacking.clone()
-    having[each, keys] = _members(vocabulary, ids, seeks, of_pair)
-    return ClassTexts(having, lacking, queries, keys)
+class ClassTexts:
+    """The same ordinary words for all classes, and the words of classes that are put among them, every time the same.
 
-
-def _seeded(name: str) -> torch.Generator:
-    return torch.Generator().manual_seed(SEED + int(hashlib.sha256(name.encode()).hexdigest()[:8], 16))
-
-
-def _members(vocabulary: Vocabulary, ids: Sequence[int], label: str, chance: torch.Generator) -> Tensor:
-    """(TEXTS,): ids of words of a class, by chance."""
-    (holds,) = (one.holds for one in all_classes() if one.label == label)
-    texts = {i: vocabulary.text(i) for i in ids}
-    found = torch.tensor([i for i, text in texts.items() if holds(text) and not in_finding_half(text)])
-    return found[torch.randint(len(found), (TEXTS,), generator=chance)]
-
-
-def attention_logs(model: RunningModel, ids: Tensor, texts: ClassTexts) -> Tensor:
-    """(L, t, H): log attention of the running model from one place to the other in `ids`, one kind of the texts.
-
-    Raises AttentionOutOfReach.
+    ids (TEXTS, LENGTH); queries, keys (TEXTS,): the places of the first and of the second class.
     """
-    each = torch.arange(TEXTS)
-    layers = [one[each, :, texts.queries, texts.keys] for one in model.attention_weights(ids)]
-    return torch.stack(layers).double().cpu().clamp_min(FLOOR).log()
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        some, start = torch.tensor(ordinary_words(vocabulary, WORDS)), torch.tensor(vocabulary.start, dtype=torch.long)
+        chance = torch.Generator().manual_seed(SEED)
+        words = some[drawn(len(some[:WORDS]), (TEXTS, LENGTH - len(start)), chance)]
+        self.ids = torch.cat([start.expand(TEXTS, -1), words], dim=1)
+        self.queries = torch.randint(LENGTH - LATE, LENGTH, (TEXTS,), generator=chance)
+        self.keys = self.queries - torch.tensor(DISTANCES).repeat(TEXTS)[:TEXTS]
+
+    def having(self, reads: str | None, seeks: str | None) -> Tensor:
+        """The ids with words of the classes in their places; None leaves the ordinary word there."""
+        found, each = self.ids.clone(), torch.arange(TEXTS)
+        if reads is not None:
+            found[each, self.queries] = self._members(reads, "queries")
+        if seeks is not None:
+            found[each, self.keys] = self._members(seeks, "keys")
+        return found
+
+    def usable(self, pair: Pair) -> Tensor:
+        """(TEXTS,): where no ordinary word is of the class that it stands for, and the two words are not the same."""
+        reads, seeks = pair
+        each, whole = torch.arange(TEXTS), self.having(*pair)
+        found = ~self._held(seeks, self.ids[each, self.keys])
+        if reads is not None:
+            found &= ~self._held(reads, self.ids[each, self.queries])
+            found &= whole[each, self.queries] != whole[each, self.keys]
+        return found
+
+    def digest(self, pair: Pair) -> str:
+        """12 hex digits that change with any word or place of a pair."""
+        parts = (self.ids, self.having(*pair), self.queries, self.keys, self.usable(pair))
+        return hashlib.sha256(repr([one.tolist() for one in parts]).encode()).hexdigest()[:12]
+
+    def _members(self, label: str, place: str) -> Tensor:
+        """(TEXTS,): ids of words of a class, by chance."""
+        ids = torch.tensor([i for i in words_read(self._vocabulary) if not in_finding_half(self._vocabulary.text(i))])
+        found = ids[self._held(label, ids)]
+        seed = SEED + int(hashlib.sha256(f"{place} {label}".encode()).hexdigest()[:8], 16)
+        return found[torch.randint(len(found), (TEXTS,), generator=torch.Generator().manual_seed(seed))]
+
+    def _held(self, label: str, ids: Tensor) -> Tensor:
+        (holds,) = (one.holds for one in all_classes() if one.label == label)
+        return torch.tensor([holds(self._vocabulary.text(i)) for i in ids.tolist()])
 
 
-def class_measure(having: Tensor, lacking: Tensor) -> ClassMeasure:
-    """Of `attention_logs` (L, t, H) with and without the second class."""
-    nats = having - lacking
-    return ClassMeasure(nats.mean(dim=1), nats.std(dim=1) / TEXTS**0.5)
+@dataclass(frozen=True)
+class ClassMeasure:
+    """Of all heads (L, H): nats that are attended more, the mean over `n` texts, with its 95 % interval."""
+
+    mean: Tensor
+    low: Tensor
+    high: Tensor
+    n: int
+
+    @classmethod
+    def of(cls, nats: Tensor) -> ClassMeasure:
+        """Of texts (L, t, H)."""
+        n, mean = nats.shape[1], nats.mean(dim=1)
+        reach = float(stats.t.ppf(0.975, n - 1)) * nats.std(dim=1) / n**0.5
+        return cls(mean, mean - reach, mean + reach, n)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {name: _rounded(getattr(self, name)) for name in ("mean", "low", "high")} | {"n": self.n}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> ClassMeasure:
+        """What `to_json` gave."""
+        mean, low, high = (torch.tensor(values[name], dtype=torch.float64) for name in ("mean", "low", "high"))
+        return cls(mean, low, high, int(values["n"]))
+
+
+class MeasuredClasses:
+    """Pairs of classes in the running model; texts that several pairs share are run once."""
+
+    def __init__(self, model: RunningModel, texts: ClassTexts, batch: int) -> None:
+        self._model, self._texts, self._batch = model, texts, batch
+        self._shared: dict[tuple[str | None, str | None], Tensor] = {}
+
+    def measure(self, pair: Pair) -> ClassMeasure:
+        """Raises AttentionOutOfReach."""
+        reads, seeks = pair
+        nats = self._logs(None, seeks) - self._logs(None, None)
+        if reads is not None:
+            nats = self._run(self._texts.having(*pair)) - self._logs(reads, None) - nats
+        return ClassMeasure.of(nats[:, self._texts.usable(pair)])
+
+    def _logs(self, reads: str | None, seeks: str | None) -> Tensor:
+        key = reads, seeks
+        if key not in self._shared:
+            self._shared[key] = self._run(self._texts.having(*key))
+        return self._shared[key]
+
+    def _run(self, ids: Tensor) -> Tensor:
+        """(L, t, H): log attention from the place of the first class to that of the second."""
+        found, parts = [], (ids.split(self._batch), self._texts.queries.split(self._batch))
+        for batch, queries, keys in zip(*parts, self._texts.keys.split(self._batch), strict=True):
+            each = torch.arange(len(batch))
+            layers = [one[each, :, queries, keys].float().cpu() for one in self._model.attention_weights(batch)]
+            found.append(torch.stack(layers))
+        return torch.cat(found, dim=1).double().clamp_min(FLOOR).log()
 
 
 def _rounded(values: Tensor) -> list[list[float]]:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from agent.pipeline.attention import attention_rules
-from eval.faithfulness.attention.classes import ClassMeasure, Pair, attention_logs, class_measure, class_texts, pairs_of
+from eval.faithfulness.attention import classes
+from eval.faithfulness.attention.classes import FEWEST, FLOOR, ClassMeasure, ClassTexts, MeasuredClasses, Pair, pairs_of
 from eval.faithfulness.attention.measured import EARLIEST, EVERY, Means, Predicted, repeat_means, text_means
 from eval.faithfulness.attention.readings import KIND, ReadHeads, read_heads
 from eval.faithfulness.attention.summary import AttentionTable, Run, weighted
@@ -47,20 +48,23 @@ def attention(bench: Bench, texts: Sequence[Text], *, max_tokens: int = MAX_TOKE
 
 
 def _between_classes(bench: Bench, read: ReadHeads) -> dict[Pair, ClassMeasure]:
-    """Each pair of classes that a head is said to attend from and to: from the folder, or measured and stored."""
-    found, pairs = {}, pairs_of(read.claims)
-    without: dict[str | None, Tensor] = {}  # by the first class
+    """Each pair of classes that a head is said to attend from and to: from the folder, or measured and stored.
+
+    Pairs of which too few texts can be used are left out.
+    """
+    texts = ClassTexts(bench.checkpoint.vocabulary)
+    pairs = [pair for pair in pairs_of(read.claims) if int(texts.usable(pair).sum()) >= FEWEST]
+    found: dict[Pair, ClassMeasure] = {}
+    measured: MeasuredClasses | None = None
     for done, pair in enumerate(pairs):
-        texts = class_texts(bench.checkpoint.vocabulary, pair)
-        digest = _digest([texts.having, texts.lacking, texts.queries, texts.keys])
-        place, identity = f"{KIND}/classes-{digest}", bench.running_identity(KIND, classes=list(pair), texts=digest)
+        digest = texts.digest(pair)
+        about = {"classes": list(pair), "texts": digest, "floor": FLOOR, "measured": classes.VERSION}
+        place, identity = f"{KIND}/classes-{digest}", bench.running_identity(KIND, **about)
         stored: dict[str, Any] | None = bench.folder.read(place, identity)
         if stored is None:
-            model = bench.model
+            measured = measured or MeasuredClasses(bench.model, texts, min(bench.batch, TOGETHER))
             with bench.timed("classes in the running model"):
-                if pair[0] not in without:
-                    without[pair[0]] = attention_logs(model, texts.lacking, texts)
-                stored = class_measure(attention_logs(model, texts.having, texts), without[pair[0]]).to_json()
+                stored = measured.measure(pair).to_json()
             bench.folder.write(place, identity, stored)
         found[pair] = ClassMeasure.from_json(stored)
         bench.progress("classes in the running model", done + 1, len(pairs))

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from eval.faithfulness.attention.classes import ClassMeasure, Pair
 from eval.faithfulness.attention.measured import EARLIEST, EVERY, IN_REPEATS, OVER_KEYS, Means
-from eval.faithfulness.attention.readings import READINGS, ReadHeads
+from eval.faithfulness.attention.readings import READINGS, Claim, ReadHeads
 from eval.faithfulness.attention.texts import LENGTH
 from eval.statistics.correlation import rank_correlation
-from eval.statistics.intervals import Estimate, interval_of_area, mean_over_heads, wilson
+from eval.statistics.intervals import Estimate, clustered_rate, interval_of_area, mean_over_heads
 from maps_engine.model import ModelShape
 
 CLEAR: Final = 0.3  # real attention above which a head clearly does what a reading is about
-T_95: Final = 2.07  # standard errors of a mean over 24 texts on either side of it (Student's t)
+RELATIONS: Final = ("from anywhere", "to the same class", "to another class")
 STRONGEST: Final = 8  # heads that are listed of each reading
 Values = NDArray[np.float64]
 
@@ -78,35 +78,34 @@ class AttentionTable:
         }
 
     def _classes(self) -> dict[str, Any]:
-        """What heads are said to attend to from class to class, beside how much more they do, in nats.
-
-        A claim is held where the 95 % interval of its mean over texts lies above 0. `others`: the same of the other
-        heads of its layer that are not said to do it.
-        """
-        said = {(one.layer, one.head, one.reads, one.seeks) for one in self.read.claims}
-        rows: list[dict[str, Any]] = []
-        for one in self.read.claims:
-            found = self.classes[one.reads, one.seeks]
-            real, reach = float(found.mean[one.layer, one.head]), T_95 * float(found.error[one.layer, one.head])
-            others = [
-                float(found.mean[one.layer, head])
-                for head in range(self.shape.n_heads)
-                if (one.layer, head, one.reads, one.seeks) not in said
-            ]
-            values = {"read": one.nats, "real": real, "low": real - reach, "high": real + reach}
-            mean = {"others": _rounded(float(np.mean(others))) if others else None}
-            own = {"layer": one.layer, "head": one.head, "from": one.reads, "to": one.seeks}
-            rows.append(own | {name: _rounded(value) for name, value in values.items()} | mean)
-        read, real_nats = ([row[name] for row in rows] for name in ("read", "real"))
+        """Claims from class to class beside what heads do, in nats; all, and by what the classes are to each other."""
+        rows = [row for one in self.read.claims if (row := self._claim(one)) is not None]
+        groups = {"all": rows} | {kind: [row for row in rows if _relation(row) == kind] for kind in RELATIONS}
         return {
-            "claims": len(rows),
             "pairs": len(self.classes),
-            "held": _plain(wilson(sum(row["low"] > 0 for row in rows), len(rows))),
-            "read": _plain(mean_over_heads(read)),
-            "real": _plain(mean_over_heads(real_nats)),
-            "others": _plain(mean_over_heads([row["others"] for row in rows if row["others"] is not None])),
-            "rho": _plain(rank_correlation(read, real_nats)),
+            "groups": [_group(name, group) for name, group in groups.items()],
             "by_claim": rows,
+        }
+
+    def _claim(self, claim: Claim) -> dict[str, Any] | None:
+        """None where the pair was not measured. `others`: heads of the layer that are not said to do the same."""
+        pair, layer = (claim.reads, claim.seeks), claim.layer
+        if pair not in self.classes:
+            return None
+        found, said = self.classes[pair], {(one.layer, one.head, one.reads, one.seeks) for one in self.read.claims}
+        others = [head for head in range(self.shape.n_heads) if (layer, head, *pair) not in said]
+        values = {name: float(getattr(found, name)[layer, claim.head]) for name in ("mean", "low", "high")}
+        row: dict[str, Any] = {
+            "layer": layer,
+            "head": claim.head,
+            "from": claim.reads,
+            "to": claim.seeks,
+            "texts": found.n,
+        }
+        row |= {"read": _rounded(claim.nats)} | {name: _rounded(value) for name, value in values.items()}
+        return row | {
+            "others": [_rounded(float(found.mean[layer, head])) for head in others],
+            "others_held": sum(bool(found.low[layer, head] > 0) for head in others),
         }
 
     def _keys(self, name: str, runs: Sequence[Run]) -> dict[str, Any]:
@@ -129,6 +128,41 @@ class AttentionTable:
 
     def _place(self, i: int) -> dict[str, int]:
         return {"layer": i // self.shape.n_heads, "head": i % self.shape.n_heads}
+
+
+def _relation(row: Mapping[str, Any]) -> str:
+    """One of RELATIONS."""
+    reads, seeks = row["from"], row["to"]
+    return RELATIONS[0] if reads is None else RELATIONS[1] if reads == seeks else RELATIONS[2]
+
+
+def _group(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A claim holds where its interval lies above 0. Intervals of shares draw pairs of classes anew, whose claims have
+    the same texts; `others` and `others_held` are of the other heads of the same layers."""
+    by_pair: dict[Any, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        by_pair.setdefault((row["from"], row["to"]), []).append(row)
+    held = [[row["low"] > 0 for row in group] for group in by_pair.values()]
+    others_held = [
+        [held < row["others_held"] for row in group for held in range(len(row["others"]))] for group in by_pair.values()
+    ]
+    read, real = ([row[name] for row in rows] for name in ("read", "mean"))
+    others = [mean for row in rows for mean in row["others"]]
+    return {
+        "name": name,
+        "claims": len(rows),
+        "pairs": len(by_pair),
+        "held": _plain(clustered_rate(held)),
+        "others_held": _plain(clustered_rate([one for one in others_held if one])),
+        "read": _mean(read),
+        "real": _mean(real),
+        "others": _mean(others),
+        "rho": _plain(rank_correlation(read, real)),
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return _rounded(float(np.mean(values))) if values else None
 
 
 def area(read: Values, clear: NDArray[np.bool_]) -> Estimate:

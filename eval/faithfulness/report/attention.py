@@ -44,12 +44,28 @@ def _strongest_table(result: Row) -> str:
 
 def _classes_table(result: Row) -> str:
     """Empty where no head is said to attend from class to class, and for results from before this was measured."""
-    found = result.get("classes") or {"claims": 0}
-    if not found["claims"]:
-        return ""
-    head = ["from class to class: claims", "hold", "nats read", "nats in the running model", "other heads", "ρ"]
-    values = (interval(found[name]) for name in ("held", "read", "real", "others", "rho"))
-    return table(head, [[str(found["claims"]), *values]])
+    groups = [one for one in _groups(result) if one["claims"]]
+    head = [
+        "heads that attend",
+        "claims",
+        "hold",
+        "other heads",
+        "nats read",
+        "in the running model",
+        "other heads",
+        "ρ",
+    ]
+    rows = []
+    for one in groups:
+        nats = (number(one[name]) for name in ("read", "real", "others"))
+        shares = (interval(one[name]) for name in ("held", "others_held"))
+        name = "**from class to class**" if one is groups[0] else one["name"]
+        rows.append([name, str(one["claims"]), *shares, *nats, interval(one["rho"])])
+    return table(head, rows) if rows else ""
+
+
+def _groups(result: Row) -> Sequence[Row]:
+    return result.get("classes", {}).get("groups", ())
 
 
 def _keys_table(result: Row) -> str:
@@ -99,23 +115,24 @@ _TOLD: Final = {
 
 
 def _classes(result: Row) -> list[str]:
-    found = result.get("classes") or {"claims": 0}
-    if not found["claims"]:
+    whole = next((one for one in _groups(result) if one["claims"]), None)
+    if whole is None:
         return []
     return [
-        f"Heads are said {found['claims']} times to attend from one class of words to another ({found['pairs']} pairs "
-        "of classes). A word of the second class was put into texts of random words in place of another. Of the claims "
-        f"{interval(found['held'])} hold: the head attends to it more there (95 % interval of the mean over texts), by "
-        f"{interval(found['real'])} nats, where {interval(found['read'])} are read and the other heads of its layer "
-        f"do so by {interval(found['others'])}. Over claims, what is read and what is so agree with ρ "
-        f"{interval(found['rho'])}.",
+        f"Heads are said {whole['claims']} times to attend to a class of words, from words of a class or from anywhere "
+        f"({whole['pairs']} pairs of classes). Words of both were put into texts of random words. A claim holds "
+        "where the head attends more to a word of the second class than to an ordinary word in its place, and that by "
+        "more from a word of the first class than from an ordinary one (95 % interval of the mean over texts above 0). "
+        f"{interval(whole['held'])} hold; of the other heads of the same layers, {interval(whole['others_held'])} do "
+        f"the same. The mean over claims is {number(whole['real'])} nats, where {number(whole['read'])} are read; that "
+        f"of the other heads is {number(whole['others'])}.",
     ]
 
 
 def class_points(result: Row) -> tuple[list[float], list[float]]:
     """Of each claim from class to class the nats read, and those in the running model."""
-    rows = (result.get("classes") or {}).get("by_claim", [])
-    return [one["read"] for one in rows], [one["real"] for one in rows]
+    rows = result.get("classes", {}).get("by_claim", [])
+    return [one["read"] for one in rows], [one["mean"] for one in rows]
 
 
 def _keys(result: Row) -> list[str]:

@@ -194,7 +194,7 @@ def test_the_page_says_everything():
     for part in ("Head 3.2 of made", "source: embedding\n",
                  "ok  country to capital",
                  "confidence 0.50, lexical",
-                 "When it attends to a token: maps a country to its capital (1 of 1 known pairs).",
+                 "When it attends to a token, it maps a country to its capital (1 of 1 known pairs).",
                  "test     supported", "40 new pairs: score 0.50 in the top 10, higher than 100 % of the other",
                  "✓   ␣Italy", "✓   ␣Peru", "✗   ␣Chad", "␣Rome  ␣Italy",
                  "rows that fit: 1 of 1 shown, 2 of 3 held out", "country-to-capital 0.61", "␣France",

@@ -5,27 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 
-from eval.faithfulness.attention import classes, readings
+from eval.faithfulness.attention import classes, experiment, readings
 from eval.faithfulness.attention.classes import (
     DISTANCES,
-    FLOOR,
     LATE,
     LENGTH,
     TEXTS,
     ClassMeasure,
     ClassTexts,
-    attention_logs,
-    class_measure,
-    class_texts,
+    MeasuredClasses,
+    Pair,
     pairs_of,
 )
 from eval.faithfulness.attention.experiment import attention
 from eval.faithfulness.attention.readings import Claim
+from eval.faithfulness.attention.summary import RELATIONS
 from eval.faithfulness.attention.texts import LENGTH as OF_A_PIECE
-from eval.faithfulness.bench import Bench
 from eval.faithfulness.report.attention import attention_table, class_points, read_attention
 from eval.faithfulness.report.figures import class_scatter
 from maps_engine.ordinary_words import in_finding_half
@@ -55,60 +55,74 @@ def two_classes(monkeypatch) -> None:
         monkeypatch.setattr(module, "all_classes", lambda: (EARLY, LATER))
 
 
-def test_texts_differ_in_the_word_of_the_second_class_alone(tmp_path) -> None:
+@pytest.fixture
+def texts(tmp_path) -> ClassTexts:
+    return ClassTexts(wordy_bench(tmp_path).checkpoint.vocabulary)
+
+
+def test_words_of_classes_are_put_into_their_places_alone(tmp_path, texts: ClassTexts) -> None:
     vocabulary = wordy_bench(tmp_path).checkpoint.vocabulary
-    found = class_texts(vocabulary, ("early words", "later words"))
-    again = class_texts(vocabulary, ("early words", "later words"))
-    assert torch.equal(found.having, again.having)
-    assert found.having.shape == found.lacking.shape == (TEXTS, LENGTH)
-    assert (found.having[:, 0] == vocabulary.start[0]).all()
-    each = torch.arange(TEXTS)
-    assert set((found.queries - found.keys).tolist()) == set(DISTANCES)
-    assert int(found.queries.min()) >= LENGTH - LATE
-    others = found.having.clone()
-    others[each, found.keys] = found.lacking[each, found.keys]
-    assert torch.equal(others, found.lacking)
-    for ids, place, of in ((found.having, found.queries, EARLY), (found.having, found.keys, LATER)):
-        words = [vocabulary.text(i) for i in ids[each, place].tolist()]
+    assert texts.ids.shape == (TEXTS, LENGTH)
+    assert (texts.ids[:, 0] == vocabulary.start[0]).all()
+    assert set((texts.queries - texts.keys).tolist()) == set(DISTANCES)
+    assert int(texts.queries.min()) >= LENGTH - LATE
+    each, both = torch.arange(TEXTS), texts.having("early words", "later words")
+    for place, of in ((texts.queries, EARLY), (texts.keys, LATER)):
+        words = [vocabulary.text(i) for i in both[each, place].tolist()]
         assert all(of.holds(word) and not in_finding_half(word) for word in words)
         assert len(set(words)) > 3
+        both[each, place] = texts.ids[each, place]
+    assert torch.equal(both, texts.ids)
+    assert torch.equal(texts.having(None, None), texts.ids)
 
 
-def test_where_all_words_are_said_to_attend_none_is_put_in_their_place(tmp_path) -> None:
-    vocabulary = wordy_bench(tmp_path).checkpoint.vocabulary
-    found = class_texts(vocabulary, (None, "later words"))
-    asking = [vocabulary.text(i) for i in found.having[torch.arange(TEXTS), found.queries].tolist()]
-    assert not all(EARLY.holds(word) for word in asking)
-    assert not all(LATER.holds(word) for word in asking)
+def test_the_same_words_of_a_class_stand_in_all_its_texts(tmp_path, texts: ClassTexts) -> None:
+    """So that what is taken off is of the same texts; and they are the same every time."""
+    each, pair = torch.arange(TEXTS), ("early words", "later words")
+    both, first, second = texts.having(*pair), texts.having(pair[0], None), texts.having(None, pair[1])
+    assert torch.equal(both[each, texts.queries], first[each, texts.queries])
+    assert torch.equal(both[each, texts.keys], second[each, texts.keys])
+    again = ClassTexts(wordy_bench(tmp_path).checkpoint.vocabulary)
+    assert torch.equal(again.having(*pair), both)
+    assert again.digest(pair) == texts.digest(pair) != texts.digest(("later words", "early words"))
 
 
-def measured(bench: Bench, texts: ClassTexts) -> ClassMeasure:
-    return class_measure(*(attention_logs(bench.model, ids, texts) for ids in (texts.having, texts.lacking)))
+def test_texts_that_say_nothing_of_a_pair_are_left_out(tmp_path, texts: ClassTexts) -> None:
+    vocabulary, each = wordy_bench(tmp_path).checkpoint.vocabulary, torch.arange(TEXTS)
+
+    def of(one: ByLetter, ids: torch.Tensor) -> list[bool]:
+        return [one.holds(vocabulary.text(i)) for i in ids.tolist()]
+
+    asking, asked = (texts.ids[each, place] for place in (texts.queries, texts.keys))
+    assert texts.usable((None, "later words")).tolist() == [not one for one in of(LATER, asked)]
+    wanted = [not (one or other) for one, other in zip(of(EARLY, asking), of(LATER, asked), strict=True)]
+    assert texts.usable(("early words", "later words")).tolist() == wanted
+    same = texts.having("later words", "later words")
+    found = texts.usable(("later words", "later words"))
+    assert not (found & (same[each, texts.queries] == same[each, texts.keys])).any()
 
 
-def test_pairs_of_one_first_class_share_the_texts_without_the_second(tmp_path) -> None:
-    vocabulary = wordy_bench(tmp_path).checkpoint.vocabulary
-    first, second = (class_texts(vocabulary, ("early words", seeks)) for seeks in ("later words", "early words"))
-    for name in ("lacking", "queries", "keys"):
-        assert torch.equal(getattr(first, name), getattr(second, name))
-    assert not torch.equal(first.having, second.having)
+@pytest.mark.parametrize("batch", [5, TEXTS])
+@pytest.mark.parametrize("reads", ["early words", None])
+def test_nats_are_those_of_the_plain_computation(tmp_path, texts: ClassTexts, reads: str | None, batch: int) -> None:
+    bench, pair, layer, head = wordy_bench(tmp_path), (reads, "later words"), 1, 2
+    found = MeasuredClasses(bench.model, texts, batch).measure(pair)
 
+    def log(ids: torch.Tensor, text: int) -> float:
+        seen = bench.model.model(input_ids=ids[text, None], output_attentions=True).attentions[layer]
+        return float(seen[0, head, texts.queries[text], texts.keys[text]].log())
 
-def test_nats_are_those_of_the_plain_computation(tmp_path) -> None:
-    bench = wordy_bench(tmp_path)
-    texts = class_texts(bench.checkpoint.vocabulary, ("early words", "later words"))
-    found = measured(bench, texts)
-    layer, head, nats = 1, 2, []
-    for text in range(TEXTS):
-        query, key = int(texts.queries[text]), int(texts.keys[text])
-        seen = [
-            bench.model.model(input_ids=ids[text, None], output_attentions=True).attentions[layer][0, head, query, key]
-            for ids in (texts.having, texts.lacking)
-        ]
-        nats.append(float(torch.log(seen[0] / seen[1])))
-    assert min(nats) > torch.tensor(FLOOR).log()
-    assert float(found.mean[layer, head]) == pytest.approx(sum(nats) / TEXTS, abs=1e-4)
-    assert float(found.error[layer, head]) == pytest.approx(float(torch.tensor(nats).std()) / TEXTS**0.5, abs=1e-4)
+    nats = []
+    for text in texts.usable(pair).nonzero().flatten().tolist():
+        more = log(texts.having(None, pair[1]), text) - log(texts.ids, text)
+        if reads is not None:
+            more = log(texts.having(*pair), text) - log(texts.having(reads, None), text) - more
+        nats.append(more)
+    assert found.n == len(nats)
+    interval = stats.ttest_1samp(nats, 0.0).confidence_interval(0.95)
+    assert float(found.mean[layer, head]) == pytest.approx(np.mean(nats), abs=1e-4)
+    assert float(found.low[layer, head]) == pytest.approx(interval.low, abs=1e-4)
+    assert float(found.high[layer, head]) == pytest.approx(interval.high, abs=1e-4)
     again = ClassMeasure.from_json(found.to_json())
     assert torch.allclose(again.mean, found.mean, atol=1e-6)
 
@@ -118,35 +132,70 @@ def test_pairs_come_once() -> None:
     assert pairs_of(claims) == (("a", "b"), (None, "b"))
 
 
-@pytest.mark.filterwarnings("error")
-def test_claims_stand_beside_the_running_model(tmp_path, monkeypatch) -> None:
-    """Bounds are taken off, so that a model of chance has claims; they then hold about as often as not."""
+@pytest.fixture
+def claims(monkeypatch) -> None:
+    """Bounds are taken off, so that a model of chance has claims."""
     monkeypatch.setattr(class_fits, "STRENGTH", 0.0)
     monkeypatch.setattr(class_fits, "LOGIT", 0.0)
+    monkeypatch.setattr(experiment, "FEWEST", 3)
+
+
+@pytest.mark.usefixtures("claims")
+def test_claims_stand_beside_the_running_model(tmp_path) -> None:
     bench = wordy_bench(tmp_path)
     result = attention(bench, some_texts(bench.checkpoint)[:1], max_tokens=2 * OF_A_PIECE).to_json()
-    found = result["classes"]
-    rows = found["by_claim"]
-    assert found["claims"] == len(rows) > 3
-    assert found["held"]["value"] == pytest.approx(sum(row["low"] > 0 for row in rows) / len(rows), abs=1e-3)
-    assert found["real"]["value"] == pytest.approx(sum(row["real"] for row in rows) / len(rows), abs=1e-3)
-    row = rows[0]
-    own = measured(bench, class_texts(bench.checkpoint.vocabulary, (row["from"], row["to"])))
-    assert row["real"] == pytest.approx(float(own.mean[row["layer"], row["head"]]), abs=1e-4)
-    assert row["low"] < row["real"] < row["high"]
-    others = [
-        float(own.mean[row["layer"], head])
-        for head in range(4)
-        if (row["layer"], head, row["from"], row["to"])
-        not in {(one["layer"], one["head"], one["from"], one["to"]) for one in rows}
-    ]
-    assert row["others"] == (pytest.approx(sum(others) / len(others), abs=1e-4) if others else None)
+    rows, (whole, *groups) = result["classes"]["by_claim"], result["classes"]["groups"]
+    assert whole["claims"] == len(rows) == sum(one["claims"] for one in groups) > 3
+    assert [one["name"] for one in (whole, *groups)] == ["all", *RELATIONS]
+    assert whole["held"]["value"] == pytest.approx(np.mean([row["low"] > 0 for row in rows]), abs=1e-3)
+    assert whole["real"] == pytest.approx(np.mean([row["mean"] for row in rows]), abs=1e-3)
+    others = [mean for row in rows for mean in row["others"]]
+    assert whole["others"] == pytest.approx(np.mean(others), abs=1e-3)
+    share = sum(row["others_held"] for row in rows) / len(others)
+    assert whole["others_held"]["value"] == pytest.approx(share, abs=1e-3)
+    said = {(one["layer"], one["head"], one["from"], one["to"]) for one in rows}
+    measured = MeasuredClasses(bench.model, ClassTexts(bench.checkpoint.vocabulary), 16)
+    for row in rows:
+        found = measured.measure((row["from"], row["to"]))
+        assert row["mean"] == pytest.approx(float(found.mean[row["layer"], row["head"]]), abs=1e-4)
+        assert row["low"] < row["mean"] < row["high"]
+        free = [head for head in range(4) if (row["layer"], head, row["from"], row["to"]) not in said]
+        assert row["others"] == pytest.approx([float(found.mean[row["layer"], head]) for head in free], abs=1e-4)
     table, sentences = attention_table(result), " ".join(read_attention(result))
-    assert f"\n| {len(rows)} | " in table
-    assert f"Heads are said {len(rows)} times to attend from one class of words to another" in sentences
-    read, real = class_points(result)
-    assert class_scatter(read, real).rstrip().endswith(b"</svg>")
+    assert f"| **from class to class** | {len(rows)} | " in table
+    assert f"Heads are said {len(rows)} times to attend to a class of words" in sentences
+    assert class_scatter(*class_points(result)).rstrip().endswith(b"</svg>")
 
 
-def test_results_from_before_this_was_measured_are_shown_without() -> None:
-    assert class_points({}) == ([], [])
+@pytest.mark.usefixtures("claims")
+def test_pairs_that_were_measured_are_read_from_the_folder(tmp_path, monkeypatch) -> None:
+    asked = wordy_bench(tmp_path)
+    text = some_texts(asked.checkpoint)[:1]
+    first = attention(asked, text).to_json()["classes"]
+    real = MeasuredClasses.measure
+    again: list[Pair] = []
+
+    def counted(self: MeasuredClasses, pair: Pair) -> ClassMeasure:
+        again.append(pair)
+        return real(self, pair)
+
+    monkeypatch.setattr(MeasuredClasses, "measure", counted)
+    assert attention(wordy_bench(tmp_path), text).to_json()["classes"] == first
+    assert again == []
+    lost = next(iter(sorted((asked.folder.path / "attention").glob("classes-*.json"))))
+    lost.unlink()
+    assert attention(wordy_bench(tmp_path), text).to_json()["classes"] == first
+    assert len(again) == 1
+    monkeypatch.setattr(experiment, "FEWEST", TEXTS + 1)
+    assert attention(wordy_bench(tmp_path), text).to_json()["classes"]["by_claim"] == []
+
+
+def test_results_from_before_this_was_measured_are_shown_without(tmp_path) -> None:
+    bench = wordy_bench(tmp_path)
+    result = attention(bench, some_texts(bench.checkpoint)[:1]).to_json()
+    del result["classes"]
+    for row in result["keys"]:
+        del row["null_queries"]
+    assert class_points(result) == ([], [])
+    assert "(–)" in attention_table(result)
+    assert "class" not in " ".join(read_attention(result))

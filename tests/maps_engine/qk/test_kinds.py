@@ -45,8 +45,8 @@ def test_kinds(changes: dict[str, Any], wanted: tuple[str, ...]) -> None:
 def test_a_sentence_tells_all_that_was_found() -> None:
     told = sentence(head(previous=0.4, first=0.6, fits=(FIT, LIKED)))
     assert told == (
-        "to the token before (40%); from months to weekdays (2.7 times as much); "
-        "to marks from anywhere (2.7 times as much); else to the first token (60%)"
+        "to the token before (40%); from months to weekdays (2.7 times as much as to other words); "
+        "to marks from anywhere (2.7 times as much as to other words); else to the first token (60%)"
     )
     assert sentence(head()) == "broadly, 31 tokens back on average"
     assert sentence(head(first=0.7)) == "to the first token (70%)"
