@@ -58,6 +58,7 @@ def head_json(d: HeadDetail) -> dict[str, Any]:
         "constant": constant_values(d.stored.constant),
         "parts": part_values(d.stored.parts),
         "undertrained": list(d.stored.undertrained),
+        "account": d.stored.account,
         "attention": attention_values(d.stored.attention),
         "description": _description_json(d.said) if d.said else None,
         "test": d.test.to_json() if d.test else None,
