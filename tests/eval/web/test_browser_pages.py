@@ -262,7 +262,11 @@ def test_browsing_works_without_javascript(browser: Browser, base: tuple[str, En
     assert page.locator(".mapping").count() == 6
     assert page.locator(".mapping.operations tbody tr").count() == page.locator(".mapping.parts tbody tr").count() == 2
     assert page.locator(".mapping.tested tbody tr").count() == 3
-    assert page.locator("text=Attends to the token before (61%).").is_visible()
+    account = page.locator("section[aria-labelledby=says] .said").inner_text()
+    assert account.startswith("Attends to the token before (61%). When it attends to a token, it maps ")
+    assert (
+        page.locator("h2:has-text('What it attends to') + .said").inner_text() == "Attends to the token before (61%)."
+    )
     bars = page.locator("figure svg rect").evaluate_all("found => found.map(one => one.getBoundingClientRect().height)")
     assert max(range(len(bars)), key=bars.__getitem__) == 1, "the tallest bar is that of the token before"
     page.click("summary:has-text('Queries with their keys')")
