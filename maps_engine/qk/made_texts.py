@@ -3,8 +3,9 @@
 A made-up text is the start of a text and words drawn by chance behind it: no data, and what a head does with one word
 or another averages out, so that what it does with places is left. In plain texts each word sees the start, itself and
 the word before it, in every layer: what it is, and what heads that look at the word before have moved to it, one word
-farther in every layer. Texts that repeat themselves tell heads that find a word again, or what came after it. Heads of several layers do so together, with
-what earlier ones found far back, so there every word sees all words before it, as in the running model.
+farther in every layer. Texts that repeat themselves tell heads that find a word again, or what came after it. Heads of
+several layers do so together, with what earlier ones found far back, so there every word sees all words before it, as
+in the running model.
 """
 
 from __future__ import annotations
