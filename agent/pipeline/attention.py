@@ -81,7 +81,8 @@ class AttentionReader:
         return [replace(one, attention=layers[one.layer][one.head]) for one in mappings]
 
     def seconds(self) -> float:
-        """About what reading the whole model takes here, by its second layer; 0 where it is kept, or is left out."""
+        """About what reading the whole model takes here, by its second layer and without what feeds its heads; 0 where
+        it is kept, or is left out."""
         n_layers, times = self.maps.shape.n_layers, [time.perf_counter()]
         if len(self._layers or self._kept()) == n_layers or not self._affordable():
             return 0.0

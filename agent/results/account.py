@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from agent.results.descriptions import Status
 from maps_engine.qk.kinds import sentence
 from maps_engine.results import HeadAttention
 
@@ -12,7 +11,7 @@ VERBS: Final = frozenset({"Maps", "Often", "Sometimes", "Copies", "Writes", "Pro
 WITHOUT: Final = {"unclear": "What it writes is unclear.", "failed": "What it writes could not be described."}
 
 
-def account(attention: HeadAttention | None, status: Status | str, pattern: str) -> str:
+def account(attention: HeadAttention | None, status: str, pattern: str) -> str:
     """One or two sentences; "" where nothing is known.
 
     attention: None where it was not read. pattern: what the head maps to what, of a description that is "ok".

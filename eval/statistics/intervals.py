@@ -41,6 +41,11 @@ class Estimate:
     n: int = 0
     why: str = ""
 
+    def to_json(self, digits: int = 4) -> dict[str, float | None]:
+        """`value, low, high`, rounded."""
+        values = {"value": self.value, "low": self.low, "high": self.high}
+        return {name: None if one is None else round(float(one), digits) for name, one in values.items()}
+
     def text(self, digits: int = 2) -> str:
         """For people: `0.71 [0.60, 0.80]`, or why there is no number."""
         if self.value is None:

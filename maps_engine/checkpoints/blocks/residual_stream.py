@@ -42,7 +42,7 @@ class BlockModel:
     def enter(self, ids: Tensor, *, behind: int) -> tuple[Tensor, list[Call]]:
         """What reaches block 0 (b, n, d) for token ids (b, n) behind `behind` others, and how each block is called.
 
-        Raises UnsupportedModel where the model has learned fewer places.
+        Raises UnsupportedModel where the model has a table of fewer places.
         """
         self._check_places(behind + ids.shape[1])
         rows = self._reader.rows(self._reader.names.embedding, ids.flatten())
@@ -65,11 +65,12 @@ class BlockModel:
         return self._log[0].hidden, list(self._log)
 
     def _check_places(self, wanted: int) -> None:
-        tables = [one for one in self.empty.decoder.children() if isinstance(one, nn.Embedding)]
+        tables = sum(isinstance(one, nn.Embedding) for one in self.empty.decoder.children())  # of tokens, and of places
+        angles = any(hasattr(one, "embed_positions") for one in self.empty.blocks[0].modules())  # GPT-J's table of them
         most = int(getattr(self.empty.config, "max_position_embeddings", wanted))
-        if len(tables) > 1 and wanted > most:  # one of tokens, one of places
+        if (tables > 1 or angles) and wanted > most:
             got, expected = f"{most} places", f"at least {wanted}"
-            raise UnsupportedModel("this model has learned too few places to read texts", got=got, expected=expected)
+            raise UnsupportedModel("this model has too few places to read texts", got=got, expected=expected)
 
     def run(self, block: nn.Module, hidden: Tensor, call: Call, *, layer: int, before: _Keys | None) -> _After:
         """`hidden` (b, n, d) through one block, with keys and values of what comes `before`."""

@@ -21,6 +21,9 @@ MASK = "attention_mask"  # as transformers' blocks name it
 class TextStream:
     """Hidden states of texts in front of the block `layer`, which counts up with every `advance`."""
 
+    rows: Tensor
+    """(b, n, d): the residual stream that the block `layer` is given."""
+
     def __init__(self, model: BlockModel, ids: Tensor, *, start: int, sees: int | None) -> None:
         """`ids` (b, n): the texts. A token sees their first `start` tokens, itself and the `sees` tokens before it; all
         that the model lets it see where `sees` is None."""
@@ -29,9 +32,6 @@ class TextStream:
             hidden, self._calls = model.enter(ids, behind=0)
         self.rows = hidden.clone()
         self._unseen = None if sees is None else _unseen(ids.shape[1], start, sees).to(ids.device)
-
-    rows: Tensor
-    """(b, n, d): the residual stream that the block `layer` is given."""
 
     def advance(self) -> None:
         """Let the texts pass the block `layer`."""

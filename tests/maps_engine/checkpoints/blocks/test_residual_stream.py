@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 from maps_engine.checkpoints.opening import open_checkpoint
 from maps_engine.errors import UnsupportedModel
 from maps_engine.model import ModelWeights
+from tests.support.hidden_states import hidden_states, passed
 from tests.support.tiny_gguf import ARCHITECTURES, write_gguf
 from tests.support.tiny_models import FAMILIES, ROWS, tiny_model
 
@@ -26,23 +27,13 @@ UNSAID = {  # attributes that no GGUF file holds, as all published models of the
 
 def streamed(weights: ModelWeights, ids: Tensor) -> list[Tensor]:
     """What reaches each block, and what leaves the last one."""
-    stream, found = weights.residuals(ids, LEAD_IN), []
-    for layer in range(weights.shape.n_layers):
-        assert stream.layer == layer
-        found.append(stream.rows.clone())
-        stream.advance()
-    return [*found, stream.rows]
+    return passed(weights.residuals(ids, LEAD_IN), weights.shape.n_layers)
 
 
-def hidden_states(model: nn.Module, ids: Tensor) -> list[Tensor]:
+def last_states(model: nn.Module, ids: Tensor) -> list[Tensor]:
     """The same from whole sequences through the whole model."""
-    blocks = next(one for one in model.modules() if isinstance(one, nn.ModuleList))
-    seen: list[Tensor] = []
-    for block in blocks:
-        block.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    blocks[-1].register_forward_hook(lambda *args: seen.append(args[-1]))
-    model(input_ids=torch.cat([torch.tensor(LEAD_IN).expand(len(ids), -1), ids[:, None]], dim=1))
-    return [(one[0] if isinstance(one, tuple) else one)[:, -1] for one in seen]
+    whole = torch.cat([torch.tensor(LEAD_IN).expand(len(ids), -1), ids[:, None]], dim=1)
+    return [one[:, -1] for one in hidden_states(model, whole)]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -53,7 +44,7 @@ def test_every_layer_is_given_what_the_whole_model_gives_it(
     folder, _ = tiny_model(family, tmp_path / "model")
     model = AutoModelForCausalLM.from_pretrained(folder)  # the usual attention: eager Falcon adds ALiBi twice
     ids = torch.arange(ROWS)
-    found, wanted = streamed(open_checkpoint(str(folder)).weights, ids), hidden_states(model, ids)
+    found, wanted = streamed(open_checkpoint(str(folder)).weights, ids), last_states(model, ids)
     for ours, theirs in zip(found, wanted, strict=True):
         assert torch.allclose(ours, theirs, atol=1e-4 * theirs.abs().max().item())
 

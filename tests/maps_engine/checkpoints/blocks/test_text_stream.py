@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from maps_engine.checkpoints.opening import open_checkpoint
 from maps_engine.errors import UnsupportedModel
 from maps_engine.model import ModelWeights
+from tests.support.hidden_states import hidden_states, passed
 from tests.support.tiny_models import FAMILIES, ROWS, tiny_model
 
 N = 10  # tokens of a text
@@ -20,24 +21,7 @@ SETTINGS = [*((one, {}) for one in FAMILIES), *((one, {"sliding_window": 4}) for
 
 
 def streamed(weights: ModelWeights, ids: Tensor, *, start: int, sees: int | None) -> list[Tensor]:
-    """What reaches each block, and what leaves the last one."""
-    stream, found = weights.texts(ids, start=start, sees=sees), []
-    for layer in range(weights.shape.n_layers):
-        assert stream.layer == layer
-        found.append(stream.rows.clone())
-        stream.advance()
-    return [*found, stream.rows]
-
-
-def hidden_states(model: nn.Module, ids: Tensor) -> list[Tensor]:
-    """The same of the whole model."""
-    blocks = next(one for one in model.modules() if isinstance(one, nn.ModuleList))
-    seen: list[Tensor] = []
-    for block in blocks:
-        block.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    blocks[-1].register_forward_hook(lambda *args: seen.append(args[-1]))
-    model(input_ids=ids)
-    return [one[0] if isinstance(one, tuple) else one for one in seen]
+    return passed(weights.texts(ids, start=start, sees=sees), weights.shape.n_layers)
 
 
 def drawn(n: int) -> Tensor:
@@ -85,7 +69,7 @@ def test_more_may_be_seen(tmp_path: Path) -> None:
     assert not near(found[-1][:, 6:], wanted[-1][:, 6:])
 
 
-@pytest.mark.parametrize("family", ["gpt2", "opt", "gpt-neo"])
+@pytest.mark.parametrize("family", ["gpt2", "opt", "gpt-neo", "gpt-j"])
 def test_a_text_longer_than_the_places_is_refused(family: str, tmp_path: Path) -> None:
     weights = open_checkpoint(str(tiny_model(family, tmp_path / "model")[0])).weights
     weights.texts(drawn(16), start=1, sees=1).advance()
