@@ -41,7 +41,8 @@ def shuffled(pair_set: PairSet, *, rounds: int | None = None, seed: int = 0) -> 
     if rounds is None:
         rounds = min(max(math.ceil(ENOUGH_SHUFFLED / max(1, len(pair_set.sources))), ROUNDS[0]), ROUNDS[1])
     rng = random.Random(seed)
-    own = dict(zip(pair_set.sources, pair_set.targets, strict=True))
+    sets = {one: frozenset(one) for one in set(pair_set.targets)}  # those of a claim of classes are long, and shared
+    own = dict(zip(pair_set.sources, (sets[one] for one in pair_set.targets), strict=True))
     sources: list[int] = []
     targets: list[tuple[int, ...]] = []
     for _ in range(rounds):

@@ -73,10 +73,9 @@ class ClassScores:
         if not self._fit:
             return None
         rows, (names, table) = self._rows(layer, head), self.targets
-        sizes = table.sum(dim=0)
-        needed = [SHARED if size < WIDE else SHARED_WIDE for size in sizes.tolist()]
-        shares = self._without_best(rows, table)
-        passing = [i for i, limit in enumerate(needed) if shares[i] >= limit]
+        sizes, needed = self._target_sizes, self._shares_needed
+        shares = self._without_best(rows, table, needed)
+        passing = (shares >= needed).nonzero().flatten().tolist()
         if not passing:
             return None
         enough = NARROWER * float(shares[passing].max())
@@ -87,7 +86,7 @@ class ClassScores:
             target=names[best],
             share=float(shares[best]),
             first=float(members[:, 0].double().mean()),
-            expected=needed[best],
+            expected=float(needed[best]),
             n_words=len(rows),
             n_targets=rows.numel(),
             words=tuple(word for word, _ in written.most_common(SHOWN) if word),
@@ -97,15 +96,22 @@ class ClassScores:
         """(n, K): the strongest targets of the words on one head."""
         return self.strongest.of(layer, self._chosen)[head].long()
 
-    def _without_best(self, rows: Tensor, table: Tensor) -> Tensor:
-        """(T,): the share of `rows` in each class, the DROPPED members left out that are written most."""
-        counts = rows.flatten().bincount(minlength=len(table)).double()
-        ids = counts.nonzero().flatten()
+    def _without_best(self, rows: Tensor, table: Tensor, needed: Tensor) -> Tensor:
+        """(T,): the share of `rows` in each class, the DROPPED members left out that are written most.
+
+        0 for a class that has less than `needed` (T,) even with them.
+        """
+        ids, times = rows.unique(return_counts=True)
+        counts, members = times.double(), table[ids]
+        shares = counts @ members.double() / rows.numel()
+        near = (shares >= needed).nonzero().flatten()
         spelled, place = self._spelled[ids].unique(return_inverse=True)  # the words that are written at all
-        words = counts.new_zeros(len(spelled), table.shape[1])
-        words.index_add_(0, place, counts[ids].unsqueeze(1) * table[ids])
+        words = counts.new_zeros(len(spelled), len(near))
+        words.index_add_(0, place, counts.unsqueeze(1) * members[:, near])
         most = words.topk(min(DROPPED, len(words)), dim=0).values
-        return (words.sum(dim=0) - most.sum(dim=0)) / rows.numel()
+        found = torch.zeros_like(shares)
+        found[near] = (words.sum(dim=0) - most.sum(dim=0)) / rows.numel()
+        return found
 
     def _standing_out(self, rows: Tensor) -> list[ClassScore]:
         """All pairs that pass on a head, the clearest first; rows (n, K) are the strongest targets of the words."""
@@ -222,6 +228,17 @@ class ClassScores:
         joined = torch.zeros(len(table), len(classes), dtype=torch.bool)
         joined[: len(texts)] = torch.tensor([[t is not None and one.holds(t) for one in classes] for t in texts])
         return (*named, *(one.label for one in classes)), torch.cat([table, joined], dim=1)
+
+    @cached_property
+    def _target_sizes(self) -> Tensor:
+        """(T,): how many tokens each class has that a head may write whatever it reads."""
+        return self.targets[1].sum(dim=0)
+
+    @cached_property
+    def _shares_needed(self) -> Tensor:
+        """(T,): the share of all strongest targets that each of these classes has to have."""
+        needed = [SHARED if size < WIDE else SHARED_WIDE for size in self._target_sizes.tolist()]
+        return torch.tensor(needed, dtype=torch.float64)
 
     @cached_property
     def _spelled(self) -> Tensor:
