@@ -61,14 +61,16 @@ _QUOTED: Final = re.compile(r'"([^"]+)"')
 
 
 def claimed_operation(label: str, relations: Sequence[Relation], *, scored: bool = False) -> ClaimedOperation | None:
-    """The operation that a label names, or None when it is free text. `scored`: chosen by `choosing_pairs`."""
+    """The operation that a label names, or None when it is free text. `scored`: chosen by `choosing_pairs`.
+
+    A form and a relation can have one name ("singular to plural"): what a relation's pairs chose, others of them test,
+    since a form is tested on words of any kind.
+    """
     wanted = " ".join(label.casefold().split())
-    if wanted in FORM_BY_NAME:
+    relation = next((one for one in relations if wanted in {one.name, label_of(one.name)}), None)
+    if wanted in FORM_BY_NAME and not (scored and relation):
         return ClaimedForm(FORM_BY_NAME[wanted])
-    for relation in relations:
-        if wanted in {relation.name, label_of(relation.name)}:
-            return ClaimedRelation(relation, scored)
-    return _claimed_kinds(wanted, scored)
+    return ClaimedRelation(relation, scored) if relation else _claimed_kinds(wanted, scored)
 
 
 @dataclass(frozen=True, slots=True)

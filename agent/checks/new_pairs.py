@@ -86,7 +86,7 @@ def plan_test(
     """
     if description.status != "ok":
         return PlannedTest(description, mapping, untestable=f"the description is {description.status}")
-    claim = claimed_operation(description.operation, relations)
+    claim = claimed_operation(description.operation, relations, scored=description.scored)
     rows = count_rows(claim, mapping) if claim is not None else None
     excluded, dropped = shown_sources(mapping) | frozenset(seen), ""
     if judging is None:

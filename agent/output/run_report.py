@@ -154,7 +154,7 @@ def _operation(one: HeadOperation) -> list[Any]:
     """Parts, label, score of its test, and the same without."""
     pairs = one.test.pairs
     numbers = [_number(pairs.score), _number(pairs.shuffled)] if pairs else [None, None]
-    return [", ".join(str(place + 1) for place in one.parts), _line(one.operation), *numbers]
+    return [", ".join(str(place + 1) for place in one.parts), _line(f"{one.operation} {one.also_said}"), *numbers]
 
 
 def _part(part: HeadPart) -> list[Any]:

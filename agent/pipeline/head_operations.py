@@ -4,7 +4,7 @@ The description that is recorded comes first, where its test supports it. Others
 that their words belong to.
 Of those that say the same one is told, the recorded one or the one with the clearest test: two say the same where half
 of the words that each holds for satisfy the other, or those of one of them where both are about the same part, or
-neither is about one. The one that is told then stands for the parts of both.
+neither is about one. The one that is told then stands for the parts of both, and has the other's name beside its own.
 """
 
 from __future__ import annotations
@@ -87,10 +87,10 @@ def _with_share(one: HeadOperation, mapping: HeadMapping) -> HeadOperation:
 
 
 def _joined(told: HeadOperation, other: HeadOperation) -> HeadOperation:
-    """The one that is told, with the parts of another that says the same."""
-    if told.part is None:
-        return told
-    return replace(told, joined=(*told.joined, *(place for place in other.parts if place not in told.parts)))
+    """The one that is told, with the name and the parts of another that says the same."""
+    names = tuple(name for name in (other.operation, *other.also) if name not in (told.operation, *told.also))
+    parts = () if told.part is None else tuple(place for place in other.parts if place not in told.parts)
+    return replace(told, joined=(*told.joined, *parts), also=(*told.also, *names))
 
 
 def _same(one: HeadOperation, other: HeadOperation, relations: Sequence[Relation]) -> bool:

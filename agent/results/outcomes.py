@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from maps_engine.results import MappingRow
 
@@ -78,6 +78,9 @@ class TestResult:
         return [asdict(one.row) | {"wanted": one.wanted, "hit": one.hit} for one in self.tested_rows]
 
 
+MOST_ALSO: Final = 4  # other names of an operation that a page tells
+
+
 @dataclass(frozen=True, slots=True)
 class HeadOperation:
     """One of the things that a head does, with a test of its own."""
@@ -90,17 +93,26 @@ class HeadOperation:
     share: float | None = None  # of that part, and of those joined to it
     joined: tuple[int, ...] = ()  # other parts for which the head does the same
     describer: str = ""  # who said it; empty where that was not stored
+    also: tuple[str, ...] = ()  # other names that tests support and that say the same of its words
 
     @property
     def parts(self) -> tuple[int, ...]:
         """Its part, and those joined to it."""
         return () if self.part is None else (self.part, *self.joined)
 
+    @property
+    def also_said(self) -> str:
+        """Its other names in a line; empty where it has none."""
+        more = len(self.also) - MOST_ALSO
+        names = [*self.also[:MOST_ALSO], *([f"{more} more"] if more > 0 else [])]
+        return f"(also {', '.join(names)})" if names else ""
+
     def to_json(self) -> dict[str, Any]:
-        """`operation, observed_pattern, kind, part, joined, share, describer, rows, test` as plain JSON values."""
+        """`operation, observed_pattern, kind, part, joined, also, share, describer, rows, test` as JSON values."""
         names = ("operation", "observed_pattern", "kind", "part", "share", "describer")
         return {name: getattr(self, name) for name in names} | {
             "joined": list(self.joined),
+            "also": list(self.also),
             "rows": self.test.rows_to_json(),
             "test": self.test.to_json(),
         }

@@ -123,6 +123,7 @@ def operations_of(values: Sequence[Mapping[str, Any]] | None) -> tuple[HeadOpera
             **{name: one[name] for name in names},
             test=test_of(one["test"], one["rows"]),
             joined=tuple(one.get("joined", ())),  # absent from what was stored before parts could be joined,
+            also=tuple(one.get("also", ())),
             describer=one.get("describer", ""),  # and this from the same
         )
         for one in values or ()
@@ -203,7 +204,8 @@ def put_description(
         for name in ("operation", "input_strings", "observed_pattern", "reasoning", "reason")
     }
     names = "\n".join(folded_name(one.operation) for one in report.operations)
-    searchable = " ".join((*(texts[name] for name in ("operation", "input_strings", "observed_pattern")), names))
+    also = (folded_name(name) for one in report.operations for name in one.also)
+    searchable = " ".join((*(texts[name] for name in ("operation", "input_strings", "observed_pattern")), names, *also))
     record.description = DescriptionRecord(
         **texts,
         status=said.status,

@@ -189,7 +189,8 @@ def _operations_of(said: HeadDescription, test: TestResult) -> tuple[HeadOperati
     pairs = PairTest(32, 10, 0.84, 99.1, 0.02, 0.5, 269, shuffled=0.06)
     other = TestResult("supported", 'plural nouns to "are", "were"', pairs=pairs, tested_rows=test.tested_rows)
     first = HeadOperation(said.operation, said.observed_pattern, "pairs", test, 0, 0.21)
-    return (first, HeadOperation(other.operation, "Maps plural nouns so.", "part", other, 1, 0.08))
+    also = ("plural nouns to verb forms",)
+    return (first, HeadOperation(other.operation, "Maps plural nouns so.", "part", other, 1, 0.08, also=also))
 
 
 def a_report(mapping: HeadMapping, operation: str | None, status: str = "ok") -> HeadReport:

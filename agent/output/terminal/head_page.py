@@ -37,7 +37,7 @@ def show_page(out: Console, report: HeadReport, *, suppressed: bool = True) -> N
         out.print(attempts_part(report.trace, told=[one.operation for one in report.operations]))
     out.print(_retrieved(report.retrieved))
     out.print()
-    if len(report.operations) > 1:
+    if len(report.operations) > 1 or any(one.also for one in report.operations):
         out.print(_operations(report))
     if mapping.parts:
         out.print(_parts(report))
@@ -149,7 +149,8 @@ def _operations(report: HeadReport) -> Table:
             without = "" if pairs.shuffled is None else f"{pairs.shuffled:.2f}"
             numbers = (f"{pairs.score:.2f} of {pairs.n_pairs}", without, f"{pairs.percentile:.0f} %")
         held = [each.row for each in one.test.tested_rows if each.hit][:EXAMPLES]
-        table.add_row(part, inert(one.operation, "bold"), *numbers, Text(", ").join(map(_first_target, held)))
+        name = Text(" ").join([inert(one.operation, "bold"), *([inert(one.also_said, "dim")] if one.also else [])])
+        table.add_row(part, name, *numbers, Text(", ").join(map(_first_target, held)))
     return table
 
 

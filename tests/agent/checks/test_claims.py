@@ -9,6 +9,7 @@ from agent.checks.claims import (
     ClaimedForm,
     ClaimedRelation,
     _tokens_of_class,
+    choosing_pairs,
     claimed_operation,
 )
 from agent.words.spelling import core
@@ -66,6 +67,19 @@ def pairs_of(label, *, excluded=(), n=60):
 )
 def test_labels(label, kind):
     assert isinstance(claimed_operation(label, RELATIONS), kind)
+
+
+def test_what_pairs_of_a_relation_chose_is_tested_by_others_of_them_though_a_form_has_its_name():
+    label = "singular to plural"
+    claim = claimed_operation(label, RELATIONS, scored=True)
+    assert isinstance(claim, ClaimedRelation)
+    assert isinstance(claimed_operation(label, RELATIONS), ClaimedForm)
+    nouns = word_vocabulary(f" {word}" for source, targets in claim.relation.pairs for word in (source, *targets))
+    chosen = set(choosing_pairs(claim.relation, nouns).sources)
+    tests = set(claim.pairs(nouns, excluded=frozenset(), n=60).sources)
+    assert chosen
+    assert len(tests) == 60
+    assert not chosen & tests
 
 
 def test_pairs_of_a_relation_leave_shown_sources_out():

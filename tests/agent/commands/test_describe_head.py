@@ -116,11 +116,12 @@ def test_the_page_tells_all_operations_and_the_parts():
     pairs = PairTest(32, 10, 0.84, 99.1, 0.02, 0.5, 269, shuffled=0.06)
     test = TestResult("supported", "x", pairs=pairs, tested_rows=one.test.tested_rows)
     operations = (
-        HeadOperation("country to capital", "", "pairs", one.test, None),
+        HeadOperation("country to capital", "", "pairs", one.test, None, also=("place to \x1b[31mcity",)),
         HeadOperation('plural nouns to "are"', "", "part", test, 1, 0.1),
     )
     text = page(replace(one, mapping=replace(one.mapping, parts=parts), operations=operations))
     assert "All operations that its tests support" in text
+    assert re.search(r"country to capital \(also[^)]*place", text)
     assert re.search(r'2 +plural nouns to "are" +0.84 of 32 +0.06 +99 % +␣Italy → ␣Rome', text)
     assert "Its parts: words for which it writes alike (31% of what it writes besides)" in text
     assert re.search(r"1 +21.4% +\S", text)

@@ -95,6 +95,7 @@ def test_of_two_that_say_the_same_the_clearer_one_is_told():
     for others in ([past, participle], [participle, past]):
         found = report_of(*CAPITALS, others).operations
         assert [one.operation for one in found[1:]] == ["verb to past tense"]
+        assert found[1].also == ("verb to past participle",)
     bare = (past[0], replace(past[1], pairs=replace(past[1].pairs, shuffled=None, score=1.0)))
     found = report_of(*CAPITALS, [bare, participle]).operations
     assert [one.operation for one in found[1:]] == ["verb to past participle"]
@@ -102,7 +103,16 @@ def test_of_two_that_say_the_same_the_clearer_one_is_told():
 
 def test_the_same_in_other_words_is_told_once():
     same = said_and("countries to cities", {"France": "Paris", "Japan": "Tokyo", "Egypt": "Cairo"})
-    assert [one.operation for one in report_of(*CAPITALS, [same]).operations] == ["country to capital"]
+    (found,) = report_of(*CAPITALS, [same, same]).operations
+    assert (found.operation, found.also) == ("country to capital", ("countries to cities",))
+    assert found.to_json()["also"] == ["countries to cities"]
+    assert found.also_said == "(also countries to cities)"
+
+
+def test_of_many_other_names_a_few_are_told():
+    (found,) = report_of(*CAPITALS, []).operations
+    assert replace(found, also=tuple("abcdef")).also_said == "(also a, b, c, d, 2 more)"
+    assert found.also_said == ""
 
 
 def test_what_holds_for_more_words_is_another_operation_unless_it_is_of_the_same_part():

@@ -312,6 +312,16 @@ def test_the_rate_limit_forgets(site: tuple[WebSettings, TestClient]) -> None:
     assert (answer.status_code, int(answer.headers["retry-after"]) > 50) == (429, True)
 
 
+def test_search_finds_the_other_names_of_an_operation(site: tuple[WebSettings, TestClient]) -> None:
+    client = site[1]
+    path = "/api/v1/models/believable-360m/search"
+    own, other = (client.get(path, params={"q": q}).json() for q in ('plural nouns to "are"', "plural nouns to verb"))
+    assert own["total"] == other["total"] > 0
+    head = other["heads"][0]
+    page = client.get(f"/believable-360m/head/{head['layer']}/{head['head']}").text
+    assert "(also plural nouns to verb forms)" in page
+
+
 def test_search_finds_by_side(site: tuple[WebSettings, TestClient]) -> None:
     client = site[1]
     reads = client.get("/api/v1/models/believable-360m/search?q=france&where=reads").json()
