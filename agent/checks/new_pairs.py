@@ -19,7 +19,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from agent.checks.claims import MAX_PAIRS, ClaimedOperation, claimed_operation
+from agent.checks.claims import MAX_PAIRS, ClaimedClass, ClaimedFields, ClaimedOperation, claimed_operation
 from agent.checks.controls import ABOVE_SHUFFLED, FEWEST, mixed_pairs
 from agent.checks.pair_scorer import PairScorer
 from agent.describers.protocol import PairProposer, Proposed
@@ -37,6 +37,7 @@ from maps_engine.results import HeadMapping, MappingRow
 MIN_NEW_PAIRS: Final = 10
 NO_PAIRS: Final = PairSet((), (), DEFAULT_K)
 HIGH: Final = 95.0  # percentile among the other heads that supports a claim
+HIGH_OF_CLASSES: Final = 97.0  # that supports a claim of classes of words, which null heads pass more often
 FAIR: Final = 75.0
 MIN_ROWS: Final = 5
 TESTED_ROWS: Final = 12  # new words of which the rows are shown
@@ -53,6 +54,7 @@ class PlannedTest:
     pairs: PairSet | None = None
     rows: RowTest | None = None
     untestable: str = ""  # why not, where `pairs` is None
+    high: float = HIGH  # percentile that supports it
 
     @cached_property
     def sets(self) -> tuple[PairSet, ...]:
@@ -100,7 +102,12 @@ def plan_test(
     if len(pairs.sources) < MIN_NEW_PAIRS:
         reason = f"only {len(pairs.sources)} new one-token pairs; at least {MIN_NEW_PAIRS} are needed{dropped}"
         return PlannedTest(description, mapping, rows=rows, untestable=reason)
-    return PlannedTest(description, mapping, pairs, rows)
+    return PlannedTest(description, mapping, pairs, rows, high=percentile_needed(claim))
+
+
+def percentile_needed(claim: ClaimedOperation | None) -> float:
+    """The percentile among the other heads that supports a claim, or free text."""
+    return HIGH_OF_CLASSES if isinstance(claim, ClaimedFields | ClaimedClass) else HIGH
 
 
 def shown_sources(mapping: HeadMapping) -> frozenset[str]:
@@ -148,7 +155,8 @@ def finish_test(planned: PlannedTest, scorer: PairScorer) -> TestResult:
         return TestResult("not testable", operation, planned.untestable, rows=planned.rows)
     tested = score_new_pairs(planned.pairs, planned.mapping, scorer)
     words = _tested_words(planned.pairs, planned.mapping, scorer)
-    return TestResult(verdict_of(tested, planned.rows), operation, pairs=tested, rows=planned.rows, tested_rows=words)
+    verdict = verdict_of(tested, planned.rows, high=planned.high)
+    return TestResult(verdict, operation, pairs=tested, rows=planned.rows, tested_rows=words)
 
 
 def _tested_words(pairs: PairSet, mapping: HeadMapping, scorer: PairScorer) -> tuple[TestedRow, ...]:
@@ -241,15 +249,15 @@ def count_rows(claim: ClaimedOperation, mapping: HeadMapping) -> RowTest:
     return RowTest(sum(shown), len(shown), sum(held_out), len(held_out))
 
 
-def verdict_of(pairs: PairTest, rows: RowTest | None) -> Verdict:
+def verdict_of(pairs: PairTest, rows: RowTest | None, *, high: float = HIGH) -> Verdict:
     """What the scores say: "supported", "weak" or "contradicted".
 
-    Supported: phi is at least tau, its percentile among the other heads at least HIGH, and it is at least
+    Supported: phi is at least tau, its percentile among the other heads at least `high`, and it is at least
     ABOVE_SHUFFLED above that of the same sources with each other's targets, unless held-out rows fit far less often
     than shown ones, which makes it weak. Weak: any hit and a percentile of at least FAIR.
     """
     owed = pairs.shuffled is None or pairs.score - pairs.shuffled >= ABOVE_SHUFFLED
-    if owed and pairs.score >= TAU and pairs.percentile >= HIGH:
+    if owed and pairs.score >= TAU and pairs.percentile >= high:
         return "weak" if rows is not None and _falls_apart(rows) else "supported"
     if pairs.score > 0 and pairs.percentile >= FAIR:
         return "weak"

@@ -8,35 +8,42 @@ heads, which is kinder to a name than the real model's heads would be.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from agent.checks.claims import claimed_operation
+from agent.checks.new_pairs import HIGH, percentile_needed, verdict_of
 from agent.pipeline.flow import describe_heads
 from agent.pipeline.request import HEADS_AT_ONCE, DescribeRequest
 from agent.pipeline.workbench import equip
+from agent.results.outcomes import PairTest, Verdict
 from agent.results.reports import HeadReport
 from eval.faithfulness.bench import Bench
 from maps_engine.engine import MapsEngine
 from maps_engine.null_heads import null_checkpoint
+from maps_engine.relations.catalogue import Relation, load_relations
 from maps_engine.results import EngineSettings
 
 KIND: Final = "null-heads"
 SETS: Final = ("real", "null")
+TRIED: Final = (90.0, 95.0, 96.0, 97.0, 98.0, 99.0, 99.5)  # percentiles asked of claims of classes
 
 
 def null_heads(bench: Bench, *, seed: int = 0, settings: EngineSettings | None = None) -> dict[str, Any]:
     """Heads, operations and parts named, by set and half of the layers, as JSON values. Raises HeadscribeError."""
     n_layers = bench.checkpoint.weights.shape.n_layers
-    rows, operations = [], {}
+    relations = load_relations()
+    rows, curve, operations = [], [], {}
     for name in SETS:
         reports = _described(bench, name, seed, settings or EngineSettings())
         for half, upper in (("lower", False), ("upper", True)):
             of_half = [one for one in reports if (one.mapping.layer >= n_layers // 2) == upper]
             rows.append({"set": name, "half": half, **_counted(of_half)})
+            curve += [{"set": name, "half": half, **one} for one in _curve(of_half, relations)]
         named = Counter(one.description.operation for one in reports if one.description.status == "ok")
         operations[name] = dict(named.most_common())
-    return {"describer": "lexical", "seed": seed, "rates": rows, "operations": operations}
+    return {"describer": "lexical", "seed": seed, "rates": rows, "curve": curve, "operations": operations}
 
 
 def _described(bench: Bench, name: str, seed: int, settings: EngineSettings) -> Sequence[HeadReport]:
@@ -68,3 +75,32 @@ def _counted(reports: Sequence[HeadReport]) -> dict[str, Any]:
         "parts": sum(len(one.mapping.parts) for one in reports),
         "parts_named": len(of_parts),
     }
+
+
+def _curve(reports: Sequence[HeadReport], relations: Sequence[Relation]) -> list[dict[str, Any]]:
+    """Heads with a supported claim, by the percentile among the other heads that is asked of claims of classes."""
+    stands = [list(_stands_up_to(one, relations)) for one in reports]
+    return [
+        {"percentile": high, "supported": sum(any(high <= most for most in own) for own in stands)} for high in TRIED
+    ]
+
+
+def _stands_up_to(report: HeadReport, relations: Sequence[Relation]) -> Iterator[float]:
+    """For each claim that was tested and can stand: the largest percentile that may be asked of claims of classes."""
+    for operation, verdict, pairs in _tested(report):
+        claim = claimed_operation(operation, relations)
+        needed = percentile_needed(claim)
+        if verdict == "supported" and needed == HIGH:
+            yield 100.0
+        fell_apart = verdict != "supported" and verdict_of(pairs, None, high=needed) == "supported"
+        if needed != HIGH and not fell_apart and verdict_of(pairs, None, high=0.0) == "supported":
+            yield pairs.percentile
+
+
+def _tested(report: HeadReport) -> Iterator[tuple[str, Verdict, PairTest]]:
+    """Operation, verdict and scores of all that was tested; of one claim alone there are no attempts."""
+    for attempt in report.trace.attempts:
+        if attempt.trial is not None and attempt.trial.pairs is not None:
+            yield attempt.description.operation, attempt.trial.verdict, attempt.trial.pairs
+    if not report.trace.attempts and report.test.pairs is not None:
+        yield report.test.operation, report.test.verdict, report.test.pairs

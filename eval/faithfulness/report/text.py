@@ -214,7 +214,16 @@ def null_heads_table(result: Row) -> str:
             parts = f"{one['parts_named']} of {one['parts']} ({one['parts_named'] / max(1, one['parts']):.1%})"
         operations = str(one.get("operations", "–"))
         rows.append([f"{one['set']}, {one['half']} half", str(one["heads"]), *shares, operations, parts])
-    return table(head, rows)
+    return "\n\n".join([table(head, rows), *([_curve_table(result["curve"])] if result.get("curve") else [])])
+
+
+def _curve_table(found: Sequence[Row]) -> str:
+    """Heads with a supported claim, by the percentile that claims of classes need."""
+    columns = list(dict.fromkeys((one["set"], one["half"]) for one in found))
+    counts = {(one["percentile"], one["set"], one["half"]): one["supported"] for one in found}
+    head = ["percentile asked of claims of classes", *(f"{name}, {half} half" for name, half in columns)]
+    percentiles = dict.fromkeys(one["percentile"] for one in found)
+    return table(head, [[f"{high:g}", *(str(counts[high, *one]) for one in columns)] for high in percentiles])
 
 
 def parts_table(result: Row) -> str:
