@@ -5,14 +5,27 @@ from __future__ import annotations
 import pytest
 import torch
 
-from agent.checks.new_pairs import MOST_SPELLED, TESTED_ROWS, PlannedTest, finish_test, with_tested_rows
+from agent.checks.claims import claimed_operation
+from agent.checks.new_pairs import (
+    HIGH,
+    HIGH_OF_CLASSES,
+    MOST_SPELLED,
+    TESTED_ROWS,
+    PlannedTest,
+    finish_test,
+    percentile_needed,
+    plan_test,
+    verdict_of,
+    with_tested_rows,
+)
 from agent.checks.pair_scorer import PairScorer
 from agent.results.descriptions import HeadDescription
-from agent.results.outcomes import TestResult
+from agent.results.outcomes import PairTest, RowTest, TestResult
 from agent.results.reports import HeadReport
 from agent.runs.head_rows import test_of as read_test
 from maps_engine.engine import MapsEngine
 from maps_engine.ov.pair_scores import PairSet
+from maps_engine.relations.catalogue import load_relations
 from maps_engine.results import EngineSettings
 from tests.support.believable import made_provenance
 from tests.support.eval.faithfulness_models import tiny_bench
@@ -88,3 +101,42 @@ def test_tested_rows_survive_storage_and_may_be_absent(maps):
     found = result_of(maps, made_of_rows(maps, 12)[0])
     assert read_test(found.to_json(), found.rows_to_json()) == found
     assert read_test(found.to_json(), None).tested_rows == ()
+
+
+@pytest.mark.parametrize(
+    ("score", "shuffled", "percentile", "rows", "verdict"),
+    [
+        (0.15, 0.0, 96.0, None, "supported"),
+        (0.9, None, 96.0, RowTest(10, 20, 10, 20), "supported"),
+        (0.9, 0.1, 96.0, RowTest(18, 20, 1, 20), "weak"),  # the rows fall apart
+        (0.14, 0.0, 100.0, None, "weak"),
+        (0.9, 0.8, 100.0, None, "weak"),
+        (0.9, 0.1, 95.9, None, "weak"),
+        (0.9, 0.1, 74.0, None, "contradicted"),
+        (0.0, 0.0, 99.0, None, "contradicted"),
+    ],
+)
+def test_the_verdict_follows_from_the_scores(score, shuffled, percentile, rows, verdict):
+    pairs = PairTest(20, 10, score, percentile, 0.02, 0.5, 269, shuffled)
+    assert verdict_of(pairs, rows, high=96.0) == verdict
+
+
+@pytest.mark.parametrize(
+    ("operation", "needed"),
+    [
+        ("country to capital", HIGH),
+        ("copying", HIGH),
+        ("what a language model says", HIGH),
+        ("countries to capital cities", HIGH_OF_CLASSES),
+        ("words to single letters", HIGH_OF_CLASSES),
+        ('plural nouns to "are", "were"', HIGH_OF_CLASSES),
+    ],
+)
+def test_claims_of_classes_need_a_higher_percentile(maps, operation, needed):
+    relations = load_relations()
+    assert percentile_needed(claimed_operation(operation, relations)) == needed
+    said, pairs = HeadDescription("ok", "lexical", operation=operation), made_of_rows(maps, 16)[0]
+    planned = plan_test(
+        said, maps.map_head(1, 2), vocabulary=maps.checkpoint.vocabulary, relations=relations, judging=pairs
+    )
+    assert planned.high == needed
