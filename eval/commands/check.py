@@ -134,18 +134,28 @@ def descriptions(
         Literal["folded", "plain"],
         typer.Option(help="Of what heads write: behind the final norm's gain, as the model does, or the paper's U."),
     ] = "folded",
+    each_operation: Annotated[
+        bool, typer.Option("--each-operation", help="All that heads are said to do, and not their names alone.")
+    ] = False,
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
-    """Are the names that a stored run gave its heads true of the running model?"""
+    """Are the names that a stored run gave its heads true of the running model? Which heads were not found?"""
     from agent.runs.database import open_database
     from eval.commands.experiment import finish, running_bench
     from eval.faithfulness.descriptions.true_names import check_names
 
     engine = open_database(names.database)
     with running_bench(running, out) as bench:
-        table = check_names(bench, engine, names.run, max_pairs=names.max_pairs, projection=projection)
-        about = {"run": table.run, "max_pairs": names.max_pairs, "projection": projection}
+        table = check_names(
+            bench,
+            engine,
+            names.run,
+            max_pairs=names.max_pairs,
+            projection=projection,
+            each_operation=each_operation,
+        )
+        about = {"run": table.run, "max_pairs": names.max_pairs, "projection": projection, "each": each_operation}
         finish(bench, "descriptions", table.to_json(), max_pairs=names.max_pairs, as_json=as_json, about=about)
 
 

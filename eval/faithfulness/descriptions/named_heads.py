@@ -1,4 +1,4 @@
-"""The named heads of a stored run, each with the new pairs that its name predicts."""
+"""The named heads of a stored run, each with the new pairs that its name predicts, and what else it is said to do."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from agent.checks.new_pairs import plan_test, predicted_pairs, shown_sources
 from agent.checks.trials import part_of
 from agent.errors import UnknownRun
-from agent.results.descriptions import HeadDescription
+from agent.results.descriptions import Claim, HeadDescription
+from agent.results.outcomes import HeadOperation
 from agent.runs.database import reading
 from agent.runs.head_rows import judging_of
 from agent.runs.records import ModelRecord, RunRecord
-from agent.runs.state import newest_run, run_record
+from agent.runs.state import HeadKey, newest_run, run_record
 from agent.runs.stored import StoredHead, stored_heads
 from maps_engine.errors import UserMistake
 from maps_engine.model import Checkpoint, Vocabulary
@@ -30,35 +31,63 @@ NOT_TESTED = "not tested"  # verdict of a description that was stored without a 
 
 @dataclass(frozen=True)
 class NamedHead:
-    """A head with the name that it was given, and the pairs to run; `why` there are none, where there are none."""
+    """A head with one thing that it is said to do, and the pairs to run; `why` there are none, where there are none."""
 
     mapping: HeadMapping
     operation: str
     verdict: str  # of the run's own test
     pairs: PairSet | None
     why: str = ""
+    recorded: bool = True  # the name of the head; else another of its operations
 
 
 @dataclass(frozen=True)
 class NamedRun:
-    """The heads of a run that have a name, and how many of its heads are ok, unclear and failed."""
+    """The heads of a run that have a name, and how many of its heads are ok, unclear and failed.
+
+    `said` has all that each head of the run is said to do, as `folded` spells it, other names of the same among it.
+    """
 
     number: int
     heads: tuple[NamedHead, ...]
     statuses: Mapping[str, int]
+    said: Mapping[HeadKey, frozenset[str]]
+
+
+def folded(operation: str) -> str:
+    """A name as names are compared."""
+    return " ".join(operation.casefold().split())
 
 
 def named_run(
-    engine: Engine, number: int | None, checkpoint: Checkpoint, relations: Sequence[Relation], *, max_pairs: int
+    engine: Engine,
+    number: int | None,
+    checkpoint: Checkpoint,
+    relations: Sequence[Relation],
+    *,
+    max_pairs: int,
+    each_operation: bool = False,
 ) -> NamedRun:
-    """The run of that number, or the newest finished one of the checkpoint; at most `max_pairs` pairs a head.
+    """The run of that number, or the newest finished one of the checkpoint; at most `max_pairs` pairs a name.
+
+    With `each_operation` all that a head is said to do, its name first.
 
     Raises UnknownRun without such a run, UserMistake where it is of another model.
     """
     run_id = run_of_checkpoint(engine, number, checkpoint)
     heads = list(stored_heads(engine, run_id))
-    named = (_named(one, checkpoint.vocabulary, relations, max_pairs) for one in heads if one.status == "ok")
-    return NamedRun(run_id, tuple(named), Counter(one.status for one in heads))
+    pairs_of = _NewPairs(checkpoint.vocabulary, relations, max_pairs)
+    named: list[NamedHead] = []
+    for one in heads:
+        named += [pairs_of.named(one)] if one.status == "ok" else []
+        named += pairs_of.others(one) if each_operation else []
+    said = {(one.layer, one.head): _said(one) for one in heads}
+    return NamedRun(run_id, tuple(named), Counter(one.status for one in heads), said)
+
+
+def _said(head: StoredHead) -> frozenset[str]:
+    names = [head.operation] if head.status == "ok" else []
+    return frozenset(folded(name) for name in (*names, *(n for o in head.operations for n in (o.operation, *o.also))))
 
 
 def run_of_checkpoint(engine: Engine, number: int | None, checkpoint: Checkpoint) -> int:
@@ -83,11 +112,6 @@ def run_of_checkpoint(engine: Engine, number: int | None, checkpoint: Checkpoint
         return number
 
 
-def _named(head: StoredHead, vocabulary: Vocabulary, relations: Sequence[Relation], max_pairs: int) -> NamedHead:
-    pairs, why = new_pairs(head, vocabulary, relations, max_pairs=max_pairs)
-    return NamedHead(head.mapping, head.operation, head.verdict or NOT_TESTED, pairs, why)
-
-
 def read_by(head: StoredHead) -> HeadMapping:
     """What the description was read from: the head, or the part that named it."""
     named = next((one for one in head.operations if one.operation == head.operation), None)
@@ -97,32 +121,59 @@ def read_by(head: StoredHead) -> HeadMapping:
     return head.mapping if part is None else head.mapping.of_part(part)
 
 
-def new_pairs(
-    head: StoredHead, vocabulary: Vocabulary, relations: Sequence[Relation], *, max_pairs: int
-) -> tuple[PairSet | None, str]:
-    """The pairs that the description's own test used, as far as the database or the label tells; else why not.
+@dataclass(frozen=True)
+class _NewPairs:
+    """The pairs that a description's own test used, as far as the database or the label tells.
 
     Pairs that were kept for the final test are stored with the head; else they are made of the label anew, in the
     same order. No describer is asked.
     """
-    said = HeadDescription("ok", head.describer, operation=head.operation, claims=head.claims)
-    seen = frozenset((head.trace or {}).get("seen", ()))
-    mapping = read_by(head)
-    pairs = judging_of(head.trace)
-    if pairs is None:
-        found = predicted_pairs(
-            said,
-            relations=relations,
-            vocabulary=vocabulary,
-            excluded=shown_sources(mapping) | seen,
-            proposer=None,
-            n=max_pairs,
+
+    vocabulary: Vocabulary
+    relations: Sequence[Relation]
+    max_pairs: int
+
+    def named(self, head: StoredHead) -> NamedHead:
+        """The name of a head."""
+        said = HeadDescription("ok", head.describer, operation=head.operation, claims=head.claims)
+        found = self._of(said, read_by(head), head, judging_of(head.trace))
+        return NamedHead(head.mapping, head.operation, head.verdict or NOT_TESTED, *found)
+
+    def others(self, head: StoredHead) -> list[NamedHead]:
+        """What a head does besides; the pairs that a language model gave for it are not stored."""
+        return [
+            NamedHead(head.mapping, one.operation, one.test.verdict, *self._of(*_read(one, head), head), recorded=False)
+            for one in head.operations
+            if folded(one.operation) != folded(head.operation)
+        ]
+
+    def _of(
+        self, said: HeadDescription, mapping: HeadMapping, head: StoredHead, judging: PairSet | None = None
+    ) -> tuple[PairSet | None, str]:
+        seen = frozenset((head.trace or {}).get("seen", ()))
+        if judging is None:
+            found = predicted_pairs(
+                said,
+                relations=self.relations,
+                vocabulary=self.vocabulary,
+                excluded=shown_sources(mapping) | seen,
+                proposer=None,
+                n=self.max_pairs,
+            )
+            if found.problem:
+                return None, found.problem
+            judging = found.pairs
+        plan = plan_test(
+            said, mapping, vocabulary=self.vocabulary, relations=self.relations, seen=seen, judging=judging
         )
-        if found.problem:
-            return None, found.problem
-        pairs = found.pairs
-    plan = plan_test(said, mapping, vocabulary=vocabulary, relations=relations, seen=seen, judging=pairs)
-    if plan.pairs is None:
-        return None, plan.untestable
-    pairs = part_of(plan.pairs, range(min(max_pairs, len(plan.pairs.sources))))
-    return replace(pairs, others=pairs.others[:max_pairs]), ""
+        if plan.pairs is None:
+            return None, plan.untestable
+        pairs = part_of(plan.pairs, range(min(self.max_pairs, len(plan.pairs.sources))))
+        return replace(pairs, others=pairs.others[: self.max_pairs]), ""
+
+
+def _read(one: HeadOperation, head: StoredHead) -> tuple[HeadDescription, HeadMapping]:
+    """An operation as a description of the kind that it was, and what it was read from."""
+    said = HeadDescription("ok", one.describer, operation=one.operation, claims=(Claim(one.kind, one.operation, 0, 0),))
+    of_part = one.kind == "part" and one.part is not None
+    return said, head.mapping.of_part(one.part) if of_part and one.part is not None else head.mapping

@@ -18,13 +18,14 @@ from torch import Tensor
 from agent.checks.controls import mixed_pairs
 from agent.checks.pair_scorer import ENTRIES_AT_ONCE, WIDE
 from eval.faithfulness.bench import Bench
-from eval.faithfulness.descriptions.named_heads import NamedHead
+from eval.faithfulness.descriptions.named_heads import NamedHead, folded
 from eval.faithfulness.dynamic_scores import Projection, Projector, rows_of
 from eval.faithfulness.dynamic_table import measured
 from eval.faithfulness.running.pair_choice import Source, SourcePairs
 from eval.faithfulness.running.running_model import HeadStates
 from maps_engine.ov.pair_scores import PairSet, in_parts
 
+ClaimKey = tuple[str, int]  # name as names are compared, and k
 KINDS: Final[dict[Projection, str]] = {"folded": "descriptions-folded", "plain": "descriptions-plain"}  # subfolders
 
 
@@ -64,18 +65,18 @@ class ClaimHits:
     natural: Tensor  # attention as the model computes it: "with context"
 
 
-def claims_of(heads: Sequence[NamedHead]) -> dict[tuple[str, int], ClaimPairs]:
+def claims_of(heads: Sequence[NamedHead]) -> dict[ClaimKey, ClaimPairs]:
     """The claims of heads with pairs, by `claim_key`."""
-    sets: dict[tuple[str, int], list[PairSet]] = {}
+    sets: dict[ClaimKey, list[PairSet]] = {}
     for one in heads:
         if one.pairs is not None:
             sets.setdefault(claim_key(one.operation, one.pairs), []).append(one.pairs)
     return {key: ClaimPairs.of(found) for key, found in sets.items()}
 
 
-def claim_key(operation: str, pairs: PairSet) -> tuple[str, int]:
+def claim_key(operation: str, pairs: PairSet) -> ClaimKey:
     """What heads share whose pairs are run together."""
-    return " ".join(operation.casefold().split()), pairs.k
+    return folded(operation), pairs.k
 
 
 def claim_hits(bench: Bench, claims: Sequence[ClaimPairs], projection: Projection) -> list[ClaimHits]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from eval.statistics.intervals import wilson
@@ -41,6 +41,7 @@ class NameCheck:
     forced: Measured | None
     natural: Measured | None
     why: str = ""
+    recorded: bool = True  # the name of the head; else another of its operations
 
     def measured(self, condition: str) -> Measured | None:
         """Under "forced" or "natural"."""
@@ -58,24 +59,28 @@ class NamesTable:
     statuses: Mapping[str, int]  # heads of the run that are ok, unclear and failed
     rows: tuple[NameCheck, ...]
     projection: Projection = "folded"
+    found: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by condition, as `found_heads` counts
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; shares with the ends of Wilson's 95 % interval."""
-        tested = [row for row in self.rows if row.forced is not None]
+        """Plain JSON values; shares with the ends of Wilson's 95 % interval, of names unless it is said otherwise."""
+        all_tested = [row for row in self.rows if row.forced is not None]
+        names, tested = ([row for row in rows if row.recorded] for rows in (self.rows, all_tested))
         return {
             "run": self.run,
             "projection": self.projection,
             "heads_of_the_model": self.n_heads,
             "statuses": dict(self.statuses),
-            "named": len(self.rows),
+            "named": len(names),
             "tested": len(tested),
-            "not_testable": dict(Counter(row.why for row in self.rows if row.forced is None)),
+            "not_testable": dict(Counter(row.why for row in names if row.forced is None)),
             "without_shuffle": sum(row.forced is not None and row.forced.shuffled is None for row in self.rows),
             "all": shares(tested),
+            "each_operation": shares(all_tested) if len(names) < len(self.rows) else None,
+            "found": {name: dict(one) for name, one in self.found.items()},
             "other_heads": {name: _others(tested, name) for name in CONDITIONS},
             "halves": self._halves(tested),
             "operations": by_operation(tested),
-            "verdicts": by_verdict(self.rows),
+            "verdicts": by_verdict(names),
             "heads": [asdict(row) for row in self.rows],
         }
 

@@ -12,16 +12,19 @@ to its logits and as the test from weights does; "plain" is the paper's U as it 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
+import torch
 from torch import Tensor
 
 from agent.checks.controls import FEWEST
 from agent.checks.new_pairs import pair_test, percentiles
 from eval.faithfulness.bench import Bench
+from eval.faithfulness.descriptions.found_heads import found_heads
 from eval.faithfulness.descriptions.named_heads import NamedHead, NamedRun, named_run
-from eval.faithfulness.descriptions.pair_hits import ClaimHits, ClaimPairs, claim_hits, claim_key, claims_of
-from eval.faithfulness.descriptions.summary import Measured, NameCheck, NamesTable
+from eval.faithfulness.descriptions.pair_hits import ClaimHits, ClaimKey, ClaimPairs, claim_hits, claim_key, claims_of
+from eval.faithfulness.descriptions.summary import CONDITIONS, Measured, NameCheck, NamesTable
 from eval.faithfulness.dynamic_scores import Projection
 from maps_engine.ov.pair_scores import PairSet
 from maps_engine.relations.catalogue import load_relations
@@ -36,13 +39,23 @@ ABOVE_SHUFFLED: Final = 0.075  # half of tau: of what makes a head an operation'
 
 
 def check_names(
-    bench: Bench, engine: Engine, run: int | None, *, max_pairs: int, projection: Projection = "folded"
+    bench: Bench,
+    engine: Engine,
+    run: int | None,
+    *,
+    max_pairs: int,
+    projection: Projection = "folded",
+    each_operation: bool = False,
 ) -> NamesTable:
     """Every name of the run (None: the newest finished one of the model) against the running model.
 
+    With `each_operation` also what heads are said to do besides.
+
     Raises UnknownRun, UserMistake for a run of another model, MixedResults, and what opening the running model raises.
     """
-    return checked(bench, named_run(engine, run, bench.checkpoint, load_relations(), max_pairs=max_pairs), projection)
+    relations = load_relations()
+    named = named_run(engine, run, bench.checkpoint, relations, max_pairs=max_pairs, each_operation=each_operation)
+    return checked(bench, named, projection)
 
 
 def checked(bench: Bench, run: NamedRun, projection: Projection) -> NamesTable:
@@ -57,15 +70,28 @@ def checked(bench: Bench, run: NamedRun, projection: Projection) -> NamesTable:
             both = measured_name(one.mapping, one.pairs, claims[key], hits[key])
         rows.append(_row(one, *both))
     shape = bench.checkpoint.weights.shape
-    return NamesTable(
-        run.number, shape.n_layers, shape.n_layers * shape.n_heads, dict(run.statuses), tuple(rows), projection
-    )
+    found = {name: found_heads(run, _true_heads(claims, hits, name)) for name in CONDITIONS}
+    n_heads = shape.n_layers * shape.n_heads
+    return NamesTable(run.number, shape.n_layers, n_heads, dict(run.statuses), tuple(rows), projection, found)
 
 
 def _row(one: NamedHead, forced: Measured | None, natural: Measured | None) -> NameCheck:
     n_pairs, k = (len(one.pairs.sources), one.pairs.k) if one.pairs is not None else (0, None)
     place = (one.mapping.layer, one.mapping.head)
-    return NameCheck(*place, one.operation, one.verdict, n_pairs, k, forced, natural, one.why)
+    return NameCheck(*place, one.operation, one.verdict, n_pairs, k, forced, natural, one.why, one.recorded)
+
+
+def _true_heads(
+    claims: Mapping[ClaimKey, ClaimPairs], hits: Mapping[ClaimKey, ClaimHits], condition: str
+) -> dict[str, Tensor]:
+    """(L, H) of bool for each operation: the heads of which it is true, on the pairs of all heads named with it."""
+    found: dict[str, Tensor] = {}
+    for (operation, k), claim in claims.items():
+        counts, n = getattr(hits[operation, k], condition), len(claim.real.sources)
+        phi = _phi(counts[:n], hits[operation, k].prompts)
+        null = _phi(counts[n:], hits[operation, k].prompts) if len(claim.mixed.sources) >= FEWEST else None
+        found[operation] = found.get(operation, torch.zeros_like(phi, dtype=torch.bool)) | true_of(phi, null)
+    return found
 
 
 def measured_name(

@@ -204,7 +204,26 @@ def read_descriptions(result: Row) -> list[str]:
             f"Names for which shuffled pairs say nothing: {result['without_shuffle']}. Their sources share their "
             "targets, or too few pairs are left, so that a head that writes these words whatever it reads passes."
         )
-    return [*text, *_judged(result["verdicts"])]
+    return [*text, *_judged(result["verdicts"]), *_each_and_found(result)]
+
+
+def _each_and_found(result: Row) -> list[str]:
+    """All operations of heads, and heads that do one and are not said to; results of earlier versions have neither."""
+    text, each, found = [], result.get("each_operation"), result.get("found")
+    if each:
+        text.append(
+            f"Of all {each['heads']} operations that heads are said to do, their names among them, "
+            f"{interval(each['forced'])} are true when attention is forced, and {interval(each['natural'])} as it is."
+        )
+    if found and found["forced"]["heads"]["n"]:
+        forced = found["forced"]
+        text.append(
+            f"{forced['heads']['n']} heads do one of the {forced['operations']} known operations that some head is "
+            f"said to do (attention forced): a share of {interval(forced['heads'])} is said to do one that it does. "
+            f"Of all {forced['pairs']['n']} cases of a head and an operation that it does, {interval(forced['pairs'])} "
+            "are said."
+        )
+    return text
 
 
 def read_null_heads(result: Row) -> list[str]:

@@ -145,6 +145,9 @@ def descriptions_table(result: Row) -> str:
     rows = [[label, str(one["heads"]), interval(one["forced"]), interval(one["natural"])] for label, one in parts]
     others = result["other_heads"]
     rows.insert(1, ["the same names, of the other heads", "", number(others["forced"]), number(others["natural"])])
+    if each := result.get("each_operation"):
+        cells = [str(each["heads"]), interval(each["forced"]), interval(each["natural"])]
+        rows.insert(2, ["all operations of these heads", *cells])
     return "\n\n".join([table(head, rows), _verdicts_table(result["verdicts"]), _untestable(result)])
 
 
