@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Protocol, TypeAlias
 
+from agent.results.descriptions import HeadDescription
 from agent.words.forms import FORM_BY_NAME, RELATED, FormOperation, same_stem
 from agent.words.known_pairs import KnownPairs, label_of
 from agent.words.spelled_pairs import single_token, word_ids
@@ -60,17 +61,25 @@ _WRITTEN: Final = re.compile(r'(?P<sources>[^"]+) to "[^"]+"(?:, "[^"]+")*')  # 
 _QUOTED: Final = re.compile(r'"([^"]+)"')
 
 
-def claimed_operation(label: str, relations: Sequence[Relation], *, scored: bool = False) -> ClaimedOperation | None:
-    """The operation that a label names, or None when it is free text. `scored`: chosen by `choosing_pairs`.
+def claimed_operation(
+    label: str, relations: Sequence[Relation], *, scored: bool = False, by_pairs: bool = False
+) -> ClaimedOperation | None:
+    """The operation that a label names, or None when it is free text.
 
-    A form and a relation can have one name ("singular to plural"): what a relation's pairs chose, others of them test,
-    since a form is tested on words of any kind.
+    `scored`: chosen by `choosing_pairs`, or by a describer who was told of them, so that others test it. `by_pairs`: a
+    relation's pairs show it. A form and a relation can have one name ("singular to plural"); it is the form's unless
+    pairs show it, since a form is tested on words of any kind.
     """
     wanted = " ".join(label.casefold().split())
     relation = next((one for one in relations if wanted in {one.name, label_of(one.name)}), None)
-    if wanted in FORM_BY_NAME and not (scored and relation):
+    if wanted in FORM_BY_NAME and not (by_pairs and relation):
         return ClaimedForm(FORM_BY_NAME[wanted])
     return ClaimedRelation(relation, scored) if relation else _claimed_kinds(wanted, scored)
+
+
+def claim_of(said: HeadDescription, relations: Sequence[Relation]) -> ClaimedOperation | None:
+    """What a description claims, or None where it is free text."""
+    return claimed_operation(said.operation, relations, scored=said.scored, by_pairs=said.by_pairs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from agent.checks.claims import MAX_PAIRS, ClaimedClass, ClaimedFields, ClaimedOperation, claimed_operation
+from agent.checks.claims import MAX_PAIRS, ClaimedClass, ClaimedFields, ClaimedOperation, claim_of
 from agent.checks.controls import ABOVE_SHUFFLED, FEWEST, mixed_pairs
 from agent.checks.pair_scorer import PairScorer
 from agent.describers.protocol import PairProposer, Proposed
@@ -54,7 +54,7 @@ class PlannedTest:
     pairs: PairSet | None = None
     rows: RowTest | None = None
     untestable: str = ""  # why not, where `pairs` is None
-    high: float = HIGH  # percentile that supports it
+    percentile: float = HIGH  # among the other heads, that supports it
 
     @cached_property
     def sets(self) -> tuple[PairSet, ...]:
@@ -88,7 +88,7 @@ def plan_test(
     """
     if description.status != "ok":
         return PlannedTest(description, mapping, untestable=f"the description is {description.status}")
-    claim = claimed_operation(description.operation, relations, scored=description.scored)
+    claim = claim_of(description, relations)
     rows = count_rows(claim, mapping) if claim is not None else None
     excluded, dropped = shown_sources(mapping) | frozenset(seen), ""
     if judging is None:
@@ -102,7 +102,7 @@ def plan_test(
     if len(pairs.sources) < MIN_NEW_PAIRS:
         reason = f"only {len(pairs.sources)} new one-token pairs; at least {MIN_NEW_PAIRS} are needed{dropped}"
         return PlannedTest(description, mapping, rows=rows, untestable=reason)
-    return PlannedTest(description, mapping, pairs, rows, high=percentile_needed(claim))
+    return PlannedTest(description, mapping, pairs, rows, percentile=percentile_needed(claim))
 
 
 def percentile_needed(claim: ClaimedOperation | None) -> float:
@@ -138,7 +138,7 @@ def predicted_pairs(
     n: int = MAX_PAIRS,
 ) -> Predicted:
     """Up to `n` new pairs: from the operation that the label names, else from its describer."""
-    claim = claimed_operation(description.operation, relations, scored=description.scored)
+    claim = claim_of(description, relations)
     if claim is not None:
         return Predicted(claim.pairs(vocabulary, excluded=excluded, n=n))
     if proposer is None:
@@ -155,7 +155,7 @@ def finish_test(planned: PlannedTest, scorer: PairScorer) -> TestResult:
         return TestResult("not testable", operation, planned.untestable, rows=planned.rows)
     tested = score_new_pairs(planned.pairs, planned.mapping, scorer)
     words = _tested_words(planned.pairs, planned.mapping, scorer)
-    verdict = verdict_of(tested, planned.rows, high=planned.high)
+    verdict = verdict_of(tested, planned.rows, percentile=planned.percentile)
     return TestResult(verdict, operation, pairs=tested, rows=planned.rows, tested_rows=words)
 
 
@@ -249,15 +249,15 @@ def count_rows(claim: ClaimedOperation, mapping: HeadMapping) -> RowTest:
     return RowTest(sum(shown), len(shown), sum(held_out), len(held_out))
 
 
-def verdict_of(pairs: PairTest, rows: RowTest | None, *, high: float = HIGH) -> Verdict:
+def verdict_of(pairs: PairTest, rows: RowTest | None, *, percentile: float = HIGH) -> Verdict:
     """What the scores say: "supported", "weak" or "contradicted".
 
-    Supported: phi is at least tau, its percentile among the other heads at least `high`, and it is at least
+    Supported: phi is at least tau, its percentile among the other heads at least `percentile`, and it is at least
     ABOVE_SHUFFLED above that of the same sources with each other's targets, unless held-out rows fit far less often
     than shown ones, which makes it weak. Weak: any hit and a percentile of at least FAIR.
     """
     owed = pairs.shuffled is None or pairs.score - pairs.shuffled >= ABOVE_SHUFFLED
-    if owed and pairs.score >= TAU and pairs.percentile >= high:
+    if owed and pairs.score >= TAU and pairs.percentile >= percentile:
         return "weak" if rows is not None and _falls_apart(rows) else "supported"
     if pairs.score > 0 and pairs.percentile >= FAIR:
         return "weak"

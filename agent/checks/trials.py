@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from agent.checks.new_pairs import score_new_pairs, verdict_of
+from agent.checks.new_pairs import HIGH, score_new_pairs, verdict_of
 from agent.checks.pair_scorer import PairScorer
 from agent.results.outcomes import PairTest
 from agent.results.reports import Trial
@@ -48,8 +48,11 @@ def score_each(pairs: PairSet, mapping: HeadMapping, scorer: PairScorer) -> tupl
     return score_new_pairs(pairs, mapping, scorer), hits
 
 
-def run_trial(pairs: PairSet, mapping: HeadMapping, scorer: PairScorer) -> Trial:
-    """The verdict on trial pairs, with those that hit and those that missed; held-out rows have no part in it."""
+def run_trial(pairs: PairSet, mapping: HeadMapping, scorer: PairScorer, *, percentile: float = HIGH) -> Trial:
+    """The verdict on trial pairs, with those that hit and those that missed; held-out rows have no part in it.
+
+    percentile: among the other heads, that supports the claim (`agent.checks.new_pairs.percentile_needed`).
+    """
     if not pairs.sources:
         return Trial("not testable", TOO_FEW)
     tested, hit = score_each(pairs, mapping, scorer)
@@ -60,7 +63,7 @@ def run_trial(pairs: PairSet, mapping: HeadMapping, scorer: PairScorer) -> Trial
     spelled = [(text(s), text(t[0])) for s, t in zip(pairs.sources, pairs.targets, strict=True)]
     misses = [(*spelled[i], tuple(t.token for t in row.targets[:3])) for i, row in zip(told, rows, strict=True)]
     return Trial(
-        verdict_of(tested, None),
+        verdict_of(tested, None, percentile=percentile),
         pairs=tested,
         hits=tuple(pair for pair, one in zip(spelled, hit, strict=True) if one),
         misses=(*misses, *((*spelled[i], ()) for i in missed[TOLD_MISSES:])),

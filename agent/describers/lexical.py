@@ -80,6 +80,8 @@ class LexicalDescriber:
         found: dict[str, Candidate] = {}
         for one in (*by_rows, *known):
             found.setdefault(one.operation, one)
+            if found[one.operation].claims[0].kind == "form" and one.claims[0].kind == "scored":
+                found[f"{one.operation}, known pairs"] = one  # a form of that name is tested on other words
         found = dict(list(found.items())[:MOST_RANKED])
         for one in classes:
             found.setdefault(one.operation, one)

@@ -47,11 +47,11 @@ def with_operations(report: HeadReport, relations: Sequence[Relation]) -> HeadRe
     others = sorted(left, key=_clearest_first)
     found: list[HeadOperation] = []
     for one in (_placed(each, report.mapping) for each in (*recorded, *others)):
-        twin = next((place for place, other in enumerate(found) if _same(one, other, relations)), None)
-        if twin is None:
+        place = _place_of_same(one, found, relations)
+        if place is None:
             found.append(one)
         else:
-            found[twin] = _with_share(_joined(found[twin], one), report.mapping)
+            found[place] = _with_share(_joined(found[place], one), report.mapping)
     n = len(recorded)
     operations = (*found[:n], *sorted(found[n:], key=lambda one: -(one.share or 0.0)))
     parts = tuple(replace(part, members=frozenset(), common=()) for part in report.mapping.parts)  # thousands of ids
@@ -93,10 +93,17 @@ def _joined(told: HeadOperation, other: HeadOperation) -> HeadOperation:
     return replace(told, joined=(*told.joined, *parts), also=(*told.also, *names))
 
 
+def _place_of_same(one: HeadOperation, told: Sequence[HeadOperation], relations: Sequence[Relation]) -> int | None:
+    """Where the operation stands that has the same name, else one that says the same."""
+    names = [place for place, other in enumerate(told) if other.operation == one.operation]
+    alike = (place for place, other in enumerate(told) if _same(one, other, relations))
+    return names[0] if names else next(alike, None)
+
+
 def _same(one: HeadOperation, other: HeadOperation, relations: Sequence[Relation]) -> bool:
-    """Whether each satisfies the other's hits, or one does and they are of one part or of none; else by name."""
+    """Whether each satisfies the other's hits, or one does and they are of one part or of none."""
     both = [_covers(first, second, relations) for first, second in ((one, other), (other, one))]
-    return one.operation == other.operation or all(both) or (any(both) and one.part == other.part)
+    return all(both) or (any(both) and one.part == other.part)
 
 
 def _covers(one: HeadOperation, other: HeadOperation, relations: Sequence[Relation]) -> bool:

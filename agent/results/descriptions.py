@@ -79,6 +79,11 @@ class HeadDescription:
         told = any(claim.kind == "facts-shown" for claim in self.claims)
         return told or (bool(self.claims) and self.claims[0].kind in ("scored", "class", "shared", "part"))
 
+    @property
+    def by_pairs(self) -> bool:
+        """Whether pairs of a known relation show it, among the rows or by their scores."""
+        return bool(self.claims) and self.claims[0].kind in ("scored", "pairs")
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; claims as `{kind, label, k, n, expected, strength, examples}`."""
         return asdict(self)

@@ -12,11 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from agent.checks.claims import claimed_operation
-from agent.checks.new_pairs import HIGH, percentile_needed, verdict_of
+from agent.checks.claims import claim_of
+from agent.checks.new_pairs import HIGH, count_rows, percentile_needed, verdict_of
 from agent.pipeline.flow import describe_heads
 from agent.pipeline.request import HEADS_AT_ONCE, DescribeRequest
 from agent.pipeline.workbench import equip
+from agent.results.descriptions import HeadDescription
 from agent.results.outcomes import PairTest, Verdict
 from agent.results.reports import HeadReport
 from eval.faithfulness.bench import Bench
@@ -79,28 +80,30 @@ def _counted(reports: Sequence[HeadReport]) -> dict[str, Any]:
 
 def _curve(reports: Sequence[HeadReport], relations: Sequence[Relation]) -> list[dict[str, Any]]:
     """Heads with a supported claim, by the percentile among the other heads that is asked of claims of classes."""
-    stands = [list(_stands_up_to(one, relations)) for one in reports]
+    largest = [list(_largest_percentiles(one, relations)) for one in reports]
     return [
-        {"percentile": high, "supported": sum(any(high <= most for most in own) for own in stands)} for high in TRIED
+        {"percentile": asked, "supported": sum(any(asked <= most for most in own) for own in largest)}
+        for asked in TRIED
     ]
 
 
-def _stands_up_to(report: HeadReport, relations: Sequence[Relation]) -> Iterator[float]:
-    """For each claim that was tested and can stand: the largest percentile that may be asked of claims of classes."""
-    for operation, verdict, pairs in _tested(report):
-        claim = claimed_operation(operation, relations)
-        needed = percentile_needed(claim)
-        if verdict == "supported" and needed == HIGH:
-            yield 100.0
-        fell_apart = verdict != "supported" and verdict_of(pairs, None, high=needed) == "supported"
-        if needed != HIGH and not fell_apart and verdict_of(pairs, None, high=0.0) == "supported":
+def _largest_percentiles(report: HeadReport, relations: Sequence[Relation]) -> Iterator[float]:
+    """For each claim that can be supported: the largest percentile that may be asked of claims of classes."""
+    for said, verdict, pairs in _tested(report):
+        claim = claim_of(said, relations)
+        if percentile_needed(claim) == HIGH or claim is None:
+            if verdict == "supported":
+                yield 100.0
+            continue
+        read = report.mapping if said.part is None else report.mapping.of_part(said.part)
+        if verdict_of(pairs, count_rows(claim, read), percentile=0.0) == "supported":
             yield pairs.percentile
 
 
-def _tested(report: HeadReport) -> Iterator[tuple[str, Verdict, PairTest]]:
-    """Operation, verdict and scores of all that was tested; of one claim alone there are no attempts."""
+def _tested(report: HeadReport) -> Iterator[tuple[HeadDescription, Verdict, PairTest]]:
+    """Description, verdict and scores of all that was tested; of one claim alone there are no attempts."""
     for attempt in report.trace.attempts:
         if attempt.trial is not None and attempt.trial.pairs is not None:
-            yield attempt.description.operation, attempt.trial.verdict, attempt.trial.pairs
+            yield attempt.description, attempt.trial.verdict, attempt.trial.pairs
     if not report.trace.attempts and report.test.pairs is not None:
-        yield report.test.operation, report.test.verdict, report.test.pairs
+        yield replace(report.description, operation=report.test.operation), report.test.verdict, report.test.pairs

@@ -20,9 +20,22 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from agent.checks.choice import withdrawn
-from agent.checks.claims import MAX_PAIRS, ClaimedClass, ClaimedFields, ClaimedRelation, claimed_operation
+from agent.checks.claims import (
+    MAX_PAIRS,
+    ClaimedClass,
+    ClaimedFields,
+    ClaimedRelation,
+    claim_of,
+    claimed_operation,
+)
 from agent.checks.intruder import CHANCE_LIKE, EmbeddingJudge, intruder_test
-from agent.checks.new_pairs import held_out_sources, predicted_pairs, shown_sources, without_sources
+from agent.checks.new_pairs import (
+    held_out_sources,
+    percentile_needed,
+    predicted_pairs,
+    shown_sources,
+    without_sources,
+)
 from agent.checks.trials import TOO_FEW, TRIAL_PAIRS, run_trial, split_pairs
 from agent.describers.asking.facts import told_words
 from agent.describers.asking.part_names import shown_words
@@ -125,7 +138,8 @@ class Conversation:
         held_out = held_out_sources(self._mapping)
         kept_back = [i for i in found.pairs.sources if core(vocabulary.text(i)) in held_out]
         tried, judging = split_pairs(found.pairs, kept_back)
-        trial = run_trial(tried, self._mapping, self._bench.scorer)
+        needed = percentile_needed(claim_of(attempt.description, self._bench.relations))
+        trial = run_trial(tried, self._mapping, self._bench.scorer, percentile=needed)
         if trial.reason == TOO_FEW:
             trial = replace(trial, reason=f"{TOO_FEW}{found.dropped}")
         self._tools.seen |= {core(vocabulary.text(i)) for i in tried.sources}

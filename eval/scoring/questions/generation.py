@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agent.checks.claims import MAX_PAIRS, claimed_operation
+from agent.checks.claims import MAX_PAIRS, claim_of
 from agent.checks.new_pairs import MIN_NEW_PAIRS, pair_test, shown_sources
 from agent.checks.pair_scorer import PairScorer
 from agent.results.descriptions import HeadDescription
@@ -44,7 +44,7 @@ class Generator:
         """The pairs that `description` predicts: of the operation it names, else of the judge's making."""
         vocabulary = self.scorer.maps.checkpoint.vocabulary
         excluded = shown_sources(subject.mapping)
-        claim = claimed_operation(description.operation, self.relations, scored=description.scored)
+        claim = claim_of(description, self.relations)
         if claim is not None:
             pairs = claim.pairs(vocabulary, excluded=excluded, n=MAX_PAIRS)
         else:

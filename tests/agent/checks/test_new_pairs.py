@@ -118,7 +118,7 @@ def test_tested_rows_survive_storage_and_may_be_absent(maps):
 )
 def test_the_verdict_follows_from_the_scores(score, shuffled, percentile, rows, verdict):
     pairs = PairTest(20, 10, score, percentile, 0.02, 0.5, 269, shuffled)
-    assert verdict_of(pairs, rows, high=96.0) == verdict
+    assert verdict_of(pairs, rows, percentile=96.0) == verdict
 
 
 @pytest.mark.parametrize(
@@ -139,4 +139,4 @@ def test_claims_of_classes_need_a_higher_percentile(maps, operation, needed):
     planned = plan_test(
         said, maps.map_head(1, 2), vocabulary=maps.checkpoint.vocabulary, relations=relations, judging=pairs
     )
-    assert planned.high == needed
+    assert planned.percentile == needed
