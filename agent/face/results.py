@@ -129,7 +129,7 @@ class Description:
 
     @property
     def operations(self) -> tuple[HeadOperation, ...]:
-        """All that the head does, each with its own test; `operation` first."""
+        """All that the head does, each with its own test and other names for the same (`also`); `operation` first."""
         return self.report.operations
 
     def tested_words(self) -> pd.DataFrame:

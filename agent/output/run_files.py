@@ -135,8 +135,9 @@ def _attention(head: HeadAttention | None) -> dict[str, Any]:
 
 
 def _operation(one: HeadOperation) -> str:
-    """With the score of its test."""
-    return f"{one.operation} ({one.test.pairs.score:.2f})" if one.test.pairs else one.operation
+    """With its other names and the score of its test."""
+    name = f"{one.operation} {one.also_said}".rstrip()
+    return f"{name} ({one.test.pairs.score:.2f})" if one.test.pairs else name
 
 
 def _pair(row: MappingRow) -> str:

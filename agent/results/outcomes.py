@@ -101,6 +101,11 @@ class HeadOperation:
         return () if self.part is None else (self.part, *self.joined)
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Its name, and its other names."""
+        return (self.operation, *self.also)
+
+    @property
     def also_said(self) -> str:
         """Its other names in a line; empty where it has none."""
         more = len(self.also) - MOST_ALSO

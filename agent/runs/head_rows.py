@@ -122,9 +122,9 @@ def operations_of(values: Sequence[Mapping[str, Any]] | None) -> tuple[HeadOpera
         HeadOperation(
             **{name: one[name] for name in names},
             test=test_of(one["test"], one["rows"]),
-            joined=tuple(one.get("joined", ())),  # absent from what was stored before parts could be joined,
+            joined=tuple(one.get("joined", ())),  # what was stored by earlier versions lacks these three
+            describer=one.get("describer", ""),
             also=tuple(one.get("also", ())),
-            describer=one.get("describer", ""),  # and this from the same
         )
         for one in values or ()
     )
@@ -137,7 +137,8 @@ def operation_names_of(said: DescriptionRecord) -> tuple[str, ...]:
     """
     recorded = folded_name(said.operation)
     supported = said.test is not None and said.test.verdict == "supported"
-    names = said.operation_names.split("\n") if said.operation_names else [recorded] * supported
+    lines = said.operation_names.split("\n") if said.operation_names else [recorded] * supported
+    names = [line.split("\t")[0] for line in lines]
     return tuple(said.operation if name == recorded else name for name in names)
 
 
@@ -203,9 +204,9 @@ def put_description(
         name: storable(getattr(said, name))
         for name in ("operation", "input_strings", "observed_pattern", "reasoning", "reason")
     }
-    names = "\n".join(folded_name(one.operation) for one in report.operations)
-    also = (folded_name(name) for one in report.operations for name in one.also)
-    searchable = " ".join((*(texts[name] for name in ("operation", "input_strings", "observed_pattern")), names, *also))
+    each = [[folded_name(name) for name in one.names] for one in report.operations]
+    names = "\n".join(map("\t".join, each))
+    searchable = " ".join((*(texts[name] for name in ("operation", "input_strings", "observed_pattern")), names))
     record.description = DescriptionRecord(
         **texts,
         status=said.status,
@@ -261,6 +262,14 @@ def judging_of(trace: Mapping[str, Any] | None) -> PairSet | None:
     """The pairs that a stored trace keeps for the final test; None for a describer that leaves them to the test."""
     judging = trace.get("judging") if trace else None
     return _pair_set(judging) if judging else None
+
+
+def named_part_judging(trace: Mapping[str, Any] | None, operation: str, part: int | None) -> PairSet | None:
+    """The pairs that a stored trace keeps for what a language model said of a part; None where it did not say this."""
+    for named in (trace or {}).get("named_parts", ()):
+        if (named["description"]["operation"], named["description"]["part"]) == (operation, part):
+            return _pair_set(named["judging"])
+    return None
 
 
 def _named_part(values: dict[str, Any], record: DescriptionRecord) -> NamedPart:

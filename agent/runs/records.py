@@ -115,7 +115,8 @@ class DescriptionRecord(Base):
     retrieved: Mapped[list[Any]] = mapped_column(default=list)  # known operations with their similarity
     provenance: Mapped[dict[str, Any]] = mapped_column(default=dict)
     operations: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True), deferred=True)  # that tests support
-    operation_names: Mapped[str] = mapped_column(Text, default="", server_default="")  # casefolded, one a line
+    # casefolded, one operation a line, its other names behind it, each behind a tab
+    operation_names: Mapped[str] = mapped_column(Text, default="", server_default="")
     search_text: Mapped[str] = mapped_column(Text, default="")  # casefolded, for search
     trace: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), deferred=True)  # how it was found
     created: Mapped[float]

@@ -135,12 +135,12 @@ def descriptions(
         typer.Option(help="Of what heads write: behind the final norm's gain, as the model does, or the paper's U."),
     ] = "folded",
     each_operation: Annotated[
-        bool, typer.Option("--each-operation", help="All that heads are said to do, and not their names alone.")
+        bool, typer.Option("--each-operation", help="Check every operation of a head, not its name alone.")
     ] = False,
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
-    """Are the names that a stored run gave its heads true of the running model? Which heads were not found?"""
+    """Are the names that a stored run gave its heads true of the running model? How many heads were not found?"""
     from agent.runs.database import open_database
     from eval.commands.experiment import finish, running_bench
     from eval.faithfulness.descriptions.true_names import check_names

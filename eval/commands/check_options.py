@@ -259,7 +259,7 @@ class RunOptions(StoredRunOptions):
 
     max_pairs: Annotated[
         int,
-        typer.Option("--max-pairs", min=NEW_PAIRS[0], help="Most new pairs of a head."),
+        typer.Option("--max-pairs", min=NEW_PAIRS[0], help="Most new pairs of a name."),
     ] = NEW_PAIRS[1]
 
 

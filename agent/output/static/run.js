@@ -138,7 +138,7 @@
   };
 
   // --- the list ------------------------------------------------------------------------------------------
-  const searchable = (head) => (head.text ??= [head.operation, head.inputs, head.pattern, head.reason, `${head.layer}.${head.head}`, ...head.rows.flatMap((row) => [row[0], ...row[2]])].join("\n").toLowerCase());
+  const searchable = (head) => (head.text ??= [head.operation, head.inputs, head.pattern, head.reason, ...head.operations.map((one) => one[1]), `${head.layer}.${head.head}`, ...head.rows.flatMap((row) => [row[0], ...row[2]])].join("\n").toLowerCase());
   let found = heads;
   let timer = 0;
   let shown = 0;
@@ -273,7 +273,7 @@
     fact(facts, "attends", head.attends);
     fact(facts, "whatever it reads", head.constant);
     body.append(facts);
-    if (head.operations.length > 1) body.append(operationsTable(head.operations));
+    if (head.operations.some((one) => one[1] !== head.operation)) body.append(operationsTable(head.operations));
     if (head.tested) body.append(testedTable(head.tested));
     if (head.parts.length) body.append(partsTable(head.parts));
     body.append(salientTable("Most salient tokens and what they are mapped to", head.rows));

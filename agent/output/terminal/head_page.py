@@ -34,7 +34,7 @@ def show_page(out: Console, report: HeadReport, *, suppressed: bool = True) -> N
     out.print(_description(report.description, attends_line(mapping.attention)))
     out.print(_test(report.test))
     if report.trace.attempts:
-        out.print(attempts_part(report.trace, told=[one.operation for one in report.operations]))
+        out.print(attempts_part(report.trace, told=[name for one in report.operations for name in one.names]))
     out.print(_retrieved(report.retrieved))
     out.print()
     if len(report.operations) > 1 or any(one.also for one in report.operations):

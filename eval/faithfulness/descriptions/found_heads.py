@@ -19,10 +19,11 @@ from maps_engine.relations.catalogue import load_relations
 
 
 def found_heads(run: NamedRun, true_of: Mapping[str, Tensor]) -> dict[str, Any]:
-    """`{"operations", "pairs", "heads"}`: how many known operations, and shares with their intervals.
+    """`{"operations", "cases", "heads", "missed"}`: known operations, shares that are said, and cases that are not.
 
-    true_of: (L, H) of bool for each operation. "pairs" are of all cases of a head that does an operation those where it
-    is said to, under whatever name; "heads" of all heads that do one those that are said to do one of them.
+    true_of: (L, H) of bool for each operation. A case is a head with an operation that it does; it is said where the
+    operation is among the head's, or among their other names. "heads" are those that do one, said where one of those
+    that they do is.
     """
     relations = load_relations()
     known = {
@@ -30,9 +31,12 @@ def found_heads(run: NamedRun, true_of: Mapping[str, Tensor]) -> dict[str, Any]:
         for name, table in true_of.items()
         if isinstance(claimed_operation(name, relations), ClaimedRelation | ClaimedForm)
     }
-    k = n = heads_said = heads = 0
-    for place, said in run.said.items():
-        does = [name for name, table in known.items() if table[place]]
-        told = sum(name in said for name in does)
-        k, n, heads_said, heads = k + told, n + len(does), heads_said + (told > 0), heads + bool(does)
-    return {"operations": len(known), "pairs": asdict(wilson(k, n)), "heads": asdict(wilson(heads_said, heads))}
+    cases = [(*place, name) for place in run.said for name, table in known.items() if table[place]]
+    missed = [(layer, head, name) for layer, head, name in cases if name not in run.said[layer, head]]
+    heads, found = {case[:2] for case in cases}, {case[:2] for case in set(cases) - set(missed)}
+    return {
+        "operations": len(known),
+        "cases": asdict(wilson(len(cases) - len(missed), len(cases))),
+        "heads": asdict(wilson(len(found), len(heads))),
+        "missed": [{"layer": layer, "head": head, "operation": name} for layer, head, name in missed],
+    }

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from agent.checks.new_pairs import plan_test, predicted_pairs, shown_sources
 from agent.checks.trials import part_of
 from agent.errors import UnknownRun
+from agent.pipeline.head_operations import SAID
 from agent.results.descriptions import Claim, HeadDescription
 from agent.results.outcomes import HeadOperation
 from agent.runs.database import reading
-from agent.runs.head_rows import judging_of
+from agent.runs.head_rows import judging_of, named_part_judging
 from agent.runs.records import ModelRecord, RunRecord
 from agent.runs.state import HeadKey, newest_run, run_record
 from agent.runs.stored import StoredHead, stored_heads
@@ -39,6 +40,7 @@ class NamedHead:
     pairs: PairSet | None
     why: str = ""
     recorded: bool = True  # the name of the head; else another of its operations
+    by_pairs: bool = False  # a relation's pairs show it, and not a form of the same name
 
 
 @dataclass(frozen=True)
@@ -76,18 +78,19 @@ def named_run(
     """
     run_id = run_of_checkpoint(engine, number, checkpoint)
     heads = list(stored_heads(engine, run_id))
-    pairs_of = _NewPairs(checkpoint.vocabulary, relations, max_pairs)
+    pairs = _PairsOfNames(checkpoint.vocabulary, relations, max_pairs)
     named: list[NamedHead] = []
     for one in heads:
-        named += [pairs_of.named(one)] if one.status == "ok" else []
-        named += pairs_of.others(one) if each_operation else []
+        named += [pairs.of_name(one)] if one.status == "ok" else []
+        named += pairs.of_operations(one) if each_operation else []
     said = {(one.layer, one.head): _said(one) for one in heads}
     return NamedRun(run_id, tuple(named), Counter(one.status for one in heads), said)
 
 
 def _said(head: StoredHead) -> frozenset[str]:
-    names = [head.operation] if head.status == "ok" else []
-    return frozenset(folded(name) for name in (*names, *(n for o in head.operations for n in (o.operation, *o.also))))
+    """All that a head is said to do, other names of the same among it."""
+    recorded = [head.operation] if head.status == "ok" else []
+    return frozenset(map(folded, (*recorded, *(name for one in head.operations for name in one.names))))
 
 
 def run_of_checkpoint(engine: Engine, number: int | None, checkpoint: Checkpoint) -> int:
@@ -122,33 +125,37 @@ def read_by(head: StoredHead) -> HeadMapping:
 
 
 @dataclass(frozen=True)
-class _NewPairs:
+class _PairsOfNames:
     """The pairs that a description's own test used, as far as the database or the label tells.
 
-    Pairs that were kept for the final test are stored with the head; else they are made of the label anew, in the
-    same order. No describer is asked.
+    Pairs that were kept for the final test are stored with the head and its named parts; else they are made of the
+    label anew, in the same order. No describer is asked.
     """
 
     vocabulary: Vocabulary
     relations: Sequence[Relation]
     max_pairs: int
 
-    def named(self, head: StoredHead) -> NamedHead:
+    def of_name(self, head: StoredHead) -> NamedHead:
         """The name of a head."""
         said = HeadDescription("ok", head.describer, operation=head.operation, claims=head.claims)
-        found = self._of(said, read_by(head), head, judging_of(head.trace))
-        return NamedHead(head.mapping, head.operation, head.verdict or NOT_TESTED, *found)
+        pairs, why = self._planned(said, read_by(head), head, judging_of(head.trace))
+        return NamedHead(head.mapping, head.operation, head.verdict or NOT_TESTED, pairs, why, by_pairs=said.by_pairs)
 
-    def others(self, head: StoredHead) -> list[NamedHead]:
-        """What a head does besides; the pairs that a language model gave for it are not stored."""
-        return [
-            NamedHead(head.mapping, one.operation, one.test.verdict, *self._of(*_read(one, head), head), recorded=False)
-            for one in head.operations
-            if folded(one.operation) != folded(head.operation)
-        ]
+    def of_operations(self, head: StoredHead) -> list[NamedHead]:
+        """What a head does besides."""
+        others = (one for one in head.operations if folded(one.operation) != folded(head.operation))
+        return [self._of_operation(one, head) for one in others]
 
-    def _of(
-        self, said: HeadDescription, mapping: HeadMapping, head: StoredHead, judging: PairSet | None = None
+    def _of_operation(self, one: HeadOperation, head: StoredHead) -> NamedHead:
+        said, judging = _as_description(one), named_part_judging(head.trace, one.operation, one.part)
+        of_part = one.kind == "part" or judging is not None
+        mapping = head.mapping if one.part is None or not of_part else head.mapping.of_part(one.part)
+        pairs, why = self._planned(said, mapping, head, judging)
+        return NamedHead(head.mapping, one.operation, one.test.verdict, pairs, why, False, said.by_pairs)
+
+    def _planned(
+        self, said: HeadDescription, mapping: HeadMapping, head: StoredHead, judging: PairSet | None
     ) -> tuple[PairSet | None, str]:
         seen = frozenset((head.trace or {}).get("seen", ()))
         if judging is None:
@@ -172,8 +179,7 @@ class _NewPairs:
         return replace(pairs, others=pairs.others[: self.max_pairs]), ""
 
 
-def _read(one: HeadOperation, head: StoredHead) -> tuple[HeadDescription, HeadMapping]:
-    """An operation as a description of the kind that it was, and what it was read from."""
-    said = HeadDescription("ok", one.describer, operation=one.operation, claims=(Claim(one.kind, one.operation, 0, 0),))
-    of_part = one.kind == "part" and one.part is not None
-    return said, head.mapping.of_part(one.part) if of_part and one.part is not None else head.mapping
+def _as_description(one: HeadOperation) -> HeadDescription:
+    """An operation as a description of the kind that it was; who said it in words of their own may have been told."""
+    kind = "facts-shown" if one.kind == SAID else one.kind
+    return HeadDescription("ok", one.describer, operation=one.operation, claims=(Claim(kind, one.operation, 0, 0),))

@@ -25,7 +25,7 @@ from eval.faithfulness.running.pair_choice import Source, SourcePairs
 from eval.faithfulness.running.running_model import HeadStates
 from maps_engine.ov.pair_scores import PairSet, in_parts
 
-ClaimKey = tuple[str, int]  # name as names are compared, and k
+ClaimKey = tuple[str, int, bool]  # name as names are compared, k, and whether a relation's pairs show it
 KINDS: Final[dict[Projection, str]] = {"folded": "descriptions-folded", "plain": "descriptions-plain"}  # subfolders
 
 
@@ -70,13 +70,13 @@ def claims_of(heads: Sequence[NamedHead]) -> dict[ClaimKey, ClaimPairs]:
     sets: dict[ClaimKey, list[PairSet]] = {}
     for one in heads:
         if one.pairs is not None:
-            sets.setdefault(claim_key(one.operation, one.pairs), []).append(one.pairs)
+            sets.setdefault(claim_key(one, one.pairs), []).append(one.pairs)
     return {key: ClaimPairs.of(found) for key, found in sets.items()}
 
 
-def claim_key(operation: str, pairs: PairSet) -> ClaimKey:
+def claim_key(one: NamedHead, pairs: PairSet) -> ClaimKey:
     """What heads share whose pairs are run together."""
-    return folded(operation), pairs.k
+    return folded(one.operation), pairs.k, one.by_pairs
 
 
 def claim_hits(bench: Bench, claims: Sequence[ClaimPairs], projection: Projection) -> list[ClaimHits]:

@@ -73,7 +73,7 @@ class NamesTable:
             "named": len(names),
             "tested": len(tested),
             "not_testable": dict(Counter(row.why for row in names if row.forced is None)),
-            "without_shuffle": sum(row.forced is not None and row.forced.shuffled is None for row in self.rows),
+            "without_shuffle": sum(row.forced is not None and row.forced.shuffled is None for row in tested),
             "all": shares(tested),
             "each_operation": shares(all_tested) if len(names) < len(self.rows) else None,
             "found": {name: dict(one) for name, one in self.found.items()},

@@ -12,10 +12,9 @@ to its logits and as the test from weights does; "plain" is the paper's U as it 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-import torch
 from torch import Tensor
 
 from agent.checks.controls import FEWEST
@@ -66,7 +65,7 @@ def checked(bench: Bench, run: NamedRun, projection: Projection) -> NamesTable:
     for one in run.heads:
         both: tuple[Measured | None, ...] = (None, None)
         if one.pairs is not None:
-            key = claim_key(one.operation, one.pairs)
+            key = claim_key(one, one.pairs)
             both = measured_name(one.mapping, one.pairs, claims[key], hits[key])
         rows.append(_row(one, *both))
     shape = bench.checkpoint.weights.shape
@@ -86,11 +85,11 @@ def _true_heads(
 ) -> dict[str, Tensor]:
     """(L, H) of bool for each operation: the heads of which it is true, on the pairs of all heads named with it."""
     found: dict[str, Tensor] = {}
-    for (operation, k), claim in claims.items():
-        counts, n = getattr(hits[operation, k], condition), len(claim.real.sources)
-        phi = _phi(counts[:n], hits[operation, k].prompts)
-        null = _phi(counts[n:], hits[operation, k].prompts) if len(claim.mixed.sources) >= FEWEST else None
-        found[operation] = found.get(operation, torch.zeros_like(phi, dtype=torch.bool)) | true_of(phi, null)
+    for key, claim in claims.items():
+        counts, (operation, *_) = getattr(hits[key], condition), key
+        n = len(claim.real.sources)
+        held = true_of(*_scores(counts, range(n), range(n, len(counts)), hits[key].prompts))
+        found[operation] = found[operation] | held if operation in found else held
     return found
 
 
@@ -105,16 +104,21 @@ def measured_name(
     mixed = [len(real) + i for i, source in enumerate(claim.mixed.sources) if source in kept]
 
     def measure(counts: Tensor) -> Measured:
-        phi = _phi(counts[own], hits.prompts)
-        null = _phi(counts[mixed], hits.prompts) if len(mixed) >= FEWEST else None
-        return _measured(mapping, pairs, phi, null)
+        return _measured(mapping, pairs, *_scores(counts, own, mixed, hits.prompts))
 
     return measure(hits.forced), measure(hits.natural)
 
 
-def _phi(counts: Tensor, prompts: int) -> Tensor:
-    """(L, H) shares of hits, from (pairs, L, H) counts of hits in `prompts`."""
-    return counts.sum(0).double() / (len(counts) * prompts)
+def _scores(counts: Tensor, real: Sequence[int], mixed: Sequence[int], prompts: int) -> tuple[Tensor, Tensor | None]:
+    """phi* of the pairs at places `real`, and of the `mixed` ones unless they are too few: (L, H) shares of hits.
+
+    counts: (pairs, L, H), hits in `prompts`.
+    """
+
+    def phi(places: Sequence[int]) -> Tensor:
+        return counts[list(places)].sum(0).double() / (len(places) * prompts)
+
+    return phi(real), phi(mixed) if len(mixed) >= FEWEST else None
 
 
 def _measured(mapping: HeadMapping, pairs: PairSet, phi: Tensor, null: Tensor | None) -> Measured:

@@ -212,16 +212,16 @@ def _each_and_found(result: Row) -> list[str]:
     text, each, found = [], result.get("each_operation"), result.get("found")
     if each:
         text.append(
-            f"Of all {each['heads']} operations that heads are said to do, their names among them, "
-            f"{interval(each['forced'])} are true when attention is forced, and {interval(each['natural'])} as it is."
+            f"Of all {each['heads']} operations that could be run, names among them, {interval(each['forced'])} are "
+            f"true when attention is forced to the source, and {interval(each['natural'])} as the model attends."
         )
     if found and found["forced"]["heads"]["n"]:
         forced = found["forced"]
         text.append(
-            f"{forced['heads']['n']} heads do one of the {forced['operations']} known operations that some head is "
-            f"said to do (attention forced): a share of {interval(forced['heads'])} is said to do one that it does. "
-            f"Of all {forced['pairs']['n']} cases of a head and an operation that it does, {interval(forced['pairs'])} "
-            "are said."
+            f"{forced['heads']['n']} heads do one of the {forced['operations']} known operations that were run "
+            f"(attention forced to the source): a share of {interval(forced['heads'])} is said to do one that it does. "
+            f"Of all {forced['cases']['n']} cases of a head and an operation that it does, {interval(forced['cases'])} "
+            "are said. Operations that no head of the run is named by are not run, so this is kind to the run."
         )
     return text
 

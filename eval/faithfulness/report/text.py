@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from agent.checks.new_pairs import HIGH_OF_CLASSES
 from agent.output.markdown import escaped, table
 from eval.faithfulness.report.attention import attention_table
 from eval.faithfulness.report.cells import interval, lead, number, small
@@ -147,8 +148,21 @@ def descriptions_table(result: Row) -> str:
     rows.insert(1, ["the same names, of the other heads", "", number(others["forced"]), number(others["natural"])])
     if each := result.get("each_operation"):
         cells = [str(each["heads"]), interval(each["forced"]), interval(each["natural"])]
-        rows.insert(2, ["all operations of these heads", *cells])
-    return "\n\n".join([table(head, rows), _verdicts_table(result["verdicts"]), _untestable(result)])
+        rows.insert(2, ["every operation (its number in place of heads)", *cells])
+    shown = [table(head, rows), _verdicts_table(result["verdicts"])]
+    found = result.get("found")  # results of earlier versions lack it
+    return "\n\n".join([*shown, *([_found_table(found)] if found else []), _untestable(result)])
+
+
+def _found_table(found: Mapping[str, Row]) -> str:
+    """Of what heads do when the model runs, how much is said of them."""
+    head = ["known operations that heads do", "cases", "of these said", "heads that do one", "of these said to do one"]
+    said = {"forced": "attention forced to the source", "natural": "as the model attends"}
+    rows = [
+        [said[name], str(one["cases"]["n"]), interval(one["cases"]), str(one["heads"]["n"]), interval(one["heads"])]
+        for name, one in found.items()
+    ]
+    return table(head, rows)
 
 
 def _untestable(result: Row) -> str:
@@ -217,16 +231,24 @@ def null_heads_table(result: Row) -> str:
             parts = f"{one['parts_named']} of {one['parts']} ({one['parts_named'] / max(1, one['parts']):.1%})"
         operations = str(one.get("operations", "–"))
         rows.append([f"{one['set']}, {one['half']} half", str(one["heads"]), *shares, operations, parts])
-    return "\n\n".join([table(head, rows), *([_curve_table(result["curve"])] if result.get("curve") else [])])
+    curve = result.get("curve")  # results of earlier versions lack it
+    return "\n\n".join([table(head, rows), *([CURVE, _curve_table(curve)] if curve else [])])
+
+
+CURVE = "Heads with a supported claim, by the percentile among the other heads that is asked of claims of classes:"
 
 
 def _curve_table(found: Sequence[Row]) -> str:
     """Heads with a supported claim, by the percentile that claims of classes need."""
     columns = list(dict.fromkeys((one["set"], one["half"]) for one in found))
     counts = {(one["percentile"], one["set"], one["half"]): one["supported"] for one in found}
-    head = ["percentile asked of claims of classes", *(f"{name}, {half} half" for name, half in columns)]
+    head = ["percentile", *(f"{name}, {half} half" for name, half in columns)]
     percentiles = dict.fromkeys(one["percentile"] for one in found)
-    return table(head, [[f"{high:g}", *(str(counts[high, *one]) for one in columns)] for high in percentiles])
+    taken = {HIGH_OF_CLASSES: " (asked)"}
+    return table(
+        head,
+        [[f"{asked:g}{taken.get(asked, '')}", *(str(counts[asked, *one]) for one in columns)] for asked in percentiles],
+    )
 
 
 def parts_table(result: Row) -> str:

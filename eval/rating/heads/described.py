@@ -101,8 +101,8 @@ def heads_from_jsonl(lines: Iterable[str]) -> list[Head]:
 def _head_of(stored: StoredHead) -> Head:
     description = {"input_strings": stored.input_strings, "observed_pattern": stored.observed_pattern}
     origin = {name: getattr(stored, name) for name in _ORIGIN}
-    both = [text for one in stored.operations for text in (one.operation, one.observed_pattern)]
-    does = _folded(stored.operation, stored.observed_pattern, *both)
+    all_said = [text for one in stored.operations for text in (*one.names, one.observed_pattern)]
+    does = _folded(stored.operation, stored.observed_pattern, *all_said)
     head = Head(_rows(stored.rows), description, origin, *_tested(stored.test), does=does)
     return replace(head, operations=tuple(_of_operation(head, stored, one) for one in stored.operations))
 

@@ -59,9 +59,10 @@ def test_all_that_a_head_does_is_checked_beside_its_name(bench, engine):
     table = check_names(bench, engine, None, max_pairs=60, each_operation=True).to_json()
     assert (table["named"], table["tested"], table["each_operation"]["heads"]) == (1, 1, 2)
     assert [one["recorded"] for one in table["heads"]] == [True, False, False]
+    assert table["without_shuffle"] == 0  # exact copying has none, but it is not the name
     assert table["all"] == check_names(bench, engine, None, max_pairs=60).to_json()["all"]
-    assert "| all operations of these heads | 2 |" in table_text("descriptions", table)
-    assert "Of all 2 operations that heads are said to do" in " ".join(read_descriptions(table))
+    assert "| every operation (its number in place of heads) | 2 |" in table_text("descriptions", table)
+    assert "Of all 2 operations that could be run" in " ".join(read_descriptions(table))
 
 
 def test_heads_that_do_an_operation_and_are_not_said_to_are_counted():
@@ -73,24 +74,34 @@ def test_heads_that_do_an_operation_and_are_not_said_to_are_counted():
     run = NamedRun(1, (), {}, said | {(1, 0): frozenset({"country to capital"})})
     found = found_heads(run, {"copying": does, "country to capital": other, "one word on": torch.ones(2, 3).bool()})
     assert found["operations"] == 2  # free text is none
-    assert (found["pairs"]["value"], found["pairs"]["n"]) == (2 / 4, 4)
+    assert (found["cases"]["value"], found["cases"]["n"]) == (2 / 4, 4)
+    assert found["missed"] == [
+        {"layer": 0, "head": 1, "operation": "country to capital"},
+        {"layer": 1, "head": 2, "operation": "copying"},
+    ]
     assert (found["heads"]["value"], found["heads"]["n"]) == (2 / 3, 3)
     outcome = Measured(0.3, 99.0, 0.01, 0.1, True, 0.05)
     row = NameCheck(0, 0, "copying", "supported", 20, 1, outcome, outcome)
     table = NamesTable(1, 2, 6, {"ok": 4}, (row,), found={"forced": found, "natural": found})
     text = " ".join(read_descriptions(table.to_json()))
-    assert "3 heads do one of the 2 known operations" in text
+    assert "3 heads do one of the 2 known operations that were run" in text
     assert "Of all 4 cases of a head and an operation that it does, 0.50 [0.15, 0.85] are said." in text
 
 
-def test_heads_of_which_a_name_is_true_are_those_of_the_rule(bench, engine):
+def test_heads_that_do_an_operation_are_those_of_the_rule(bench, engine):
     checkpoint = bench.checkpoint
-    stored_run(engine, checkpoint, [named(checkpoint, layer, 1, "copying") for layer in (0, 1)])
-    table = check_names(bench, engine, None, max_pairs=60)
-    found = table.to_json()["found"]["forced"]
     shape = checkpoint.weights.shape
-    n = shape.n_layers * shape.n_heads
-    true = sum(row.forced.true for row in table.rows)
-    assert found["operations"] == 1
-    assert found["pairs"]["n"] == true  # of the heads of the run alone
-    assert round(table.rows[0].forced.others_true * (n - 1)) + table.rows[0].forced.true >= true
+    places = [(layer, head) for layer in range(shape.n_layers) for head in range(shape.n_heads)]
+    pairs = step_pairs(checkpoint, n=12, k=60)  # among so many targets some heads have it
+    run_of = {place: named(checkpoint, *place, "copying", judging=pairs) for place in places}
+    stored_run(engine, checkpoint, list(run_of.values()))
+    table = check_names(bench, engine, None, max_pairs=60)
+    does = {(row.layer, row.head) for row in table.rows if row.forced.true}
+    assert 0 < len(does) < len(places)
+    found = table.to_json()["found"]["forced"]
+    assert (found["operations"], found["cases"]["n"], found["missed"]) == (1, len(does), [])
+    run_of |= {place: named(checkpoint, *place, "something about rivers") for place in does}
+    stored_run(engine, checkpoint, list(run_of.values()), describer="other")
+    found = check_names(bench, engine, None, max_pairs=60).to_json()["found"]["forced"]
+    assert {(one["layer"], one["head"]) for one in found["missed"]} == does
+    assert found["heads"]["value"] == 0.0
