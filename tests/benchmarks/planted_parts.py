@@ -6,7 +6,8 @@ Twelve heads of the built-in model with two operations of different categories, 
 (`tests.support.planting.plant_together`); the lexical describer reads them as it reads any head. An operation counts as
 named where it is among the head's operations (`HeadReport.operations`), with other names also where it is one of the
 names that an operation has beside its own, since both say the same of the same words ("nationality to country, also
-language to country"). It has to be there: its own pairs score at least tau on the head. Ten minutes on two cores.
+language to country"). An operation counts only where its own pairs score at least tau on the head. Ten minutes on two
+cores.
 """
 
 from __future__ import annotations
@@ -87,12 +88,16 @@ def measured(planted: Sequence[Sequence[str]]) -> list[tuple[str, float, HeadRep
 
 def is_named(name: str, report: HeadReport) -> bool:
     """Whether the operation is among the head's, under its own name or another of the same meaning."""
-    return bool({one.operation for one in report.operations} & {label_of(name), *OTHER_NAMES.get(name, ())})
+    return bool(_labels(name) & {one.operation for one in report.operations})
 
 
 def is_other_name(name: str, report: HeadReport) -> bool:
-    """Whether one of the head's operations has this name beside its own; a test of its own supports it."""
-    return any(label_of(name) in one.also for one in report.operations)
+    """Whether one of the head's operations has such a name beside its own; a test of its own supports it."""
+    return bool(_labels(name) & {other for one in report.operations for other in one.also})
+
+
+def _labels(name: str) -> set[str]:
+    return {label_of(name), *OTHER_NAMES.get(name, ())}
 
 
 def main() -> None:

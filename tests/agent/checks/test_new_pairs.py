@@ -19,6 +19,7 @@ from agent.checks.new_pairs import (
     with_tested_rows,
 )
 from agent.checks.pair_scorer import PairScorer
+from agent.checks.trials import run_trial
 from agent.results.descriptions import HeadDescription
 from agent.results.outcomes import PairTest, RowTest, TestResult
 from agent.results.reports import HeadReport
@@ -140,3 +141,14 @@ def test_claims_of_classes_need_a_higher_percentile(maps, operation, needed):
         said, maps.map_head(1, 2), vocabulary=maps.checkpoint.vocabulary, relations=relations, judging=pairs
     )
     assert planned.percentile == needed
+
+
+@pytest.mark.parametrize(("percentile", "verdict"), [(HIGH, "supported"), (HIGH_OF_CLASSES, "weak")])
+def test_the_verdict_asks_for_the_percentile_of_the_plan(maps, monkeypatch, percentile, verdict):
+    scored = PairTest(16, 5, 0.6, 96.0, 0.02, 0.9, 7, 0.1)
+    monkeypatch.setattr("agent.checks.new_pairs.score_new_pairs", lambda *_: scored)
+    said, pairs = HeadDescription("ok", "lexical", operation="an operation"), made_of_rows(maps, 16)[0]
+    planned = PlannedTest(said, maps.map_head(1, 2), pairs, percentile=percentile)
+    assert finish_test(planned, PairScorer(maps)).verdict == verdict
+    monkeypatch.setattr("agent.checks.trials.score_new_pairs", lambda *_: scored)
+    assert run_trial(pairs, planned.mapping, PairScorer(maps), percentile=percentile).verdict == verdict

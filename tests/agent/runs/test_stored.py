@@ -199,6 +199,13 @@ def test_the_recorded_operation_keeps_its_case_and_others_stand_as_search_has_th
     store_results(sqlite_engine, run, [(replace(report, description=said, operations=both), None)])
     (line,) = stored_lines(sqlite_engine, run)
     assert line.operation_names == ("names of rivers", "English  to\nFrench")
+    (whole,) = stored_heads(sqlite_engine, run)
+    assert [one.also for one in whole.operations] == [other.also, ()]
+    values = whole.to_json()
+    assert head_of_json(values).operations == whole.operations
+    for one in values["operations"]:
+        del one["also"], one["joined"], one["describer"]  # as earlier versions stored them
+    assert [one.also for one in head_of_json(values).operations] == [(), ()]
 
 
 def test_heads_stored_before_operations_were_known_have_the_recorded_one_where_its_test_supports_it(

@@ -137,6 +137,13 @@ def test_a_head_that_hosts_several_swaps_shows_the_words_of_each(several) -> Non
         assert item.content.get("tested_rows", []) == shown(read, 10)
 
 
+def test_a_head_does_what_the_other_names_of_its_operations_say(filled: tuple[Engine, Believable]) -> None:
+    engine, facts = filled
+    heads = [head for head in described_heads(engine, facts.run_id) if head.operations]
+    assert heads
+    assert all({PLURALS, "plural nouns to verb forms"} <= head.does for head in heads)
+
+
 def test_no_swapped_description_is_one_of_the_head_itself(filled: tuple[Engine, Believable]) -> None:
     engine, facts = filled
     study = launched_from_run(engine, facts.run_id, n_heads=10, each_operation=True, control_share=0.5)

@@ -315,8 +315,15 @@ def test_the_rate_limit_forgets(site: tuple[WebSettings, TestClient]) -> None:
 def test_search_finds_the_other_names_of_an_operation(site: tuple[WebSettings, TestClient]) -> None:
     client = site[1]
     path = "/api/v1/models/believable-360m/search"
-    own, other = (client.get(path, params={"q": q}).json() for q in ('plural nouns to "are"', "plural nouns to verb"))
-    assert own["total"] == other["total"] > 0
+    own, other, operation = (
+        client.get(path, params={"q": text, "where": where}).json()
+        for text, where in (
+            ('plural nouns to "are"', "all"),
+            ("plural nouns to verb", "all"),
+            ("plural nouns to verb", "operation"),
+        )
+    )
+    assert own["total"] == other["total"] == operation["total"] > 0
     head = other["heads"][0]
     page = client.get(f"/believable-360m/head/{head['layer']}/{head['head']}").text
     assert "(also plural nouns to verb forms)" in page

@@ -236,3 +236,19 @@ def test_nothing_is_offered_where_it_would_be_dear_or_no_class_has_words(opened,
     dear = scores_of(opened)
     monkeypatch.setattr(SourceEngine, "strongest", None)
     assert dear.of_head(0, 0) == ()
+
+
+def test_classes_near_what_is_needed_lose_their_best_words_and_others_count_nothing(opened, classes, monkeypatch):
+    scores = scores_of(opened)
+    g = torch.Generator().manual_seed(1)
+    size = opened.weights.shape.vocab_size
+    for _ in range(20):
+        table = torch.rand(size, 7, generator=g) < torch.rand(7, generator=g)
+        rows = torch.randint(0, size, (9, K), generator=g)
+        needed = 0.6 * torch.rand(7, generator=g, dtype=torch.float64)
+        found = scores._without_best(rows, table, needed)
+        for place in range(7):
+            written = Counter(int(scores._spelled[i]) for i in rows.flatten() if table[i, place])
+            share = sum(written.values()) / rows.numel()
+            left = (sum(written.values()) - sum(n for _, n in written.most_common(2))) / rows.numel()
+            assert found[place] == pytest.approx(left if share >= needed[place] else 0.0)
