@@ -193,6 +193,22 @@ def test_classes_of_words_stand_behind_what_rows_and_pairs_show(describer):
     assert "verb to gerund" in said[1:-2]
 
 
+@pytest.mark.parametrize(
+    ("words", "kinds"),
+    [
+        ("widget gizmo blogger tweak laptop pixel gadget router modem selfie", ["form", "scored"]),
+        ("house dog station river garden letter window number bottle ticket", ["pairs"]),  # of the catalogue
+    ],
+)
+def test_a_form_that_rows_show_does_not_hide_the_relation_of_that_name(describer, words, kinds):
+    known = KnownScore("singular-to-plural", 0.5, 0.0, 99.0, 12, 10)
+    rows = planted([(word, f"{word}s") for word in words.split()])
+    said = describer.ranked(Evidence.of(mapping(rows), known=(known,)))
+    plurals = [one for one in said if one.operation == "singular to plural"]
+    assert [one.claims[0].kind for one in plurals] == kinds
+    assert [one.by_pairs for one in plurals] == [kind != "form" for kind in kinds]
+
+
 def test_a_head_without_a_pattern_in_its_rows_is_described_by_classes(describer):
     verbs = ClassScore("plural nouns", "modal and auxiliary verbs", 0.83, 0.11, 31.0, 48, ("are", "were"))
     (said,) = describer.ranked(Evidence.of(mapping(noise_rows()), classes=(verbs,)))

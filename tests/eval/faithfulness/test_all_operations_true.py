@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from agent.results.descriptions import HeadDescription
 from agent.results.outcomes import HeadOperation
+from agent.results.reports import NamedPart
 from agent.runs.database import open_database
 from eval.faithfulness.descriptions.found_heads import found_heads
 from eval.faithfulness.descriptions.named_heads import NamedRun, named_run
@@ -63,6 +65,26 @@ def test_all_that_a_head_does_is_checked_beside_its_name(bench, engine):
     assert table["all"] == check_names(bench, engine, None, max_pairs=60).to_json()["all"]
     assert "| every operation (its number in place of heads) | 2 |" in table_text("descriptions", table)
     assert "Of all 2 operations that could be run" in " ".join(read_descriptions(table))
+
+
+def test_what_a_language_model_said_of_a_part_is_checked_by_the_pairs_that_were_kept_for_it(bench, engine):
+    checkpoint = bench.checkpoint
+    report = named(checkpoint, 1, 2, "one word on", judging=step_pairs(checkpoint))
+    kept, words = step_pairs(checkpoint, first=3, n=14, step=2), "two words on"
+    of_part = HeadDescription("ok", "made", "", "Does so.", words, part=0)
+    row = MappingRow(checkpoint.vocabulary.text(kept.sources[0]), kept.sources[0], 1.0, ())
+    part = HeadPart(0.3, 0.5, 30, (), (row,))
+    operations = (
+        HeadOperation("one word on", "", "said", report.test),
+        HeadOperation(words, "", "said", report.test, 0),
+        HeadOperation(words, "", "said", report.test, None),
+    )
+    trace = replace(report.trace, named_parts=(NamedPart(of_part, kept, (row.token_id,)),))
+    whole = replace(report, mapping=replace(report.mapping, parts=(part,)), operations=operations, trace=trace)
+    stored_run(engine, checkpoint, [whole])
+    run = named_run(engine, None, checkpoint, load_relations(), max_pairs=60, each_operation=True)
+    assert run.heads[1].pairs.sources == kept.sources[1:]  # without the part's shown row
+    assert run.heads[2].why == "no pairs can be made from this label alone"
 
 
 def test_heads_that_do_an_operation_and_are_not_said_to_are_counted():
