@@ -89,7 +89,7 @@ def test_noisy_early_heads_are_unclear(benches, layer, head, source):
 
 def test_a_head_with_noise_in_its_rows_may_write_marks_whatever_it_reads(benches):
     bench = benches["first-mlp"]
-    report = describe_on(bench, 1, 3).report
+    report = describe_on(bench, 0, 6).report
     assert bench.describer.describe(Evidence.of(report.mapping)).status == "unclear"  # by its rows alone
     assert report.description.operation == "words to marks and spaces"
     assert report.description.claims[0].kind == "shared"
