@@ -88,7 +88,7 @@ def _with_share(one: HeadOperation, mapping: HeadMapping) -> HeadOperation:
 
 def _joined(told: HeadOperation, other: HeadOperation) -> HeadOperation:
     """The one that is told, with the name and the parts of another that says the same."""
-    names = tuple(name for name in (other.operation, *other.also) if name not in (told.operation, *told.also))
+    names = tuple(name for name in other.names if name not in told.names)
     parts = () if told.part is None else tuple(place for place in other.parts if place not in told.parts)
     return replace(told, joined=(*told.joined, *parts), also=(*told.also, *names))
 

@@ -14,7 +14,7 @@ from agent.pipeline.head_operations import SAID
 from agent.results.descriptions import Claim, HeadDescription
 from agent.results.outcomes import HeadOperation
 from agent.runs.database import reading
-from agent.runs.head_rows import judging_of, named_part_judging
+from agent.runs.head_rows import folded_name, judging_of, named_part_judging
 from agent.runs.records import ModelRecord, RunRecord
 from agent.runs.state import HeadKey, newest_run, run_record
 from agent.runs.stored import StoredHead, stored_heads
@@ -47,18 +47,13 @@ class NamedHead:
 class NamedRun:
     """The heads of a run that have a name, and how many of its heads are ok, unclear and failed.
 
-    `said` has all that each head of the run is said to do, as `folded` spells it, other names of the same among it.
+    `said` has all that each head is said to do, as `folded_name` spells it, other names of the same among it.
     """
 
     number: int
     heads: tuple[NamedHead, ...]
     statuses: Mapping[str, int]
     said: Mapping[HeadKey, frozenset[str]]
-
-
-def folded(operation: str) -> str:
-    """A name as names are compared."""
-    return " ".join(operation.casefold().split())
 
 
 def named_run(
@@ -90,7 +85,7 @@ def named_run(
 def _said(head: StoredHead) -> frozenset[str]:
     """All that a head is said to do, other names of the same among it."""
     recorded = [head.operation] if head.status == "ok" else []
-    return frozenset(map(folded, (*recorded, *(name for one in head.operations for name in one.names))))
+    return frozenset(map(folded_name, (*recorded, *(name for one in head.operations for name in one.names))))
 
 
 def run_of_checkpoint(engine: Engine, number: int | None, checkpoint: Checkpoint) -> int:
@@ -144,7 +139,7 @@ class _PairsOfNames:
 
     def of_operations(self, head: StoredHead) -> list[NamedHead]:
         """What a head does besides."""
-        others = (one for one in head.operations if folded(one.operation) != folded(head.operation))
+        others = (one for one in head.operations if folded_name(one.operation) != folded_name(head.operation))
         return [self._of_operation(one, head) for one in others]
 
     def _of_operation(self, one: HeadOperation, head: StoredHead) -> NamedHead:

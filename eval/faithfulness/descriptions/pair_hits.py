@@ -17,8 +17,9 @@ from torch import Tensor
 
 from agent.checks.controls import mixed_pairs
 from agent.checks.pair_scorer import ENTRIES_AT_ONCE, WIDE
+from agent.runs.head_rows import folded_name
 from eval.faithfulness.bench import Bench
-from eval.faithfulness.descriptions.named_heads import NamedHead, folded
+from eval.faithfulness.descriptions.named_heads import NamedHead
 from eval.faithfulness.dynamic_scores import Projection, Projector, rows_of
 from eval.faithfulness.dynamic_table import measured
 from eval.faithfulness.running.pair_choice import Source, SourcePairs
@@ -76,7 +77,7 @@ def claims_of(heads: Sequence[NamedHead]) -> dict[ClaimKey, ClaimPairs]:
 
 def claim_key(one: NamedHead, pairs: PairSet) -> ClaimKey:
     """What heads share whose pairs are run together."""
-    return folded(one.operation), pairs.k, one.by_pairs
+    return folded_name(one.operation), pairs.k, one.by_pairs
 
 
 def claim_hits(bench: Bench, claims: Sequence[ClaimPairs], projection: Projection) -> list[ClaimHits]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
 import torch
 
 from agent.results.descriptions import HeadDescription
 from agent.results.outcomes import HeadOperation
 from agent.results.reports import NamedPart
-from agent.runs.database import open_database
 from eval.faithfulness.descriptions.found_heads import found_heads
 from eval.faithfulness.descriptions.named_heads import NamedRun, named_run
 from eval.faithfulness.descriptions.summary import Measured, NameCheck, NamesTable
@@ -19,19 +17,7 @@ from eval.faithfulness.report.reading import read_descriptions
 from eval.faithfulness.report.text import table_text
 from maps_engine.relations.catalogue import load_relations
 from maps_engine.results import HeadPart, MappingRow
-from tests.support.eval.named_runs import named, step_pairs, stored_run, word_ids, wordy_bench
-
-
-@pytest.fixture
-def bench(tmp_path):
-    return wordy_bench(tmp_path)
-
-
-@pytest.fixture
-def engine(tmp_path):
-    made = open_database(str(tmp_path / "runs.sqlite"))
-    yield made
-    made.dispose()
+from tests.support.eval.named_runs import named, step_pairs, stored_run, word_ids
 
 
 def test_all_that_a_head_does_is_checked_beside_its_name(bench, engine):

@@ -14,7 +14,6 @@ from agent.checks.controls import ROUNDS, mixed_pairs
 from agent.checks.new_pairs import MIN_NEW_PAIRS, pair_test, percentiles
 from agent.errors import UnknownRun
 from agent.results.descriptions import Claim
-from agent.runs.database import open_database
 from eval.commands.check import app
 from eval.commands.check_options import NEW_PAIRS
 from eval.faithfulness.descriptions.named_heads import named_run
@@ -31,18 +30,6 @@ from maps_engine.relations.catalogue import load_relations
 from maps_engine.relations.thresholds import TAU
 from tests.support.eval.faithfulness_models import plain_scores, relation_of, tiny_bench
 from tests.support.eval.named_runs import named, step_pairs, stored_run, word_ids, wordy_bench
-
-
-@pytest.fixture
-def bench(tmp_path):
-    return wordy_bench(tmp_path)
-
-
-@pytest.fixture
-def engine(tmp_path):
-    made = open_database(str(tmp_path / "runs.sqlite"))
-    yield made
-    made.dispose()
 
 
 def plainly(bench, pairs: PairSet, *, with_context: bool, fold: bool = True) -> torch.Tensor:
